@@ -1,0 +1,127 @@
+r"""A law is a residual :math:`r(x, c)`, zero where the law holds.
+
+Everything said of a law is derived from its residual: the loss is the batch mean of the violation
+squared, the violation of a sample is the root mean square of its residual.
+
+.. math:: v_b = \sqrt{\operatorname{mean}_i r_{bi}^2},\qquad \ell = \operatorname{mean}_b v_b^2
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lawful.condition import Condition
+
+Residual = Callable[[Tensor, Condition], Tensor]
+
+
+class Law(ABC):
+    """A residual with a name and a unit.
+
+    A plain function `(x, c) -> residual` becomes a law through `law`. A subclass may also be able
+    to move a field onto the law (`AffineLaw`) or towards it (`CorrectableLaw`).
+    """
+
+    name: str
+    unit: str = "1"
+
+    @abstractmethod
+    def __call__(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch *residual"]:
+        """The residual of each sample; zero where the law holds.
+
+        Arguments:
+            x: Fields.
+            c: Condition, every entry with the same leading batch axis as `x`.
+        """
+
+    def violation(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, " batch"]:
+        """Root mean square of each sample's residual, in the unit of the law."""
+        return self(x, c).flatten(1).square().mean(1).sqrt()
+
+    def worst(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, " batch"]:
+        """Largest magnitude of each sample's residual, in the unit of the law."""
+        return self(x, c).flatten(1).abs().amax(1)
+
+    def loss(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Float[Tensor, ""]:
+        """Mean square of the residual (InvNet, eq. 2)."""
+        return self(x, c).square().mean()
+
+
+class AffineLaw(Law):
+    """A law of the form P x = m(c), P an orthogonal projector on some entries of x."""
+
+    @abstractmethod
+    def enforce(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        """The nearest field that obeys the law exactly: (I - P) x + m(c)."""
+
+    @abstractmethod
+    def hide(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        """(I - P) x: what a critic may see when its data does not obey the law (section 3.1)."""
+
+
+class CorrectableLaw(Law):
+    r"""A law with an approximate inverse M of its linearisation A.
+
+    Near a solution :math:`x^*`, :math:`r(x) \approx A (x - x^*)`; where :math:`M \approx A^{-1}`,
+    :math:`-M r(x)` estimates the *error* :math:`x^* - x` in the units of the field, however badly
+    conditioned A is. It serves three ends: a training target, the refinement of a sample, and the
+    estimate of a sample's error when no reference is known (defect correction: Stetter 1978).
+    """
+
+    @abstractmethod
+    def correction(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        """-M r(x): what to add to `x` to come closer to the law."""
+
+    def correction_loss(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, ""]:
+        """Mean square distance of `x` from its own corrected self, which is held constant.
+
+        Its gradient with respect to `x` is -2 × correction / size: function-space Newton descent,
+        without differentiating the residual.
+        """
+        with torch.no_grad():
+            target = x + self.correction(x, c)
+        return (x - target).square().mean()
+
+    def error_estimate(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, " batch"]:
+        """Relative L2 norm of the correction: an estimate of each sample's relative error."""
+        change = self.correction(x, c).flatten(1).norm(dim=1)
+        return change / x.flatten(1).norm(dim=1).clamp_min(1e-12)
+
+
+@dataclass(frozen=True)
+class FunctionLaw(Law):
+    """A law given by a plain function."""
+
+    function: Residual
+    name: str
+    unit: str = "1"
+
+    def __call__(self, x: Tensor, c: Condition) -> Tensor:
+        return self.function(x, c)
+
+
+def law(function: Law | Residual) -> Law:
+    """`function` itself if it is a law, else a law named after it."""
+    if isinstance(function, Law):
+        return function
+    return FunctionLaw(function, getattr(function, "__name__", type(function).__name__))

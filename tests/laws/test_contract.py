@@ -1,0 +1,154 @@
+"""What every law must satisfy: zero on a lawful field, positive when perturbed, batch-independent,
+differentiable; and what affine and correctable laws add."""
+
+import pytest
+import torch
+
+from lawful.errors import InputError
+from lawful.laws.burgers import BurgersLaw, MassLaw
+from lawful.laws.law import AffineLaw, CorrectableLaw, law
+from lawful.laws.sobel import SobelBurgersLaw
+from lawful.laws.values import BoundaryLaw, InitialLaw
+from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow
+from lawful.physics.burgers import Burgers
+from lawful.physics.grid import Grid
+from lawful.physics.schemes import FirstOrder, Muscl, Weno5
+
+ROWS, CELLS, DT = 6, 16, 0.004
+BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
+
+
+def burgers(scheme, theta=0.5):
+    return BurgersLaw(Burgers(Grid.line(CELLS), scheme, BOUNDARIES), DT, theta)
+
+
+def volume(x, c):
+    return x.mean((-2, -1)) - c["volume_fraction"][:, None]
+
+
+LAWS = {
+    "first-order implicit": burgers(FirstOrder(), 1.0),
+    "first-order": burgers(FirstOrder()),
+    "muscl": burgers(Muscl()),
+    "weno5": burgers(Weno5(1e-2)),
+    "weno5 explicit": burgers(Weno5(1e-2), 0.0),
+    "mass": MassLaw(burgers(FirstOrder())),
+    "initial": InitialLaw(),
+    "boundary": BoundaryLaw(0.25),
+    "sobel": SobelBurgersLaw(),
+    "function": law(volume),
+}
+
+
+def condition(batch=3):
+    generator = torch.Generator().manual_seed(5)
+    return {
+        "viscosity": torch.tensor([0.0, 0.01, 0.05]).double()[:batch],
+        "initial": torch.rand(batch, CELLS, generator=generator).double(),
+        "volume_fraction": torch.tensor([0.2, 0.5, 0.9]).double()[:batch],
+    }
+
+
+def field(batch=3):
+    generator = torch.Generator().manual_seed(6)
+    return 0.2 + 0.6 * torch.rand(batch, 1, ROWS, CELLS, generator=generator).double()
+
+
+def lawful_field(entry, c):
+    """A field that obeys the law, made without its own `loss`."""
+    x = field()
+    if isinstance(entry, MassLaw):
+        return lawful_field(entry.burgers, c)
+    if isinstance(entry, CorrectableLaw):
+        return _marched(entry, x, c)
+    if isinstance(entry, InitialLaw):
+        x[:, 0, 0] = c["initial"]
+    elif isinstance(entry, BoundaryLaw):
+        x[:, 0, :, 1] = 3 * x[:, 0, :, 0] - 2 * entry.value
+    elif isinstance(entry, SobelBurgersLaw):
+        x[:] = 0.7  # a constant state is a solution
+    else:
+        x += (c["volume_fraction"] - x.mean((1, 2, 3)))[:, None, None, None]
+    return x
+
+
+def _marched(entry, x, c):
+    """Rows solved one after the other by fixed-point iteration of the theta method."""
+    nu = c["viscosity"][:, None]
+    rows = [x[:, 0, 0]]
+    for _ in range(ROWS - 1):
+        old, new = rows[-1], rows[-1]
+        for _ in range(300):
+            rate = entry.theta * entry.equation.tendency(new, nu)
+            rate = rate + (1 - entry.theta) * entry.equation.tendency(old, nu)
+            new = 0.5 * new + 0.5 * (old + DT * rate)
+        rows.append(new)
+    return torch.stack(rows, 1).unsqueeze(1)
+
+
+each_law = pytest.mark.parametrize("entry", LAWS.values(), ids=LAWS.keys())
+
+
+@each_law
+def test_zero_on_a_lawful_field_and_positive_when_perturbed(entry):
+    c = condition()
+    x = lawful_field(entry, c)
+    assert (entry.violation(x, c) < 1e-9).all()
+    assert (entry.worst(x, c) < 1e-8).all()
+    perturbed = x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).double()
+    assert (entry.violation(perturbed, c) > 1e-4).all()
+
+
+@each_law
+def test_residual_of_a_sample_does_not_depend_on_its_batch(entry):
+    c, x = condition(), field()
+    together = entry(x, c)
+    assert together.shape[0] == 3
+    for i in range(3):
+        alone = entry(x[i : i + 1], {name: value[i : i + 1] for name, value in c.items()})
+        torch.testing.assert_close(together[i], alone[0], rtol=0, atol=1e-12)
+
+
+@each_law
+def test_loss_and_violation_are_derived_from_the_residual(entry):
+    c, x = condition(), field()
+    r = entry(x, c)
+    torch.testing.assert_close(entry.loss(x, c), r.square().mean())
+    torch.testing.assert_close(entry.violation(x, c).square().mean(), entry.loss(x, c))
+    assert (entry.worst(x, c) >= entry.violation(x, c) - 1e-12).all()
+
+
+@each_law
+def test_gradients(entry):
+    c = condition(1)
+    ramp = torch.linspace(0.2, 0.8, CELLS).double() ** 2  # no kink of a limiter nearby
+    x = (ramp + 0.05 * torch.arange(ROWS)[:, None]).reshape(1, 1, ROWS, CELLS).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: entry.loss(v, c), x)
+
+
+@pytest.mark.parametrize("entry", [InitialLaw(), BoundaryLaw(0.25)])
+def test_affine_laws_project_orthogonally(entry):
+    assert isinstance(entry, AffineLaw)
+    c, x = condition(), field()
+    y, hidden = entry.enforce(x, c), entry.hide(x, c)
+    assert entry(y, c).abs().max() < 1e-14
+    torch.testing.assert_close(entry.enforce(y, c), y, rtol=0, atol=1e-14)
+    torch.testing.assert_close(entry.hide(hidden, c), hidden, rtol=0, atol=1e-14)
+    # The change is orthogonal to every direction along the law.
+    along = entry.hide(torch.randn(x.shape).double(), c)
+    inner = ((y - x) * along).sum((1, 2, 3))
+    torch.testing.assert_close(inner, torch.zeros(3).double(), rtol=0, atol=1e-12)
+
+
+def test_initial_law_of_a_finer_field_speaks_of_its_averages():
+    c, x = condition(), torch.rand(3, 1, ROWS, 2 * CELLS).double()
+    y = InitialLaw().enforce(x, c)
+    torch.testing.assert_close(y[:, 0, 0].unflatten(-1, (-1, 2)).mean(-1), c["initial"])
+    assert torch.equal(y[:, :, 1:], x[:, :, 1:])
+    with pytest.raises(InputError, match="multiple"):
+        InitialLaw()(torch.zeros(3, 1, ROWS, CELLS + 1), c)
+
+
+def test_impossible_laws_are_refused():
+    with pytest.raises(InputError, match="theta"):
+        BurgersLaw(Burgers(Grid.line(8), FirstOrder(), BOUNDARIES), 0.1, theta=1.5)
