@@ -1,0 +1,78 @@
+"""Figures of fields beside their reference."""
+
+from collections.abc import Sequence
+from math import ceil, sqrt
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lawful.evaluation.report import relative_error
+
+
+def montage_figure(fields: Float[Tensor, "batch channel h w"]) -> Figure:
+    """The first channel of each field on a grid as square as can be, one colour scale."""
+    columns = ceil(sqrt(len(fields)))
+    rows = ceil(len(fields) / columns)
+    figure = Figure(figsize=(1.3 * columns, 1.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    low, high = float(fields[:, 0].min()), float(fields[:, 0].max())
+    for axis in axes:
+        axis.axis("off")
+    for axis, field in zip(axes, fields[:, 0], strict=False):
+        axis.imshow(field, origin="lower", vmin=low, vmax=high, interpolation="nearest")
+    return figure
+
+
+def comparison_figure(
+    fields: Float[Tensor, "batch channel h w"],
+    reference: Float[Tensor, "batch channel h w"],
+    titles: Sequence[str],
+    *,
+    extent: tuple[float, float, float, float] = (0, 1, 0, 1),
+    labels: tuple[str, str] = ("", ""),
+) -> Figure:
+    """Rows: generated, numerical, difference; a column a sample.
+
+    Arguments:
+        extent: Left, right, bottom and top of the fields; the first row of a field is the bottom.
+        labels: Names of the horizontal and the vertical coordinate.
+    """
+    figure = Figure(figsize=(2.1 * len(titles) + 1.0, 6.2), layout="constrained")
+    axes = figure.subplots(3, len(titles), squeeze=False, sharex=True, sharey=True)
+    error = relative_error(fields, reference)
+    both = torch.cat([fields.double(), reference.double()])
+    low, high = min(float(both.min()), 0.0), float(both.max())
+    kinds = (("generated", "viridis", low, high), ("numerical", "viridis", low, high),
+             ("difference", "RdBu_r", -0.2 * high, 0.2 * high))  # fmt: skip
+    for column, title in enumerate(titles):
+        ours, truth = fields[column, 0].double(), reference[column, 0].double()
+        axes[0, column].set_title(f"{title}\nerror {float(error[column]):.4f}", fontsize=9)
+        axes[2, column].set_xlabel(labels[0])
+        images = [
+            axes[row, column].imshow(
+                field, origin="lower", extent=extent, aspect="auto", cmap=colours,
+                vmin=bottom, vmax=top, interpolation="nearest",
+            )
+            for row, (field, (_, colours, bottom, top)) in enumerate(
+                zip((ours, truth, ours - truth), kinds, strict=True)
+            )
+        ]  # fmt: skip
+    for row, (name, *_) in enumerate(kinds):
+        axes[row, 0].set_ylabel(f"{name}\n{labels[1]}")
+        figure.colorbar(images[row], ax=axes[row, :], shrink=0.9, pad=0.01)
+    return figure
+
+
+def scatter_figure(error: Float[Tensor, " batch"], estimate: Float[Tensor, " batch"]) -> Figure:
+    """Estimated against true error, a point a sample."""
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.loglog(error, estimate[: len(error)], "o", ms=4, alpha=0.7)
+    both = torch.cat([error.double(), estimate.double()])
+    ends = [float(both.min()) * 0.8, float(both.max()) * 1.2]
+    axes.plot(ends, ends, color="0.5", lw=1)
+    axes.set_xlabel("true relative error")
+    axes.set_ylabel("estimated, without a reference")
+    return figure

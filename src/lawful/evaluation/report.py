@@ -1,0 +1,146 @@
+"""Law reports: how well each sample obeys each law, with the worst case in sight."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lawful.condition import Condition
+from lawful.laws.law import Law
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, median, 95th percentile and worst case of a figure over samples."""
+
+    mean: float
+    median: float
+    p95: float
+    worst: float
+
+    @classmethod
+    def of(cls, values: Float[Tensor, " batch"]) -> "Spread":
+        """The spread of a non-empty vector; NaN counts as infinitely bad."""
+        v = values.double().nan_to_num(nan=float("inf"), posinf=float("inf"))
+        return cls(
+            float(v.mean()),
+            float(v.quantile(0.5)),
+            float(v.quantile(0.95, interpolation="higher")),
+            float(v.max()),
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers, for JSON."""
+        return {"mean": self.mean, "median": self.median, "p95": self.p95, "worst": self.worst}
+
+
+@dataclass(frozen=True)
+class LawLine:
+    """One law's violation (root mean square of the residual) for every sample.
+
+    Arguments:
+        worst: Largest residual magnitude of each sample.
+        floor: Mean violation of a trusted solver's own fields; None where there is no solver.
+    """
+
+    name: str
+    unit: str
+    violation: Float[Tensor, " batch"]
+    worst: Float[Tensor, " batch"]
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class LawReport:
+    """What is known of every sample without comparing it with a solution.
+
+    Arguments:
+        lines: One a law.
+        error: Estimated relative L2 error of each sample, where a law can give it.
+        outside: For each quantity, which samples lie outside its trained range.
+        refinements: Corrections applied to the raw samples.
+    """
+
+    lines: tuple[LawLine, ...]
+    error: Float[Tensor, " batch"] | None = None
+    outside: tuple[tuple[str, Tensor], ...] = ()
+    refinements: int = 0
+
+    def line(self, name: str) -> LawLine:
+        """The line of the law called `name`."""
+        return next(line for line in self.lines if line.name == name)
+
+    def outside_count(self) -> dict[str, int]:
+        """Samples outside the trained range, by quantity; only where there are any."""
+        return {name: int(mask.sum()) for name, mask in self.outside if bool(mask.any())}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Summary over the samples, for JSON."""
+        return {
+            "samples": int(self.lines[0].violation.numel()) if self.lines else 0,
+            "refinements": self.refinements,
+            "laws": [
+                {
+                    "law": line.name,
+                    "unit": line.unit,
+                    "violation": Spread.of(line.violation).as_dict(),
+                    "largest_residual": float(line.worst.max()),
+                    "floor": line.floor,
+                }
+                for line in self.lines
+            ],
+            "estimated_relative_error": None
+            if self.error is None
+            else Spread.of(self.error).as_dict(),
+            "outside_trained_range": self.outside_count(),
+        }
+
+
+def law_report(
+    laws: Sequence[Law],
+    fields: Float[Tensor, "batch channel *space"],
+    condition: Condition,
+    *,
+    reference: Float[Tensor, "batch channel *space"] | None = None,
+) -> LawReport:
+    """Violations of `fields`; with a reference, the floor is the reference's own violation."""
+    lines = []
+    with torch.no_grad():
+        for law in laws:
+            floor = None if reference is None else float(law.violation(reference, condition).mean())
+            violation, worst = law.violation(fields, condition), law.worst(fields, condition)
+            lines.append(LawLine(law.name, law.unit, violation, worst, floor))
+    return LawReport(tuple(lines))
+
+
+def merge(reports: Sequence[LawReport]) -> LawReport:
+    """One report over the samples of several, which must be of the same laws."""
+    first = reports[0]
+    lines = tuple(
+        LawLine(
+            line.name,
+            line.unit,
+            torch.cat([r.lines[i].violation for r in reports]),
+            torch.cat([r.lines[i].worst for r in reports]),
+            line.floor,
+        )
+        for i, line in enumerate(first.lines)
+    )
+    errors = [r.error for r in reports if r.error is not None]
+    outside = tuple(
+        (name, torch.cat([r.outside[i][1] for r in reports]))
+        for i, (name, _) in enumerate(first.outside)
+    )
+    return LawReport(lines, torch.cat(errors) if errors else None, outside, first.refinements)
+
+
+def relative_error(
+    fields: Float[Tensor, "batch *space"], reference: Float[Tensor, "batch *space"]
+) -> Float[Tensor, " batch"]:
+    """Relative L2 error of each sample, in float64 (InvNet, table 2)."""
+    truth = reference.flatten(1).double()
+    difference = fields.flatten(1).double() - truth
+    return difference.norm(dim=1) / truth.norm(dim=1).clamp_min(1e-12)
