@@ -1,0 +1,139 @@
+"""The whole state of a run: players, optimizers, averages, random generators, step.
+
+What is saved is all that the next step depends on, so a restored run takes bit for bit the step
+that the saved one would have taken (on the same machine, with the same number of threads).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lawful.errors import InputError
+from lawful.games import checkpoint
+from lawful.games.game import Game
+
+
+@dataclass
+class State:
+    """Everything a game changes.
+
+    Arguments:
+        players: Networks by name.
+        optimizers: By (move, player).
+        averages: Exponential averages of players, by player; what one samples from.
+        generator: Source of every batch; each process has its own.
+        step: Turns of the game already taken.
+        values: Loss terms of the last turn, by move and term.
+    """
+
+    players: dict[str, nn.Module]
+    optimizers: dict[tuple[str, str], torch.optim.Optimizer]
+    averages: dict[str, AveragedModel]
+    generator: torch.Generator
+    step: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def create(
+        cls,
+        players: Mapping[str, nn.Module],
+        game: Game,
+        fabric: Fabric,
+        *,
+        seed: int = 0,
+        average: Mapping[str, float] | None = None,
+    ) -> "State":
+        """Set up players and optimizers on the devices of `fabric`.
+
+        Arguments:
+            players: Freshly initialised networks.
+            average: Decay of the exponential average of each player that has one.
+
+        Raises:
+            InputError: A move or an average names an unknown player.
+        """
+        parts = [(move, objective) for move in game.moves for objective in move.objectives]
+        for name in [o.player for _, o in parts] + list(average or {}):
+            if name not in players:
+                raise InputError(f"game: no player {name!r}; there are {sorted(players)}")
+        averages = {
+            name: AveragedModel(
+                players[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+            ).to(fabric.device)
+            for name, decay in (average or {}).items()
+        }
+        modules: dict[str, nn.Module] = {}
+        optimizers: dict[tuple[str, str], torch.optim.Optimizer] = {}
+        for name, player in players.items():
+            mine = [(m.name, o.optimizer.build(player)) for m, o in parts if o.player == name]
+            if not mine:
+                modules[name] = player.to(fabric.device)
+                continue
+            module, *ready = fabric.setup(player, *(optimizer for _, optimizer in mine))
+            modules[name] = module
+            optimizers |= {(move, name): r for (move, _), r in zip(mine, ready, strict=True)}
+        generator = torch.Generator().manual_seed(seed * 1009 + fabric.global_rank)
+        torch.manual_seed(seed * 1013 + fabric.global_rank)
+        return cls(modules, optimizers, averages, generator)
+
+    def save(self, path: Path, fabric: Fabric, config: Mapping[str, Any]) -> None:
+        """Write the state and the configuration it belongs to, atomically; rank 0 writes.
+
+        Call it on every process: the random generators of all of them are gathered.
+        """
+        tree = {
+            "config": dict(config),
+            "step": self.step,
+            "values": self.values,
+            "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
+            "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
+            "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
+            "random": {name: _gather(value, fabric) for name, value in self._random().items()},
+        }
+        if fabric.is_global_zero:
+            checkpoint.save(path, tree)
+        fabric.barrier()
+
+    def restore(self, path: Path, fabric: Fabric) -> None:
+        """Take over what `save` wrote for the same game.
+
+        Raises:
+            InputError: The file is not a checkpoint, or of another game or number of processes.
+        """
+        tree = checkpoint.load(path)
+        try:
+            for name, player in self.players.items():
+                player.load_state_dict(tree["players"][name])
+            for name, average in self.averages.items():
+                average.load_state_dict(tree["averages"][name])
+            for key, value in tree["optimizers"]:
+                self.optimizers[(key[0], key[1])].load_state_dict(value)
+            random = {name: rows[fabric.global_rank] for name, rows in tree["random"].items()}
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"checkpoint {path}: does not fit this game ({reason})") from None
+        self.step, self.values = tree["step"], tree["values"]
+        self.generator.set_state(random["draw"])
+        torch.set_rng_state(random["torch"])
+        if torch.cuda.is_available() and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"])
+
+    def _random(self) -> dict[str, torch.Tensor]:
+        states = {"draw": self.generator.get_state(), "torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state()
+        return states
+
+
+def _gather(value: torch.Tensor, fabric: Fabric) -> torch.Tensor:
+    """The values of all processes, stacked."""
+    if fabric.world_size == 1:
+        return value.unsqueeze(0)
+    rows = fabric.all_gather(value.to(fabric.device))
+    return torch.as_tensor(rows).cpu()
