@@ -1,0 +1,192 @@
+r"""Burgers' equation without data (InvNet, section 3.2, appendix B, table 2, figure 3).
+
+x in [0, 1] on 64 cells, t in [0, 0.2] in 64 rows, u(0, t) = 0 at the inflow, extrapolation at the
+outflow, initial condition ½(1 - cos 2 pi c x) with c ~ U[3, 6]; one network for viscosity 0 and
+the whole range [0.001, 0.05].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.errors import InputError
+from lawful.games.game import Adam, Batch, Game, Move, Objective, correction_loss, law_loss
+from lawful.laws.burgers import BurgersLaw, MassLaw
+from lawful.laws.law import CorrectableLaw, Law
+from lawful.laws.sobel import SobelBurgersLaw
+from lawful.laws.values import BoundaryLaw, InitialLaw
+from lawful.networks.evolution import EvolutionGenerator
+from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow
+from lawful.physics.burgers import Burgers
+from lawful.physics.exact import raised_cosine
+from lawful.physics.grid import Grid, coarsen, refine
+from lawful.physics.schemes import FirstOrder, Muscl, Scheme, Weno5
+from lawful.physics.solve import explicit_euler, solve
+from lawful.studies.study import Quantity, Study, Training
+
+CELLS, TIMES, DURATION = 64, 64, 0.2
+ROWS = torch.linspace(0, DURATION, TIMES, dtype=torch.float64)
+BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
+REFERENCE_CELLS = 1024
+SCHEMES: Mapping[str, Scheme] = {
+    "first-order": FirstOrder(),
+    "muscl": Muscl(),
+    "weno5": Weno5(epsilon=1e-4),
+}
+
+
+def equation(cells: int, scheme: Scheme) -> Burgers:
+    """The operators of this study's domain on `cells` cells."""
+    return Burgers(Grid.line(cells), scheme, BOUNDARIES)
+
+
+@dataclass(frozen=True)
+class BurgersStudy(Study):
+    """A generator of solutions of Burgers' equation, trained by the equation alone.
+
+    Arguments:
+        objective: What the generator descends: `correction` (distance from its own field after
+            one step of defect correction), `residual` (mean square residual of the same law), or
+            `sobel` (the paper's image-gradient residual).
+        initial: Initial condition `exact` by construction, or a law in alternation with the
+            equation, as in the paper's algorithm 1.
+        scheme, refinement: Scheme of the law, and its cells a cell of the field.
+        variety: Share of a batch whose initial conditions are scaled, superposed and shifted
+            waves of the same frequencies, so that other initial conditions are in reach.
+        speeds: Number of characteristic speeds in (0, 1] shown to the network.
+        width, depth: Of the U-Net.
+    """
+
+    training: Training
+    objective: Literal["correction", "residual", "sobel"] = "correction"
+    initial: Literal["exact", "alternating"] = "exact"
+    scheme: Literal["first-order", "muscl", "weno5"] = "weno5"
+    refinement: int = 2
+    variety: float = 0.5
+    speeds: int = 8
+    width: int = 32
+    depth: int = 1
+
+    name: ClassVar[str] = "burgers"
+    about: ClassVar[str] = "solutions of Burgers' equation, without data (InvNet, table 2)"
+    quantities: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("frequency", 3.0, 6.0, minimum=0.0, about="c of the wave ½(1 - cos 2 pi c x)"),
+        Quantity("viscosity", 0.001, 0.05, isolated=(0.0,), minimum=0.0, about="nu"),
+        Quantity(
+            "initial", 0.0, 1.0, minimum=0.0, shape=(CELLS,), required=False,
+            about="cell averages of u(x, 0), instead of a frequency",
+        ),
+    )  # fmt: skip
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        return {
+            "full": cls(Training(steps=26_000, learning_rate=1.5e-3, average=0.999)),
+            "quick": cls(Training(steps=2_000, average=0.99)),
+            "smoke": cls(Training(steps=100, checkpoint=50, average=0.9)),
+            "paper": cls(
+                Training(steps=26_000, learning_rate=1e-3, average=0.999),
+                objective="sobel", initial="alternating", refinement=1, variety=0.0, speeds=0,
+            ),
+        }  # fmt: skip
+
+    def network(self) -> nn.Module:
+        return EvolutionGenerator(
+            CELLS,
+            TIMES,
+            {"viscosity": (0.001, 0.05)},
+            duration=DURATION,
+            refinement=self.refinement,
+            speeds=tuple((k + 1) / self.speeds for k in range(self.speeds)),
+            nonnegative=True,
+            exact_initial=self.initial == "exact",
+            width=self.width,
+            depth=self.depth,
+        )
+
+    def law(self, refinement: int = 1) -> BurgersLaw:
+        """Crank-Nicolson residual of this study's scheme on `refinement` cells a cell."""
+        scheme = SCHEMES[self.scheme]
+        return BurgersLaw(equation(CELLS * refinement, scheme), DURATION / (TIMES - 1))
+
+    def laws(self) -> tuple[Law, ...]:
+        burgers = self.law()
+        return burgers, MassLaw(burgers), InitialLaw(), BoundaryLaw()
+
+    def refiner(self) -> CorrectableLaw:
+        return self.law(self.refinement)
+
+    def game(self) -> Game:
+        adam = Adam(self.training.learning_rate)
+        fine = self.law(self.refinement)
+        loss = {
+            "correction": lambda: correction_loss(fine),
+            "residual": lambda: law_loss(fine),
+            "sobel": lambda: law_loss(SobelBurgersLaw()),
+        }[self.objective]()
+        moves = [Move("equation", (Objective("generator", loss, adam),))]
+        if self.initial == "alternating":
+            moves.append(Move("initial", (Objective("generator", law_loss(InitialLaw()), adam),)))
+        return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
+
+    def draw(self, count: int, generator: torch.Generator) -> Condition:
+        """Conditions to train on: viscosity 0, uniform and log-uniform; waves and, for the share
+        `variety`, superposed, scaled and shifted waves."""
+        uniform = lambda *shape: torch.rand(shape, generator=generator)  # noqa: E731
+        initial = raised_cosine(Grid.line(CELLS), 3 + 3 * uniform(count)).float()
+        varied = round(count * self.variety)
+        if varied:
+            other = raised_cosine(Grid.line(CELLS), 3 + 3 * uniform(varied)).float()
+            weight, height = uniform(varied, 1), 0.3 + 0.7 * uniform(varied, 1)
+            wave = height * (weight * initial[-varied:] + (1 - weight) * other)
+            shift = torch.randint(0, CELLS // 2, (varied, 1), generator=generator)
+            shift[varied // 2 :] = 0
+            source = torch.arange(CELLS) - shift
+            initial[-varied:] = wave.gather(1, source.clamp_min(0)) * (source >= 0)
+        kind, place = uniform(count), uniform(count)
+        viscosity = torch.where(kind < 0.6, 0.001 * 50**place, 0.001 + 0.049 * place)
+        return {"initial": initial, "viscosity": viscosity.masked_fill(kind < 0.2, 0.0)}
+
+    def condition(self, given: Condition) -> Condition:
+        if "initial" in given:
+            if "frequency" in given:
+                raise InputError("initial and frequency: expected one of the two, got both")
+            return given
+        wave = raised_cosine(Grid.line(CELLS), given["frequency"])
+        return {**given, "initial": wave.to(given["viscosity"])}
+
+    def implied_by(self, optional: set[str]) -> set[str]:
+        return {"frequency"} if "initial" in optional else set()
+
+    def observe(self, fields: Tensor) -> Tensor:
+        return coarsen(fields, self.refinement)
+
+    def reference(self, condition: Condition) -> Float[Tensor, "batch 1 times cells"]:
+        return refined_reference(condition)
+
+
+def refined_reference(
+    condition: Condition, cells: int = REFERENCE_CELLS
+) -> Float[Tensor, "batch 1 times cells"]:
+    """WENO5 and SSP-RK3 on `cells` cells, averaged to 64; float64.
+
+    The initial condition is exact where the condition has a `frequency`, else reconstructed from
+    its 64 averages.
+    """
+    if "frequency" in condition:
+        initial = raised_cosine(Grid.line(cells), condition["frequency"])
+    else:
+        initial = refine(condition["initial"].double(), cells // CELLS, nonnegative=True)
+    fine = solve(equation(cells, Weno5()), initial, condition["viscosity"].double(), ROWS)
+    return coarsen(fine, cells // CELLS).unsqueeze(1)
+
+
+def euler_reference(condition: Condition) -> Float[Tensor, "batch 1 times cells"]:
+    """The paper's reference: explicit Euler and first-order upwind fluxes on the same grid."""
+    viscosity, initial = condition["viscosity"].double(), condition["initial"].double()
+    return explicit_euler(equation(CELLS, FirstOrder()), initial, viscosity, ROWS).unsqueeze(1)

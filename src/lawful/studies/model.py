@@ -1,0 +1,202 @@
+"""A trained generator with its study: samples that come with their law report."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.errors import InputError
+from lawful.evaluation.report import LawReport, law_report, merge
+from lawful.games.checkpoint import replacing, write_text
+from lawful.laws.law import law
+from lawful.studies import registry
+from lawful.studies.study import Study
+
+CHUNK = 64
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated fields with what was asked and how well each obeys.
+
+    Arguments:
+        fields: `(batch, channel, height, width)`, float32.
+        condition: The condition of each sample, completed.
+        report: Per-sample violation of every law.
+    """
+
+    fields: Float[Tensor, "batch channel height width"]
+    condition: Condition
+    report: LawReport
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator ready to sample from.
+
+    Arguments:
+        study: What it was trained for.
+        network: Its generator, in evaluation mode.
+        manifest: Configuration, versions, training time and measured quality.
+    """
+
+    study: Study
+    network: nn.Module
+    manifest: Mapping[str, Any]
+
+    def sample(
+        self, n: int | None = None, *, seed: int = 0, refine: int = 0, **condition: Any
+    ) -> Samples:
+        """Generate fields for the given conditions.
+
+        Arguments:
+            n: Number of samples; where not given, as many as the longest condition has values.
+                Shorter conditions are repeated in turn; those not given are drawn.
+            seed: Of whatever is drawn; the same seed gives the same samples.
+            refine: Steps of correction by the study's law applied to the raw samples.
+            condition: Tensors, arrays, lists or numbers, by the names of the study's quantities.
+
+        Raises:
+            InputError: A name is unknown or a value cannot be used.
+        """
+        given = self._tensors(condition)
+        if n is None:
+            n = max((len(value) for value in given.values()), default=1)
+        chunks = list(self.stream(n, seed=seed, refine=refine, **given))
+        names = chunks[0].condition.keys()
+        return Samples(
+            torch.cat([chunk.fields for chunk in chunks]),
+            {name: torch.cat([chunk.condition[name] for chunk in chunks]) for name in names},
+            merge([chunk.report for chunk in chunks]),
+        )
+
+    def stream(
+        self, n: int, *, seed: int = 0, refine: int = 0, **condition: Any
+    ) -> Iterator[Samples]:
+        """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
+        if n < 1:
+            raise InputError(f"n: expected at least 1 sample, got {n}")
+        if refine < 0 or (refine and self.study.refiner() is None):
+            raise InputError(f"refine: {refine} steps; study {self.study.name!r} allows none")
+        given = self._tensors(condition)
+        for first in range(0, n, CHUNK):
+            rows = torch.arange(first, min(first + CHUNK, n))
+            values = {name: value[rows % len(value)] for name, value in given.items()}
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
+            yield self._chunk(self._complete(values, len(rows), generator), refine)
+
+    @torch.no_grad()
+    def _chunk(self, values: Condition, refine: int) -> Samples:
+        outside = tuple(
+            (q.name, q.check(values[q.name])) for q in self.study.quantities if q.name in values
+        )
+        condition = self.study.condition(values)
+        device = next(self.network.parameters()).device
+        placed = {name: value.to(device) for name, value in condition.items()}
+        fields = self.network(placed)
+        refiner = self.study.refiner()
+        error = None
+        for _ in range(refine if refiner else 0):
+            fields = fields + refiner.correction(fields, placed)  # type: ignore[union-attr]
+        if refiner is not None:
+            error = refiner.error_estimate(fields, placed).cpu()
+        seen = self.study.observe(fields).cpu().float()
+        report = law_report([law(entry) for entry in self.study.laws()], seen, condition)
+        return Samples(seen, condition, LawReport(report.lines, error, outside, refine))
+
+    def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Checked float32 tensors with a leading batch axis."""
+        known = {q.name: q for q in self.study.quantities}
+        given = {}
+        for name, value in condition.items():
+            if name not in known:
+                raise InputError(f"{name}: unknown condition; there are {', '.join(known)}")
+            try:
+                tensor = torch.as_tensor(value, dtype=torch.float32)
+            except (TypeError, ValueError, RuntimeError):
+                raise InputError(f"{name}: expected numbers, got {value!r:.60}") from None
+            if tensor.ndim == len(known[name].shape):
+                tensor = tensor.unsqueeze(0)
+            if tensor.ndim == 0 or not len(tensor):
+                raise InputError(f"{name}: expected at least one value, got none")
+            known[name].check(tensor)
+            given[name] = tensor
+        return given
+
+    def _complete(
+        self, values: Condition, count: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Draw what is required and neither given nor implied by an optional quantity."""
+        complete = dict(values)
+        optional = {q.name for q in self.study.quantities if not q.required}
+        implied = self.study.implied_by(optional & values.keys())
+        for quantity in self.study.quantities:
+            missing = quantity.required and quantity.name not in values
+            if missing and quantity.name not in implied:
+                complete[quantity.name] = quantity.draw(count, generator)
+        return complete
+
+
+def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:
+    """Write weights and manifest into `folder`, each atomically."""
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    text = json.dumps({**manifest, "weights_sha256": digest}, indent=2)
+    write_text(folder / MANIFEST, text + "\n")
+
+
+def shipped() -> dict[str, Path]:
+    """Folders of the models that come with the package, by name."""
+    root = Path(str(resources.files("lawful"))) / "models"
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{WEIGHTS}"))}
+
+
+def load(name: str | Path) -> Model:
+    """A shipped model by name, or the model of a finished run by its folder.
+
+    Raises:
+        InputError: There is no such model, or its files are truncated or foreign.
+    """
+    folder = shipped().get(str(name), Path(name))
+    if not folder.is_dir():
+        names = ", ".join(shipped()) or "none"
+        raise InputError(f"model {str(name)!r}: expected a run folder or a shipped model ({names})")
+    if not (folder / WEIGHTS).is_file() or not (folder / MANIFEST).is_file():
+        raise InputError(f"model {folder}: no {WEIGHTS} and {MANIFEST}; is the run finished?")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        study = registry.find(manifest["study"]).from_config(manifest["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
+    return Model(study, load_weights(study.network(), folder / WEIGHTS), manifest)
+
+
+def load_weights(network: nn.Module, path: Path) -> nn.Module:
+    """`network` in evaluation mode with the weights of a safetensors file.
+
+    Raises:
+        InputError: The file is truncated, or of another network.
+    """
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"weights {path}: truncated or of another network ({reason})") from None
+    return network.eval()

@@ -1,0 +1,53 @@
+"""Studies by name, or by the path of a user's own file."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from lawful.errors import InputError
+from lawful.studies.burgers import BurgersStudy
+from lawful.studies.study import Study
+
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (BurgersStudy,)}
+
+
+def find(name: str) -> type[Study]:
+    """The study called `name`, or the one that the Python file `name` defines.
+
+    Raises:
+        InputError: There is no such study, or the file does not define exactly one.
+    """
+    if name in STUDIES:
+        return STUDIES[name]
+    path = Path(name)
+    if path.suffix != ".py":
+        raise InputError(f"study {name!r}: expected one of {', '.join(STUDIES)}, or a .py file")
+    if not path.is_file():
+        raise InputError(f"study {name}: no such file")
+    return _from_file(path.resolve())
+
+
+def source_of(study: type[Study]) -> str:
+    """What `find` takes to give `study` back."""
+    return study.name if study.name in STUDIES else str(sys.modules[study.__module__].__file__)
+
+
+def _from_file(path: Path) -> type[Study]:
+    module_name = f"lawful_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"study {path}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"study {path}: {type(error).__name__}: {error}") from error
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Study) and value.__module__ == module_name
+    ]
+    if len(found) != 1:
+        raise InputError(f"study {path}: expected one Study class, found {len(found)}")
+    return found[0]

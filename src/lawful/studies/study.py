@@ -1,0 +1,189 @@
+"""What a study is: its conditions, laws, network and game, with a typed configuration.
+
+A user's own study is a frozen dataclass that derives from `Study`, in a file of its own; the
+commands take the file's path where they take a study's name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.errors import InputError
+from lawful.games.game import Adam, Batch, Game, Move, Objective, law_loss
+from lawful.laws.law import CorrectableLaw, Law, Residual, law
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One entry of a condition: an argument of `sample` and an option of the command line.
+
+    Arguments:
+        name: Name of the entry.
+        lower, upper: Range of its values in training; outside it a sample is marked.
+        isolated: Single values outside the range that are trained too.
+        minimum: Smallest value with a meaning; below it a value is refused.
+        shape: Shape of one sample's value; `()` for a number.
+        required: Whether a sample needs it; what is required and not given is drawn.
+        unit, about: For help and reports.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    isolated: tuple[float, ...] = ()
+    minimum: float = float("-inf")
+    shape: tuple[int, ...] = ()
+    required: bool = True
+    unit: str = "1"
+    about: str = ""
+
+    def check(self, value: Float[Tensor, "batch *shape"]) -> Bool[Tensor, " batch"]:
+        """Which samples lie outside the trained range.
+
+        Raises:
+            InputError: A value has the wrong shape, is not finite, or is below the minimum.
+        """
+        if tuple(value.shape[1:]) != self.shape:
+            expected = " x ".join(map(str, self.shape)) or "one number"
+            found = " x ".join(map(str, value.shape[1:])) or "one number"
+            raise InputError(f"{self.name}: expected {expected} a sample, got {found}")
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"{self.name}: expected finite values, got NaN or infinity")
+        if bool((value < self.minimum).any()):
+            least = float(value.min())
+            raise InputError(f"{self.name}: expected at least {self.minimum:g}, got {least:g}")
+        slack = 1e-6 * max(abs(self.lower), abs(self.upper))
+        inside = (value >= self.lower - slack) & (value <= self.upper + slack)
+        for single in self.isolated:
+            inside |= value == single
+        return ~inside.flatten(1).all(1) if self.shape else ~inside
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Independent uniform values over the trained range."""
+        unit = torch.rand((count, *self.shape), generator=generator)
+        return self.lower + (self.upper - self.lower) * unit
+
+
+@dataclass(frozen=True)
+class Training:
+    """Size and pace of a run.
+
+    Arguments:
+        steps: Turns of the game.
+        batch: Samples a repetition of a move.
+        learning_rate: Peak rate of Adam.
+        average: Decay of the exponential average of the generator that is sampled from.
+        seed: Of initial weights and of every batch.
+        checkpoint: Steps between checkpoints.
+    """
+
+    steps: int
+    batch: int = 16
+    learning_rate: float = 2e-3
+    average: float = 0.995
+    seed: int = 0
+    checkpoint: int = 250
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint"):
+            if getattr(self, name) < 1:
+                raise InputError(f"training.{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not 0 <= self.average < 1:
+            raise InputError(
+                "training: expected learning_rate > 0 and 0 <= average < 1, got "
+                f"{self.learning_rate:g} and {self.average:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Study(ABC):
+    """Data, laws, networks and game behind one result; its fields are its configuration."""
+
+    training: Training
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    quantities: ClassVar[tuple[Quantity, ...]] = ()
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A freshly initialised generator: condition to fields `(B, C, H, W)`."""
+
+    @abstractmethod
+    def laws(self) -> tuple[Law | Residual, ...]:
+        """The laws that samples are reported against."""
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        """Named configurations; the first is the default."""
+        return {"full": cls()}  # type: ignore[call-arg]
+
+    def condition(self, given: Condition) -> Condition:
+        """The condition of the network from values of `quantities`; adds what they imply."""
+        return given
+
+    def implied_by(self, optional: set[str]) -> set[str]:
+        """Required quantities that need not be drawn because these optional ones are given."""
+        return set()
+
+    def draw(self, count: int, generator: torch.Generator) -> Condition:
+        """Conditions to train on; independent uniform quantities where not overridden."""
+        return self.condition(
+            {q.name: q.draw(count, generator) for q in self.quantities if q.required}
+        )
+
+    def game(self) -> Game:
+        """The game to play; where not overridden, a move for each law, without data."""
+        adam = Adam(self.training.learning_rate)
+        moves = [
+            Move(entry.name, (Objective("generator", law_loss(entry), adam),))
+            for entry in map(law, self.laws())
+        ]
+        return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
+
+    def observe(self, fields: Tensor) -> Tensor:
+        """What users see of generated fields; the fields themselves where not overridden."""
+        return fields
+
+    def refiner(self) -> CorrectableLaw | None:
+        """The law that corrects generated fields and estimates their error, if there is one."""
+        return None
+
+    def reference(self, condition: Condition) -> Tensor | None:
+        """Observed fields of a trusted solver, if there is one."""
+        return None
+
+    def config(self) -> dict[str, Any]:
+        """The configuration as plain values, for `config.yaml` and manifests."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The study of a configuration that `config` wrote.
+
+        Raises:
+            InputError: An entry is unknown or a required one is missing.
+        """
+        return _build(cls, config, cls.name)
+
+
+def _build(cls: type, config: Mapping[str, Any], place: str) -> Any:
+    known = {field.name: field for field in fields(cls)}
+    if unknown := set(config) - set(known):
+        raise InputError(f"config of {place}: unknown entry {sorted(unknown)[0]!r}")
+    values = {
+        name: _build(known[name].type, value, f"{place}.{name}")  # type: ignore[arg-type]
+        if is_dataclass(known[name].type)
+        else value
+        for name, value in config.items()
+    }
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise InputError(f"config of {place}: {error}") from None
