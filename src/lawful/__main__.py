@@ -1,0 +1,7 @@
+"""`python -m lawful`."""
+
+import sys
+
+from lawful.app.main import main
+
+sys.exit(main())

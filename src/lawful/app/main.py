@@ -1,0 +1,70 @@
+"""The command line: `lawful COMMAND`; a user's mistake is one line and exit status 2."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from lawful.errors import InputError, NonFiniteError
+
+# Command: (module, what it does). Modules are imported when used, so that help is quick.
+COMMANDS = {
+    "list": ("listing", "studies, presets, shipped models and their measured quality"),
+    "train": ("training", "train a study, or a study of your own in a .py file"),
+    "sample": ("sampling", "sample from a model into .h5, .nc, .npz, .tif or .png"),
+    "report": ("reporting", "law report of a model or of a file of samples"),
+    "study": ("studying", "reproduce a study's table and figures"),
+    "demo": ("demo", "train, sample and check against the solver, in a minute or two"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(argv)
+    except InputError as error:
+        return _complain(error, 2)
+    except NonFiniteError as error:
+        return _complain(error, 1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}", 2)
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return _complain("interrupted; a run goes on with --resume", 130)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if argv[0] == "--version":
+        print(f"lawful {version('lawful')}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise InputError(f"unknown command {argv[0]!r}; there are {', '.join(COMMANDS)}")
+    module = importlib.import_module(f"lawful.app.{COMMANDS[argv[0]][0]}")
+    run: Callable[[list[str]], None] = module.run
+    try:
+        run(argv[1:])
+    except SystemExit as stop:  # help was printed
+        return int(stop.code or 0)
+    return 0
+
+
+def _usage() -> str:
+    lines = [f"  {name:<8}{about}" for name, (_, about) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: lawful COMMAND [OPTIONS]", "", *lines, "", "lawful COMMAND --help for its options"]
+    )
+
+
+def _complain(message: object, status: int) -> int:
+    print(f"lawful: {' '.join(str(message).split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Command-line options from typed dataclasses, with one-line errors."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import field, make_dataclass
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from lawful.errors import InputError
+from lawful.studies.study import Quantity
+
+T = TypeVar("T")
+
+
+def parse(options: type[T], arguments: Sequence[str], program: str) -> T:
+    """Parse with tyro; whatever it refuses becomes one line.
+
+    Raises:
+        InputError: An argument is unknown, missing or of the wrong type.
+        SystemExit: Help was asked for and printed.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, args=list(arguments), prog=program)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise InputError(f"{_one_line(complaint.getvalue())}; see {program} --help") from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside tyro's box, up to its first rule."""
+    lines = [re.sub(r"^│|│$", "", line).strip() for line in box.splitlines()[1:]]
+    message = []
+    for line in lines:
+        if line.startswith(("───", "╰")):
+            break
+        message.append(line)
+    return " ".join(message) or "the arguments cannot be read"
+
+
+def with_conditions(options: type, quantities: Sequence[Quantity]) -> type:
+    """`options` with an option for each quantity: numbers, or a file of them for a vector."""
+    extra = []
+    for quantity in quantities:
+        about = f"{quantity.about} [{quantity.lower:g}, {quantity.upper:g}]"
+        kind: Any = tuple[str, ...] if quantity.shape else tuple[float, ...]
+        if quantity.shape:
+            about += "; a .npy file of one value or a stack"
+        option = Annotated[kind, tyro.conf.arg(help=about, metavar="VALUE …")]
+        extra.append((quantity.name, option, field(default=())))
+    return make_dataclass(options.__name__, extra, bases=(options,), frozen=True)

@@ -1,0 +1,198 @@
+"""`lawful report`: a law report of a model or of a file of samples, as JSON and HTML."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from lawful.app import page
+from lawful.app.files import reading
+from lawful.app.options import parse
+from lawful.app.report_text import HEADS, manifest_floors, print_report, report_rows
+from lawful.condition import Condition
+from lawful.errors import InputError
+from lawful.evaluation.pictures import comparison_figure, montage_figure, scatter_figure
+from lawful.evaluation.report import LawReport, Spread, law_report, merge, relative_error
+from lawful.games.checkpoint import write_text
+from lawful.laws.law import law
+from lawful.studies import registry
+from lawful.studies.model import load
+from lawful.studies.study import Study
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Report how well a model's samples, or the samples in a file, obey the laws."""
+
+    subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a model, run or file")]
+    out: Annotated[Path, tyro.conf.arg(help="folder for report.json and report.html")] = Path(
+        "report"
+    )
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"], help="samples drawn from a model")] = 32
+    seed: Annotated[int, tyro.conf.arg(help="of the conditions drawn for a model")] = 1
+    refine: Annotated[int, tyro.conf.arg(help="corrections on each sample of a model")] = 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is reported on: samples with their report, and a reference for all or some of them."""
+
+    study: Study
+    manifest: Mapping[str, Any]
+    fields: Tensor
+    condition: Condition
+    report: LawReport
+    reference: Tensor | None
+
+    @property
+    def error(self) -> Tensor | None:
+        """Relative error of the samples that have a reference."""
+        if self.reference is None:
+            return None
+        return relative_error(self.fields[: len(self.reference)], self.reference)
+
+
+def run(arguments: list[str]) -> None:
+    """`lawful report MODEL_OR_FILE`."""
+    options = parse(ReportOptions, arguments, "lawful report")
+    path = Path(options.subject)
+    subject = from_file(path) if path.is_file() else from_model(options)
+    write_report(subject, options.out)
+    print_report(subject.report, subject.manifest)
+    if subject.error is not None:
+        spread = Spread.of(subject.error)
+        print(
+            f"relative error against the solver ({subject.error.numel()} samples): "
+            f"mean {spread.mean:.4f}, 95th % {spread.p95:.4f}, worst {spread.worst:.4f}"
+        )
+    print(f"report: {options.out / 'report.html'}")
+
+
+def from_model(options: ReportOptions) -> Subject:
+    """Draw samples from a model; the reference is solved for every one of them."""
+    model = load(options.subject)
+    samples = model.sample(options.n, seed=options.seed, refine=options.refine)
+    reference = model.study.reference(samples.condition)
+    report = samples.report
+    if reference is not None:
+        laws = [law(entry) for entry in model.study.laws()]
+        lines = law_report(laws, samples.fields, samples.condition, reference=reference).lines
+        report = replace(report, lines=lines)
+    return Subject(
+        model.study, model.manifest, samples.fields, samples.condition, report, reference
+    )
+
+
+def from_file(path: Path) -> Subject:
+    """Judge the fields of a file afresh; the reference is solved for the first few."""
+    with reading(path) as (manifest, count, chunks):
+        try:
+            study = registry.find(manifest["study"]).from_config(manifest["config"])
+        except (KeyError, TypeError):
+            raise InputError(f"{path}: its manifest names no study of lawful") from None
+        if not count:
+            raise InputError(f"{path}: holds no samples")
+        laws = [law(entry) for entry in study.laws()]
+        reports, kept = [], list[tuple[Tensor, Condition]]()
+        for fields, condition in chunks:
+            report = law_report(laws, fields, condition)
+            outside = tuple(
+                (q.name, q.check(condition[q.name])) for q in study.quantities
+                if q.name in condition
+            )  # fmt: skip
+            reports.append(replace(report, outside=outside))
+            kept = kept or [(fields, condition)]
+    fields, condition = kept[0]
+    few = {name: value[:SHOWN] for name, value in condition.items()}
+    refinements = int(manifest.get("sampled", {}).get("refine", 0))
+    merged = replace(merge(reports), refinements=refinements)
+    return Subject(study, manifest, fields, condition, merged, study.reference(few))
+
+
+def write_report(
+    subject: Subject, folder: Path, *, sections: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write `report.json` and `report.html` into `folder`; `sections` are put in front."""
+    summary = subject.report.as_dict()
+    for entry in summary["laws"]:
+        entry["floor"] = entry["floor"] or manifest_floors(subject.manifest).get(entry["law"])
+    if subject.error is not None:
+        summary["relative_error"] = Spread.of(subject.error).as_dict()
+    summary["manifest"] = dict(subject.manifest)
+    try:
+        write_text(folder / "report.json", json.dumps(summary, indent=2) + "\n")
+        write_text(folder / "report.html", report_page(subject, sections))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> str:
+    """The HTML page."""
+    report, count = subject.report, subject.report.lines[0].violation.numel()
+    kind = f"refined by {report.refinements} corrections" if report.refinements else "raw"
+    lead = f"{count} samples, {kind}. {subject.study.about[:1].upper()}{subject.study.about[1:]}."
+    floors = manifest_floors(subject.manifest)
+    laws = page.table(HEADS, report_rows(report, floors)) + page.paragraph(
+        "Violation: root mean square of the law's residual, over the samples. The floor is the "
+        "violation of a trusted solver's own fields, which a perfect sample would have too."
+    )
+    warnings = "".join(
+        page.paragraph(f"{name}: {n} of {count} samples are outside the trained range.", "warning")
+        for name, n in report.outside_count().items()
+    )
+    parts = [*sections, ("Laws", warnings + laws)]
+    if subject.error is not None and subject.reference is not None:
+        parts.append(("Against the solver", _comparison(subject)))
+    else:
+        parts.append(("Samples", page.picture(montage_figure(subject.fields[:16]), "samples")))
+    parts.append(("Origin", _origin(subject.manifest)))
+    return page.page(f"Law report: {subject.study.name}", lead, parts)
+
+
+def _comparison(subject: Subject) -> str:
+    error, reference = subject.error, subject.reference
+    if error is None or reference is None:
+        return ""
+    spread = Spread.of(error)
+    rows = [[f"{value:.4f}" for value in spread.as_dict().values()]]
+    worst = error.argsort(descending=True)
+    order = torch.cat([worst[:1], worst[-1:], torch.arange(len(error))])
+    shown = torch.tensor(list(dict.fromkeys(order.tolist()))[:SHOWN])
+    titles = [_title(subject, int(i)) for i in shown]
+    text = page.paragraph(f"Relative L2 error of {error.numel()} samples.")
+    text += page.table(list(spread.as_dict()), rows)
+    fields, truth = subject.fields[shown], reference[shown]
+    text += page.picture(comparison_figure(fields, truth, titles), "generated, numerical")
+    text += page.paragraph("The worst sample is first, the best second.")
+    if subject.report.error is not None:
+        text += page.picture(scatter_figure(error, subject.report.error), "estimated error")
+        text += page.paragraph("The report's estimate of each error needs no solver.")
+    return text
+
+
+def _title(subject: Subject, index: int) -> str:
+    numbers = [
+        f"{q.name} {float(subject.condition[q.name][index]):.3g}"
+        for q in subject.study.quantities
+        if not q.shape and q.name in subject.condition
+    ]
+    return "\n".join(numbers)
+
+
+def _origin(manifest: Mapping[str, Any]) -> str:
+    versions = manifest.get("versions", {})
+    entries = {
+        "study": str(manifest.get("study")),
+        "preset": str(manifest.get("preset") or "own configuration"),
+        "steps": str(manifest.get("steps")),
+        "training time": f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min",
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+    }
+    return page.facts(entries)

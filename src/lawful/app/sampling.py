@@ -1,0 +1,99 @@
+"""`lawful sample`: streams samples and their violations into a file."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lawful.app.files import WRITERS, arrays_of, writing
+from lawful.app.options import parse, with_conditions
+from lawful.app.report_text import print_report
+from lawful.errors import InputError
+from lawful.evaluation.report import merge
+from lawful.studies.model import CHUNK, Model, load
+from lawful.studies.study import Quantity
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Sample fields; conditions that are not given are drawn, several values are taken in turn."""
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a shipped model or a run")]
+    out: Annotated[Path, tyro.conf.arg(help=f"file to write: {', '.join(WRITERS)}")]
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"], help="number of samples")] = 1
+    seed: Annotated[int, tyro.conf.arg(help="of the conditions that are drawn")] = 0
+    refine: Annotated[int, tyro.conf.arg(help="corrections by the law on each raw sample")] = 0
+
+
+def run(arguments: list[str]) -> None:
+    """`lawful sample MODEL`."""
+    if not arguments or arguments[0].startswith("-"):
+        parse(SampleOptions, arguments, "lawful sample")
+        raise InputError(
+            "lawful sample: the model comes first: lawful sample MODEL -n N --out FILE"
+        )
+    model = load(arguments[0])
+    kind = with_conditions(SampleOptions, model.study.quantities)
+    options: Any = parse(kind, arguments, "lawful sample")
+    given = given_conditions(options, model.study.quantities)
+    sample_to_file(model, options, given)
+
+
+def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
+    """The conditions that were given on the command line."""
+    given: dict[str, Any] = {}
+    for quantity in quantities:
+        values = getattr(options, quantity.name)
+        if values:
+            given[quantity.name] = _vectors(quantity, values) if quantity.shape else list(values)
+    return given
+
+
+def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
+    """Rows of one or more .npy files."""
+    rows = []
+    for path in paths:
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise InputError(f"--{quantity.name} {path}: not a .npy file ({reason})") from None
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"--{quantity.name} {path}: expected numbers, got {array.dtype}")
+        rows.append(array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1))
+    if len({row.shape[1] for row in rows}) > 1:
+        raise InputError(f"--{quantity.name}: the files differ in length")
+    return np.concatenate(rows)
+
+
+def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
+    """Stream `options.n` samples into `options.out` with a progress bar, then say how they do."""
+    stream = model.stream(options.n, seed=options.seed, refine=options.refine, **given)
+    origin = {"model": options.model, "seed": options.seed, "refine": options.refine}
+    reports = []
+    console = Console(file=sys.stderr)
+    bar = Progress(
+        BarColumn(24), MofNCompleteColumn(), TextColumn("samples"), TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal,
+    )  # fmt: skip
+    first = next(stream)  # the conditions are checked before a file is opened
+    with bar, writing(options.out, {**model.manifest, "sampled": origin}) as writer:
+        task = bar.add_task("", total=options.n)
+        for samples in _chain(first, stream):
+            writer.append(arrays_of(samples))
+            reports.append(samples.report)
+            bar.advance(task, min(CHUNK, len(samples.fields)))
+    report = merge(reports)
+    print(f"{options.out}: {options.n} samples of {model.study.name}")
+    print_report(report, model.manifest)
+
+
+def _chain(first: Any, rest: Any) -> Any:
+    yield first
+    yield from rest

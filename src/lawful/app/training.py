@@ -1,0 +1,190 @@
+"""`lawful train`, and the progress display of every command that trains."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lawful.app.options import parse
+from lawful.errors import InputError
+from lawful.studies import registry
+from lawful.studies import run as runs
+from lawful.studies.study import Study
+
+PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where a run takes place (Lightning Fabric)."""
+
+    accelerator: str = "cpu"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+    def fabric(self) -> Fabric:
+        """A launched Fabric."""
+        fabric = Fabric(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            strategy=self.strategy,
+            precision=self.precision,  # type: ignore[arg-type]
+        )
+        fabric.launch()
+        return fabric
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a study with a progress bar; --resume goes on where a run was interrupted."""
+
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a name, or a .py file")]
+    preset: Annotated[str | None, tyro.conf.arg(help="configuration to start from")] = None
+    out: Annotated[Path | None, tyro.conf.arg(help="run folder [runs/STUDY-PRESET]")] = None
+    resume: Annotated[bool, tyro.conf.arg(help="go on with the run in --out")] = False
+    dry_run: Annotated[bool, tyro.conf.arg(help="print the configuration and stop")] = False
+    track: Annotated[bool, tyro.conf.arg(help="TensorBoard files in the run folder")] = False
+    device: Devices = Devices()
+
+
+def run(arguments: list[str]) -> None:
+    """`lawful train STUDY`."""
+    wanted = [a for a in arguments if not a.startswith("-")]
+    if not wanted or ({"-h", "--help"} & set(arguments) and arguments[0].startswith("-")):
+        parse(TrainOptions, arguments, "lawful train")
+    kind = registry.find(arguments[0])
+    preset, study = choose_preset(kind, arguments)
+    overrides: Any = Annotated[kind, tyro.conf.arg(name="")]
+    complete = make_dataclass(
+        "TrainOptions",
+        [("config", overrides, field(default=study))],
+        bases=(TrainOptions,),
+        frozen=True,
+    )
+    options: Any = parse(complete, arguments, "lawful train")
+    if options.dry_run:
+        print(yaml.safe_dump({"study": arguments[0], **options.config.config()}, sort_keys=False))
+        return
+    folder = options.out or Path("runs") / f"{kind.name}-{preset}"
+    train_with_progress(
+        options.config, folder, resume=options.resume, fabric=options.device.fabric(),
+        track=options.track,
+    )  # fmt: skip
+    print(f"model: {folder}")
+
+
+def choose_preset(kind: type[Study], arguments: list[str]) -> tuple[str, Study]:
+    """The preset named after `--preset` among the arguments, else the study's first."""
+    presets = kind.presets()
+    name = next(iter(presets))
+    for i, argument in enumerate(arguments):
+        if argument == "--preset":
+            name = arguments[i + 1] if i + 1 < len(arguments) else ""
+        elif argument.startswith("--preset="):
+            name = argument.partition("=")[2]
+    if name not in presets:
+        raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
+    return name, presets[name]
+
+
+def train_with_progress(
+    study: Study,
+    folder: Path,
+    *,
+    resume: bool = False,
+    fabric: Fabric | None = None,
+    track: bool = False,
+) -> None:
+    """Train to the end, showing step rate, time left and the violation of every law."""
+    fabric = fabric or Devices().fabric()
+    console = Console(file=sys.stderr)
+    with _display(console, study.training.steps) as show, _tracker(folder, track) as record:
+        for progress in runs.train(study, folder, fabric, resume=resume):
+            if fabric.is_global_zero:
+                show(progress)
+                record(progress)
+
+
+def _figures(progress: runs.Progress) -> str:
+    # A loss is a mean square, a violation its root.
+    return "  ".join(
+        f"{name.rpartition('/')[2]} {value**0.5:.2e}" for name, value in progress.values.items()
+    )
+
+
+@contextmanager
+def _display(console: Console, steps: int) -> Iterator[Any]:
+    if not console.is_terminal:
+        yield _PlainLines(console)
+        return
+    bar = Progress(
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f}/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[laws]}"),
+        console=console,
+    )
+    task = bar.add_task("", total=steps, rate=0.0, laws="")
+    started: list[float] = []
+
+    def show(progress: runs.Progress) -> None:
+        started[:] = started or [time.perf_counter(), float(progress.step - 1)]
+        elapsed = max(time.perf_counter() - started[0], 1e-9)
+        rate = (progress.step - started[1]) / elapsed
+        bar.update(task, completed=progress.step, rate=rate, laws=_figures(progress))
+
+    with bar:
+        yield show
+
+
+class _PlainLines:
+    """A line now and then, where no bar can be drawn."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.last = console, time.perf_counter() - PLAIN_EVERY
+        self.first: tuple[float, int] | None = None
+
+    def __call__(self, progress: runs.Progress) -> None:
+        now = time.perf_counter()
+        self.first = self.first or (now, progress.step)
+        if now - self.last < PLAIN_EVERY and progress.step < progress.steps:
+            return
+        self.last = now
+        rate = (progress.step - self.first[1]) / max(now - self.first[0], 1e-9)
+        left = f"{(progress.steps - progress.step) / rate:.0f} s left" if rate else "starting"
+        self.console.print(
+            f"{progress.step}/{progress.steps}  {rate:.1f}/s  {left}  {_figures(progress)}",
+            highlight=False,
+        )
+
+
+@contextmanager
+def _tracker(folder: Path, active: bool) -> Iterator[Any]:
+    if not active:
+        yield lambda progress: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("--track: needs TensorBoard; pip install 'lawful[track]'") from None
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def record(progress: runs.Progress) -> None:
+        for name, value in progress.values.items():
+            writer.add_scalar(name, value, progress.step)
+
+    try:
+        yield record
+    finally:
+        writer.close()
