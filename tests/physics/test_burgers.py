@@ -1,5 +1,6 @@
 """Order, conservation, total variation and shock speed of the finite-volume operators."""
 
+from itertools import pairwise
 from math import pi
 
 import pytest
@@ -29,7 +30,7 @@ def wave(grid):
 
 
 def slopes(errors):
-    return [float(torch.log2(a / b)) for a, b in zip(errors, errors[1:], strict=False)]
+    return [float(torch.log2(a / b)) for a, b in pairwise(errors)]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=name)
@@ -46,7 +47,8 @@ def test_reconstruction_has_its_declared_order(scheme):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "cells", "order"), [(FirstOrder(), (128, 256, 512), 1), (Weno5(1e-4), (32, 64, 128), 5)],
+    ("scheme", "cells", "order"),
+    [(FirstOrder(), (128, 256, 512), 1), (Weno5(1e-4), (32, 64, 128), 5)],
     ids=["FirstOrder", "Weno5"],
 )  # fmt: skip
 def test_solver_converges_at_the_order_of_the_scheme_before_the_shock(scheme, cells, order):

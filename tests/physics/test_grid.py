@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,7 +44,7 @@ def test_refine_is_of_fifth_order():
         grid = Grid.line(cells)
         fine = refine(smooth(grid), 4)
         errors.append((fine - smooth(grid.refined(4))).abs().mean())
-    slopes = [torch.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    slopes = [torch.log2(a / b) for a, b in pairwise(errors)]
     assert all(abs(slope - 5) < 0.25 for slope in slopes)
 
 

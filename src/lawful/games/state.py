@@ -114,7 +114,9 @@ class State:
                 average.load_state_dict(tree["averages"][name])
             for key, value in tree["optimizers"]:
                 self.optimizers[(key[0], key[1])].load_state_dict(value)
-            random = {name: rows[fabric.global_rank] for name, rows in tree["random"].items()}
+            # A file does not align its tensors; a generator casts its state to a struct.
+            rank = fabric.global_rank
+            random = {name: rows[rank].clone() for name, rows in tree["random"].items()}
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"checkpoint {path}: does not fit this game ({reason})") from None

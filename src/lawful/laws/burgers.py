@@ -58,7 +58,8 @@ class BurgersLaw(CorrectableLaw):
 
         .. math::
             (1 - \theta \Delta t\,\nu A)\,\delta^{n+1} =
-                (1 + (1 - \theta) \Delta t\,\nu A)\,\delta^n - \Delta t\, D(u^{n+1/2} \delta^n) - \Delta t\, r^{n+1},\qquad \delta^0 = 0
+                (1 + (1 - \theta) \Delta t\,\nu A)\,\delta^n
+                - \Delta t\, D(u^{n+1/2} \delta^n) - \Delta t\, r^{n+1},\qquad \delta^0 = 0
 
         with A the discrete Laplacian, inverted exactly, and D the first-order upwind difference:
         M is of first order whatever the order of r, and only the fixed point r = 0 decides the

@@ -1,0 +1,59 @@
+"""Two processes: replicas stay equal, see different batches, and resume as one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import save_file
+from toy import game, state, weights
+from lawful.games.fit import fit
+
+def run(fabric, folder, stop, resume):
+    torch.set_num_threads(1)
+    current = state(fabric)
+    if resume:
+        current.restore(folder / "half.safetensors", fabric)
+    first = None
+    for s in fit(game(), current, fabric, 6):
+        first = dict(s.values) if first is None else first
+        if s.step == 3 and not resume:
+            s.save(folder / "half.safetensors", fabric, {{}})
+        if s.step == stop:
+            break
+    numbers = {{"first": torch.tensor(list(first.values())), **weights(current)}}
+    numbers = {{k: v.clone().contiguous() for k, v in numbers.items()}}
+    save_file(numbers, folder / f"{{'resumed' if resume else 'whole'}}-{{fabric.global_rank}}.st")
+
+if __name__ == "__main__":
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
+    fabric.launch(run, Path(sys.argv[1]), 6, sys.argv[2] == "resume")
+"""
+
+
+def start(folder, mode):
+    script = folder / "two.py"
+    script.write_text(SCRIPT.format(here=str(HERE)))
+    subprocess.run([sys.executable, script, folder, mode], check=True, timeout=240)
+    name = "resumed" if mode == "resume" else "whole"
+    return [load_file(folder / f"{name}-{rank}.st") for rank in (0, 1)]
+
+
+def test_replicas_stay_equal_and_resume_bit_for_bit(tmp_path):
+    one, two = start(tmp_path, "whole")
+    assert not torch.equal(one.pop("first"), two.pop("first"))  # different batches
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+    again, other = start(tmp_path, "resume")
+    for name, value in one.items():
+        assert torch.equal(value, again[name]), name
+        assert torch.equal(value, other[name]), name

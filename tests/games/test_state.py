@@ -1,0 +1,115 @@
+"""Saving and resuming: bit for bit, atomically, and never from a foreign file."""
+
+import json
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import draw, fabric, game, state, weights
+
+from lawful import InputError
+from lawful.games import checkpoint
+from lawful.games.fit import fit
+from lawful.games.game import Game
+from lawful.games.state import State
+
+
+def play(current, device, steps):
+    for _ in fit(game(), current, device, steps):
+        pass
+
+
+def test_a_restored_run_continues_bit_for_bit(tmp_path):
+    device = fabric()
+    whole = state(device)
+    play(whole, device, 12)
+
+    first = state(device)
+    for s in fit(game(), first, device, 12):
+        if s.step == 5:
+            s.save(tmp_path / "a.safetensors", device, {"note": "five"})
+            break
+    torch.manual_seed(999)  # what another program may have done in between
+    second = state(device, seed=4)
+    second.restore(tmp_path / "a.safetensors", device)
+    assert second.step == 5
+    play(second, device, 12)
+    assert second.values == whole.values
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(second)[name]), name
+    assert torch.equal(second.generator.get_state(), whole.generator.get_state())
+
+
+def test_averages_follow_the_player():
+    device = fabric()
+    current = state(device)
+    average = None
+    for s in fit(game(), current, device, 4):
+        now = s.players["generator"].state_dict()["linear.weight"]
+        average = now.clone() if average is None else 0.9 * average + 0.1 * now
+    found = current.averages["generator"].module.state_dict()["linear.weight"]
+    torch.testing.assert_close(found, average)
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=5)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(trees, st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_any_tree_survives(tmp_path_factory, tree, seed):
+    path = tmp_path_factory.mktemp("tree") / "t.safetensors"
+    tensor = torch.randn(2, 3, generator=torch.Generator().manual_seed(seed))
+    checkpoint.save(path, {"tree": tree, "tensor": [tensor, tensor.T]})
+    found = checkpoint.load(path)
+    assert found["tree"] == tree
+    assert torch.equal(found["tensor"][0], tensor)
+    assert torch.equal(found["tensor"][1], tensor.T)
+
+
+def test_a_fault_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    checkpoint.save(path, {"step": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, {"step": 2})
+    monkeypatch.undo()
+    assert checkpoint.load(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_truncated_foreign_and_missing_files_are_refused(tmp_path):
+    good = tmp_path / "good.safetensors"
+    device = fabric()
+    current = state(device)
+    current.save(good, device, {})
+    data = good.read_bytes()
+    short, foreign = tmp_path / "short.safetensors", tmp_path / "foreign.safetensors"
+    short.write_bytes(data[: len(data) // 2])
+    foreign.write_text(json.dumps({"weights": [1, 2]}))
+    for path in (short, foreign, tmp_path / "missing.safetensors"):
+        with pytest.raises(InputError, match=path.name) as caught:
+            state(device).restore(path, device)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_checkpoint_of_another_game_is_refused(tmp_path):
+    device = fabric()
+    path = tmp_path / "a.safetensors"
+    state(device).save(path, device, {})
+    torch.manual_seed(0)
+    players = {"generator": torch.nn.Linear(5, 5), "critic": torch.nn.Linear(5, 5)}
+    other = State.create(players, Game(game().moves, draw), device)
+    with pytest.raises(InputError, match="does not fit this game"):
+        other.restore(path, device)
