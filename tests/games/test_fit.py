@@ -72,11 +72,13 @@ def test_simultaneous_objectives_take_their_gradients_before_anyone_moves():
     a, b = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(a.weight, 2.0)
     torch.nn.init.constant_(b.weight, 3.0)
-    product = lambda sign: (
-        lambda p, batch: {  # noqa: E731
-            "l": (sign * p["a"](batch.condition["x"]) * p["b"](batch.condition["x"])).mean()
-        }
-    )
+
+    def product(sign):
+        def loss(p, batch):
+            x = batch.condition["x"]
+            return {"l": (sign * p["a"](x) * p["b"](x)).mean()}
+
+        return loss
 
     adam = Adam(0.5, schedule="constant", warmup=0.0, clip=None)
     move = Move("both", (Objective("a", product(1), adam), Objective("b", product(-1), adam)))

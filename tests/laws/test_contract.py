@@ -149,6 +149,17 @@ def test_initial_law_of_a_finer_field_speaks_of_its_averages():
         InitialLaw()(torch.zeros(3, 1, ROWS, CELLS + 1), c)
 
 
+def test_a_residual_may_be_one_number_a_sample_and_nothing_less():
+    def mean(x, c):
+        return x.mean((1, 2, 3))
+
+    x = field()
+    torch.testing.assert_close(law(mean).violation(x, {}), x.mean((1, 2, 3)))
+    for wrong in (lambda x, c: x.mean(), lambda x, c: x.mean(0)):
+        with pytest.raises(InputError, match="expected a residual of shape"):
+            law(wrong).loss(x, {})
+
+
 def test_impossible_laws_are_refused():
     with pytest.raises(InputError, match="theta"):
         BurgersLaw(Burgers(Grid.line(8), FirstOrder(), BOUNDARIES), 0.1, theta=1.5)

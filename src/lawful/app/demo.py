@@ -18,6 +18,8 @@ from lawful.evaluation.report import Spread
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.model import shipped
 
+SAMPLES = 16
+
 
 @dataclass(frozen=True)
 class DemoOptions:
@@ -42,7 +44,7 @@ def run(arguments: list[str]) -> None:
     rows = []
     for label, name in subjects.items():
         for refine in (0, 1):
-            subject = from_model(ReportOptions(name, n=16, refine=refine))
+            subject = from_model(ReportOptions(name, n=SAMPLES, refine=refine))
             if subject.error is None:
                 continue
             spread = Spread.of(subject.error)
@@ -54,7 +56,7 @@ def run(arguments: list[str]) -> None:
     head = ["model", "samples", "mean", "95th %", "worst"]
     for row in [head, *rows]:
         print(f"   {row[0]:<20}{row[1]:<16}" + "".join(f"{cell:>9}" for cell in row[2:]))
-    best = from_model(ReportOptions(list(subjects.values())[-1], n=16))
+    best = from_model(ReportOptions(list(subjects.values())[-1], n=SAMPLES))
     intro = page.table(head, rows) + page.paragraph(
         "No solution was used in training: the generator saw initial conditions, viscosities and "
         "the equation. The pictures below are of the last model in this table, raw."

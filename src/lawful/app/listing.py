@@ -1,5 +1,6 @@
 """`lawful list`."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,9 @@ def run(arguments: list[str]) -> None:
     print("studies")
     for name, study in STUDIES.items():
         print(f"  {name:<15}{study.about}")
-        presets = (f"{p} ({s.training.steps} steps)" for p, s in study.presets().items())
-        print(f"  {'':<15}presets: {', '.join(presets)}")
+        presets = (f"{p} ({s.training.steps:,} steps)" for p, s in study.presets().items())
+        text = textwrap.fill(f"presets: {', '.join(presets)}", 62)
+        print(textwrap.indent(text, " " * 17))
     print("shipped models")
     for name, folder in shipped().items():
         size = (folder / WEIGHTS).stat().st_size / 2**20

@@ -27,11 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 2)
     except NonFiniteError as error:
         return _complain(error, 1)
+    except BrokenPipeError:  # the reader of a pipe has gone
+        return 0
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}", 2)
-    except BrokenPipeError:
-        return 0
     except KeyboardInterrupt:
         return _complain("interrupted; a run goes on with --resume", 130)
 

@@ -59,9 +59,9 @@ class TrainOptions:
 
 def run(arguments: list[str]) -> None:
     """`lawful train STUDY`."""
-    wanted = [a for a in arguments if not a.startswith("-")]
-    if not wanted or ({"-h", "--help"} & set(arguments) and arguments[0].startswith("-")):
+    if not arguments or arguments[0].startswith("-"):
         parse(TrainOptions, arguments, "lawful train")
+        raise InputError("lawful train: the study comes first: lawful train STUDY [OPTIONS]")
     kind = registry.find(arguments[0])
     preset, study = choose_preset(kind, arguments)
     overrides: Any = Annotated[kind, tyro.conf.arg(name="")]

@@ -100,8 +100,8 @@ class State:
             checkpoint.save(path, tree)
         fabric.barrier()
 
-    def restore(self, path: Path, fabric: Fabric) -> None:
-        """Take over what `save` wrote for the same game.
+    def restore(self, path: Path, fabric: Fabric) -> dict[str, Any]:
+        """Take over what `save` wrote for the same game, and return its configuration.
 
         Raises:
             InputError: The file is not a checkpoint, or of another game or number of processes.
@@ -125,6 +125,7 @@ class State:
         torch.set_rng_state(random["torch"])
         if torch.cuda.is_available() and "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"])
+        return dict(tree["config"])
 
     def _random(self) -> dict[str, torch.Tensor]:
         states = {"draw": self.generator.get_state(), "torch": torch.get_rng_state()}

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lawful.condition import Condition
+from lawful.errors import InputError
 
 Residual = Callable[[Tensor, Condition], Tensor]
 
@@ -44,17 +45,27 @@ class Law(ABC):
         self, x: Float[Tensor, "batch channel *space"], c: Condition
     ) -> Float[Tensor, " batch"]:
         """Root mean square of each sample's residual, in the unit of the law."""
-        return self(x, c).flatten(1).square().mean(1).sqrt()
+        return self._rows(x, c).square().mean(1).sqrt()
 
     def worst(
         self, x: Float[Tensor, "batch channel *space"], c: Condition
     ) -> Float[Tensor, " batch"]:
         """Largest magnitude of each sample's residual, in the unit of the law."""
-        return self(x, c).flatten(1).abs().amax(1)
+        return self._rows(x, c).abs().amax(1)
 
     def loss(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Float[Tensor, ""]:
         """Mean square of the residual (InvNet, eq. 2)."""
-        return self(x, c).square().mean()
+        return self._rows(x, c).square().mean()
+
+    def _rows(self, x: Tensor, c: Condition) -> Tensor:
+        """The residual with a row a sample."""
+        r = self(x, c)
+        if r.ndim == 0 or len(r) != len(x):
+            raise InputError(
+                f"law {self.name!r}: expected a residual of shape (batch = {len(x)}, …), "
+                f"got {tuple(r.shape)}"
+            )
+        return r.reshape(len(r), -1)
 
 
 class AffineLaw(Law):

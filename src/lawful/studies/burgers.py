@@ -88,7 +88,7 @@ class BurgersStudy(Study):
         return {
             "full": cls(Training(steps=26_000, learning_rate=1.5e-3, average=0.999)),
             "quick": cls(Training(steps=2_000, average=0.99)),
-            "smoke": cls(Training(steps=100, checkpoint=50, average=0.9)),
+            "smoke": cls(Training(steps=400, checkpoint=100, average=0.97)),
             "paper": cls(
                 Training(steps=26_000, learning_rate=1e-3, average=0.999),
                 objective="sobel", initial="alternating", refinement=1, variety=0.0, speeds=0,

@@ -125,12 +125,14 @@ def checkpoints(folder: Path) -> list[Path]:
 def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool) -> float:
     """Start or take up the run; returns the seconds it has been trained."""
     config = folder / "config.yaml"
-    text = yaml.safe_dump({"study": registry.source_of(type(study)), **study.config()})
-    if config.is_file():
+    asked = {"study": registry.source_of(type(study)), **study.config()}
+    text = yaml.safe_dump(asked, sort_keys=False)
+    exists = config.is_file()
+    fabric.barrier()  # every process has looked before one of them writes
+    if exists:
         if not resume:
             raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
-        if yaml.safe_load(config.read_text(encoding="utf-8")) != yaml.safe_load(text):
-            raise InputError(f"run {folder}: config.yaml differs from the configuration asked for")
+        _compare(config, yaml.safe_load(text))
     elif fabric.is_global_zero:
         try:
             checkpoint.write_text(config, text)
@@ -140,8 +142,20 @@ def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool
     saved = checkpoints(folder)
     if not saved:
         return 0.0
-    state.restore(saved[-1], fabric)
-    return float(checkpoint.load(saved[-1])["config"]["seconds"])
+    return float(state.restore(saved[-1], fabric)["seconds"])
+
+
+def _compare(config: Path, asked: dict[str, Any]) -> None:
+    """Refuse to go on with another configuration than the run's own."""
+    try:
+        found = dict(yaml.safe_load(config.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, TypeError, ValueError):
+        raise InputError(f"{config}: not a configuration of lawful") from None
+    for name in asked.keys() | found.keys():
+        if asked.get(name) != found.get(name):
+            raise InputError(
+                f"{config}: the run's {name} is {found.get(name)}, asked for {asked.get(name)}"
+            )
 
 
 def _save(study: Study, folder: Path, state: State, fabric: Fabric, seconds: float) -> None:

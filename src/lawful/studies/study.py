@@ -7,7 +7,7 @@ commands take the file's path where they take a study's name.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_type_hints
 
 import torch
 from jaxtyping import Bool, Float
@@ -174,13 +174,12 @@ class Study(ABC):
 
 
 def _build(cls: type, config: Mapping[str, Any], place: str) -> Any:
-    known = {field.name: field for field in fields(cls)}
+    hints = get_type_hints(cls)
+    known = {field.name: hints[field.name] for field in fields(cls)}
     if unknown := set(config) - set(known):
         raise InputError(f"config of {place}: unknown entry {sorted(unknown)[0]!r}")
     values = {
-        name: _build(known[name].type, value, f"{place}.{name}")  # type: ignore[arg-type]
-        if is_dataclass(known[name].type)
-        else value
+        name: _build(known[name], value, f"{place}.{name}") if is_dataclass(known[name]) else value
         for name, value in config.items()
     }
     try:

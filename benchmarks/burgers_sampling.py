@@ -1,0 +1,102 @@
+"""Cost of a sample beside the batched solver at equal accuracy, and memory against N.
+
+    python benchmarks/burgers_sampling.py
+
+One run measures all rows in turn, several times, and quotes medians; the last column is the
+ratio to the generator. Memory is the peak of `lawful sample` as a process of its own.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+
+import lawful
+from lawful.evaluation.report import relative_error
+from lawful.physics.exact import raised_cosine
+from lawful.physics.grid import Grid, coarsen
+from lawful.physics.schemes import Muscl, Scheme, Weno5
+from lawful.physics.solve import solve
+from lawful.studies.burgers import CELLS, ROWS, equation, refined_reference
+from lawful.studies.burgers_table import fresh_conditions
+from lawful.studies.result import markdown_table
+
+BATCH, ROUNDS = 64, 5
+
+
+def main() -> None:
+    model = lawful.load("burgers")
+    c, nu = fresh_conditions(BATCH)
+    condition = model.study.condition({"frequency": c, "viscosity": nu})
+    reference = refined_reference(condition)
+
+    def generated(refine: int) -> Callable[[], torch.Tensor]:
+        def run() -> torch.Tensor:
+            with torch.no_grad():
+                fields = model.network(condition)
+                for _ in range(refine):
+                    fields = fields + model.study.refiner().correction(fields, condition)
+                return model.study.observe(fields)
+
+        return run
+
+    def solved(scheme: Scheme, cells: int) -> Callable[[], torch.Tensor]:
+        initial = raised_cosine(Grid.line(cells), c).float()
+        return lambda: coarsen(
+            solve(equation(cells, scheme), initial, nu, ROWS.float(), courant=0.9), cells // CELLS
+        ).unsqueeze(1)
+
+    rows = {
+        "generator": generated(0),
+        "generator + 1 correction": generated(1),
+        "MUSCL, 64 cells": solved(Muscl(), 64),
+        "MUSCL, 128 cells": solved(Muscl(), 128),
+        "WENO5, 64 cells": solved(Weno5(), 64),
+        "WENO5, 128 cells": solved(Weno5(), 128),
+        "WENO5, 256 cells": solved(Weno5(), 256),
+    }
+    for run in rows.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(ROUNDS):
+        for name, run in rows.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append((time.perf_counter() - began) / BATCH)
+    base = statistics.median(seconds["generator"])
+    table = []
+    for name, run in rows.items():
+        error, cost = relative_error(run(), reference), statistics.median(seconds[name])
+        viscous, inviscid = error[nu > 0], error[nu == 0]
+        table.append([name, *(f"{float(v):.4f}" for v in (viscous.mean(), viscous.max(),
+                      inviscid.mean(), inviscid.max())),
+                      f"{1000 * cost:.2f}", f"{cost / base:.2f}"])  # fmt: skip
+    head = ["method", "viscous: mean", "worst", "inviscid: mean", "worst", "ms a sample", "ratio"]
+    print(markdown_table(head, table))
+    print("\n" + command_line())
+
+
+def command_line() -> str:
+    """Samples a minute and peak memory of the command, start-up included, for growing N."""
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (250, 1000, 4000):
+            arguments = ["sample", "burgers", "-n", str(count), "--out", f"{folder}/a.h5"]
+            began = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "lawful", *arguments], check=True, capture_output=True
+            )
+            took = time.perf_counter() - began
+            # The largest child so far: N grows, so a flat figure is a flat memory.
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            lines.append(f"N = {count}: {60 * count / took:,.0f} samples a minute, {peak:.0f} MB")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

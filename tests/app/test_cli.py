@@ -1,0 +1,235 @@
+"""Commands end to end, and what they say of a user's mistakes: one line, exit status 2."""
+
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import lawful
+from lawful.app import demo, files
+from lawful.app.main import main
+
+TINY = str(Path(__file__).parents[1] / "studies" / "tiny.py")
+SMALL = ["--training.steps", "20", "--training.checkpoint", "5"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A finished run of the tiny study."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", TINY, "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(capsys):
+    return capsys.readouterr()
+
+
+def test_help_of_every_command(capsys):
+    assert main([]) == 0
+    assert "lawful COMMAND" in said(capsys).out
+    for command in ("list", "train", "sample", "report", "study", "demo"):
+        assert main([command, "--help"]) == 0
+        assert f"lawful {command}" in said(capsys).out
+    assert main(["--version"]) == 0
+
+
+def test_list_fits_a_terminal(capsys):
+    assert main(["list"]) == 0
+    out = said(capsys).out
+    assert "burgers" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_dry_run_prints_the_resolved_configuration(here, capsys):
+    arguments = ["train", "burgers", "--preset", "smoke", "--dry-run", "--width", "24"]
+    assert main(arguments) == 0
+    out = said(capsys).out
+    assert "width: 24" in out
+    assert "steps: 400" in out
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".h5", ".nc", ".npz"])
+def test_samples_survive_the_file_and_are_judged_the_same(run_folder, here, ending, capsys):
+    out = f"set{ending}"
+    assert main(["sample", str(run_folder), "-n", "150", "--seed", "3", "--out", out]) == 0
+    samples = lawful.load(run_folder).sample(150, seed=3)
+    with files.reading(Path(out)) as (manifest, count, chunks):
+        assert count == 150
+        assert manifest["sampled"]["seed"] == 3
+        parts = list(chunks)
+    fields = np.concatenate([np.asarray(f) for f, _ in parts])
+    asked = np.concatenate([np.asarray(c["mean"]) for _, c in parts])
+    np.testing.assert_array_equal(fields, samples.fields.numpy())
+    np.testing.assert_array_equal(asked, samples.condition["mean"].numpy())
+    said(capsys)
+    assert main(["report", out, "--out", "r"]) == 0
+    found = json.loads((here / "r" / "report.json").read_text())
+    assert found["samples"] == 150
+    assert found["laws"][0]["violation"]["worst"] == pytest.approx(
+        float(samples.report.line("mean").violation.max()), rel=1e-5
+    )
+    page = (here / "r" / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_violations_are_in_the_file(run_folder, here):
+    assert (
+        main(["sample", str(run_folder), "-n", "5", "--mean", "0.1", "2.5", "--out", "a.h5"]) == 0
+    )
+    with h5py.File("a.h5") as file:
+        samples = lawful.load(run_folder).sample(5, mean=[0.1, 2.5])
+        found = file["violation/mean"][:]
+        np.testing.assert_allclose(found, samples.report.line("mean").violation, rtol=1e-6)
+        assert file["outside/mean"][:].tolist() == [False, True, False, True, False]
+
+
+def test_pictures_and_stacks(run_folder, here):
+    assert main(["sample", str(run_folder), "-n", "70", "--out", "a.png"]) == 0
+    assert Image.open("a.png").size[0] > 200
+    assert main(["sample", str(run_folder), "-n", "70", "--out", "a.tif"]) == 0
+    fields = lawful.load(run_folder).sample(70).fields.numpy()
+    np.testing.assert_array_equal(tifffile.imread("a.tif"), fields[:, 0])
+
+
+def test_outside_the_trained_range_is_a_warning_and_in_the_report(run_folder, here, capsys):
+    assert main(["sample", str(run_folder), "-n", "3", "--mean", "1.5", "--out", "a.h5"]) == 0
+    assert "mean of 3 samples is outside the trained range" in said(capsys).err
+    assert main(["report", "a.h5", "--out", "r"]) == 0
+    found = json.loads((here / "r" / "report.json").read_text())
+    assert found["outside_trained_range"] == {"mean": 3}
+
+
+def mistakes(run):
+    """Arguments, and what the line must name."""
+    sample = ["sample", run, "--out", "a.h5"]
+    return {
+        "no such command": (["fly"], "fly"),
+        "no such study": (["train", "waves"], "waves"),
+        "no such file": (["train", "mine.py"], "mine.py"),
+        "no such preset": (["train", "burgers", "--preset", "huge"], "huge"),
+        "no such option": (["train", "burgers", "--speed", "3"], "--speed"),
+        "not a number": (["train", "burgers", "--training.steps", "many"], "many"),
+        "no steps": (["train", "burgers", "--training.steps", "0"], "training.steps"),
+        "no model": (["sample"], "STR"),
+        "unknown model": (["sample", "rivers", "--out", "a.h5"], "rivers"),
+        "no samples": ([*sample, "-n", "0"], "at least 1"),
+        "fewer than none": ([*sample, "-n", "-3"], "at least 1"),
+        "NaN": ([*sample, "--mean", "nan"], "finite"),
+        "below the minimum": ([*sample, "--mean", "-7"], "-7"),
+        "no such condition": ([*sample, "--viscosity", "1"], "--viscosity"),
+        "no refinement": ([*sample, "--refine", "2"], "refine"),
+        "unknown ending": (["sample", run, "--out", "a.xyz"], ".xyz"),
+        "no folder": (["sample", run, "--out", "file/a.h5"], "file"),
+        "a folder": (["sample", run, "--out", "folder.h5"], "folder.h5"),
+        "empty file": (["report", "empty.h5"], "empty.h5"),
+        "foreign file": (["report", "foreign.npz"], "foreign.npz"),
+        "half a file": (["report", "half.h5"], "half.h5"),
+        "report of nothing": (["report", "nothing"], "nothing"),
+        "report into a file": (["report", run, "--out", "file"], "file"),
+        "used run folder": (["train", TINY, "--out", run, *SMALL], "--resume"),
+        "half a model": (["sample", "halved", "--out", "a.h5"], "halved"),
+        "foreign manifest": (["sample", "odd", "--out", "a.h5"], "manifest.json"),
+        "other study's model": (["study", "burgers", "--model", run], "tiny"),
+    }
+
+
+@pytest.fixture
+def litter(here, run_folder):
+    """Things a user might have lying about."""
+    (here / "file").write_text("x")
+    (here / "folder.h5").mkdir()
+    (here / "empty.h5").touch()
+    np.savez(here / "foreign.npz", a=np.zeros(3))
+    main(["sample", str(run_folder), "-n", "3", "--out", "whole.h5"])
+    data = (here / "whole.h5").read_bytes()
+    (here / "half.h5").write_bytes(data[: len(data) // 2])
+    (here / "whole.h5").unlink()
+    for name in ("halved", "odd"):
+        (here / name).mkdir()
+        for part in ("model.safetensors", "manifest.json"):
+            (here / name / part).write_bytes((run_folder / part).read_bytes())
+    weights = (here / "halved" / "model.safetensors").read_bytes()
+    (here / "halved" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    (here / "odd" / "manifest.json").write_text('{"name": "something else"}')
+    return here
+
+
+@pytest.mark.parametrize("case", mistakes("RUN"))
+def test_a_mistake_is_one_line_and_nothing_is_written(case, litter, run_folder, capsys):
+    arguments, named = mistakes(str(run_folder))[case]
+    before = sorted(str(path) for path in litter.rglob("*"))
+    said(capsys)
+    assert main(arguments) == 2
+    output = said(capsys)
+    assert output.err.startswith("lawful: ")
+    assert output.err.count("\n") == 1
+    assert named in output.err
+    assert "Traceback" not in output.err
+    assert sorted(str(path) for path in litter.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_no_file(run_folder, here, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.HDF5Writer, "append", full)
+    assert main(["sample", str(run_folder), "-n", "3", "--out", "a.h5"]) == 2
+    assert "No space left on device" in said(capsys).err
+    assert list(here.iterdir()) == []
+
+
+def test_initial_conditions_from_files(here, capsys):
+    np.save("bump.npy", np.exp(-((np.linspace(0, 1, 64) - 0.3) ** 2) / 0.01))
+    np.save("short.npy", np.zeros(63))
+    np.save("hole.npy", np.full(64, np.nan))
+    Path("text.npy").write_text("not an array")
+    if "burgers" not in lawful.studies.model.shipped():
+        pytest.skip("no shipped model")
+    start = ["sample", "burgers", "--out", "a.h5", "--viscosity", "0.01", "--initial"]
+    assert main([*start, "bump.npy"]) == 0
+    with h5py.File("a.h5") as file:
+        np.testing.assert_allclose(file["fields"][0, 0, 0], np.load("bump.npy"), atol=1e-6)
+    os.unlink("a.h5")
+    for name, message in (
+        ("short.npy", "expected 64 a sample, got 63"),
+        ("hole.npy", "expected finite"),
+        ("text.npy", "not a .npy file"),
+        ("gone.npy", "not a .npy file"),
+    ):
+        said(capsys)
+        assert main([*start, name]) == 2
+        assert message in said(capsys).err
+        assert not Path("a.h5").exists()
+
+
+def test_the_demo_trains_samples_and_reports(here, monkeypatch, capsys):
+    quick = {"smoke": lawful.studies.burgers.BurgersStudy(lawful.Training(steps=2, batch=2))}
+    monkeypatch.setattr(demo.BurgersStudy, "presets", classmethod(lambda cls: quick))
+    monkeypatch.setattr(demo, "SAMPLES", 4)
+    assert main(["demo", "--no-open"]) == 0
+    out = said(capsys).out
+    assert max(map(len, out.splitlines())) <= 80
+    assert (here / "demo" / "report.html").stat().st_size > 50_000
+
+
+def test_a_study_of_ones_own_gets_a_table(here, capsys):
+    Path("mine.py").write_text(Path(TINY).read_text().replace("steps=60", "steps=12"))
+    assert main(["study", "mine.py", "--out", "s"]) == 0
+    assert "mean (1)" in (here / "s" / "table.md").read_text()
+    assert "laws" in json.loads((here / "s" / "table.json").read_text())

@@ -1,0 +1,55 @@
+import json
+
+import pytest
+import torch
+
+from lawful import law
+from lawful.evaluation.report import Spread, law_report, merge, relative_error
+
+
+def mean_law(x, c):
+    return x.mean((1, 2, 3)) - c["m"]
+
+
+def variance(x, c):
+    return x.flatten(1).var(1)
+
+
+def make(batch, seed=0):
+    x = torch.randn(batch, 1, 4, 4, generator=torch.Generator().manual_seed(seed)).double()
+    return x, {"m": torch.linspace(0, 1, batch).double()}
+
+
+def test_spread_of_known_numbers():
+    spread = Spread.of(torch.arange(1.0, 101.0))
+    assert spread.as_dict() == {"mean": 50.5, "median": 50.5, "p95": 96.0, "worst": 100.0}
+    assert Spread.of(torch.tensor([1.0, torch.nan])).worst == float("inf")
+
+
+def test_violations_are_those_of_the_laws_and_the_floor_is_the_references():
+    x, c = make(5)
+    laws = [law(mean_law), law(variance)]
+    report = law_report(laws, x, c, reference=x + c["m"][:, None, None, None])
+    for line, entry in zip(report.lines, laws, strict=True):
+        torch.testing.assert_close(line.violation, entry.violation(x, c))
+    reference = law_report(laws, x + c["m"][:, None, None, None], c)
+    assert report.line("mean_law").floor == pytest.approx(
+        float(reference.line("mean_law").violation.mean())
+    )
+
+
+def test_merging_chunks_is_reporting_the_whole():
+    x, c = make(7)
+    laws = [law(mean_law), law(variance)]
+    parts = [law_report(laws, x[i], {"m": c["m"][i]}) for i in (slice(0, 3), slice(3, 7))]
+    whole, merged = law_report(laws, x, c), merge(parts)
+    assert merged.as_dict() == whole.as_dict()
+    json.dumps(merged.as_dict())
+
+
+def test_relative_error_is_invariant_to_scale():
+    x, _ = make(4)
+    y, _ = make(4, seed=1)
+    error = relative_error(x, y)
+    torch.testing.assert_close(relative_error(7 * x, 7 * y), error)
+    torch.testing.assert_close(relative_error(1.25 * y, y), torch.full((4,), 0.25).double())

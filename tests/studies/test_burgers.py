@@ -1,0 +1,168 @@
+"""The Burgers study: its domain, its draws, its presets and its references."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning_fabric import Fabric
+
+from lawful import InputError
+from lawful.evaluation.report import relative_error
+from lawful.games.fit import fit
+from lawful.games.state import State
+from lawful.studies.burgers import BurgersStudy, euler_reference, refined_reference
+from lawful.studies.burgers_table import fresh_conditions, table_conditions
+from lawful.studies.model import Model
+
+PRESETS = BurgersStudy.presets()
+
+
+def untrained(**changes):
+    torch.manual_seed(0)
+    study = dataclasses.replace(PRESETS["smoke"], **changes)
+    return Model(study, study.network().eval(), {})
+
+
+def wave(c, nu):
+    c, nu = torch.tensor(c), torch.tensor(nu)
+    return BurgersStudy.condition(PRESETS["smoke"], {"frequency": c, "viscosity": nu})
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_draws_are_inside_the_domain(seed):
+    generator = torch.Generator().manual_seed(seed)
+    drawn = PRESETS["full"].draw(16, generator)
+    initial, viscosity = drawn["initial"], drawn["viscosity"]
+    assert initial.shape == (16, 64)
+    assert initial.min() >= 0
+    assert initial.max() <= 1 + 1e-6
+    positive = viscosity[viscosity != 0]
+    assert ((positive >= 0.001) & (positive <= 0.0501)).all()
+
+
+def test_no_wave_below_the_trained_frequencies_is_drawn():
+    # Half of each batch is the paper's family itself: its frequency is where it first returns.
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        plain = PRESETS["full"].draw(16, generator)["initial"][:8]
+        first_peak = plain[:, : 64 // 4].argmax(1)  # the peak is at 1 / (2 c), c >= 3
+        assert (plain[torch.arange(8), first_peak] > 0.95).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_of_every_preset(preset):
+    study = dataclasses.replace(
+        PRESETS[preset], training=dataclasses.replace(PRESETS[preset].training, steps=2, batch=4)
+    )
+    fabric = Fabric(accelerator="cpu", devices=1)
+    game = study.game()
+    state = State.create({"generator": study.network()}, game, fabric)
+    for _ in fit(game, state, fabric, 2):
+        pass
+    expected = {"paper": {"equation/burgers (Sobel)", "initial/initial"}}
+    assert set(state.values) == expected.get(preset, {"equation/burgers"})
+    rebuilt = BurgersStudy.from_config(study.config())
+    assert rebuilt == study
+
+
+def test_the_reference_is_converged():
+    condition = wave([2.0, 4.5, 6.0, 3.3], [0.0, 0.001, 0.006, 0.05])
+    coarse, fine = (refined_reference(condition, cells) for cells in (512, 1024))
+    assert (relative_error(coarse, fine) < torch.tensor([1e-3, 1e-3, 2e-4, 2e-4])).all()
+
+
+def test_reference_from_averages_agrees_with_the_exact_wave():
+    condition = wave([3.0, 6.0], [0.01, 0.0])
+    exact = refined_reference(condition)
+    del condition["frequency"]
+    assert relative_error(refined_reference(condition), exact).max() < 2e-3
+
+
+def test_explicit_euler_is_the_coarse_reference_of_the_paper():
+    condition = wave([4.0, 5.5], [0.002, 0.03])
+    error = relative_error(euler_reference(condition), refined_reference(condition))
+    assert 0.05 < error[0] < 0.2
+    assert 0.01 < error[1] < 0.05
+
+
+def test_samples_have_the_published_layout():
+    samples = untrained().sample(frequency=[3.0, 5.0, 6.0], viscosity=0.01, seed=3)
+    assert samples.fields.shape == (3, 1, 64, 64)
+    assert samples.fields.dtype == torch.float32
+    assert samples.report.line("initial").worst.max() < 1e-6
+    assert samples.condition["viscosity"].tolist() == pytest.approx([0.01] * 3)
+
+
+def test_a_sample_does_not_depend_on_how_many_are_drawn():
+    model = untrained()
+    some, more = model.sample(70, seed=5), model.sample(90, seed=5)
+    assert torch.equal(some.condition["initial"][:64], more.condition["initial"][:64])
+    torch.testing.assert_close(some.fields[:64], more.fields[:64], rtol=0, atol=1e-5)
+    assert not torch.equal(some.condition["initial"][64:], model.sample(70, seed=6).condition[
+        "initial"][64:])  # fmt: skip
+
+
+def test_refinement_approaches_the_solver_from_an_untrained_start():
+    given_here = {"frequency": [4.0, 5.5], "viscosity": [0.006, 0.03]}
+    errors = []
+    for steps in (0, 2, 5):
+        samples = untrained().sample(**given_here, refine=steps)
+        assert samples.report.refinements == steps
+        errors.append(relative_error(samples.fields, refined_reference(samples.condition)))
+    assert (errors[0] > 0.3).all()
+    assert (errors[1] < 0.5 * errors[0]).all()
+    assert (errors[2] < 0.02).all()
+
+
+def test_an_initial_condition_of_the_users_own():
+    step = torch.zeros(64)
+    step[8:24] = 0.8
+    samples = untrained().sample(initial=step, viscosity=[0.0, 0.02])
+    assert samples.fields.shape == (2, 1, 64, 64)
+    torch.testing.assert_close(samples.fields[:, 0, 0], step.expand(2, -1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given_here", "message"),
+    [
+        ({"viscosity": -0.01}, "viscosity: expected at least 0, got -0.01"),
+        ({"viscosity": float("nan")}, "viscosity: expected finite"),
+        ({"viscosity": "thick"}, "viscosity: expected numbers"),
+        ({"viscosity": []}, "viscosity: expected at least one value"),
+        ({"initial": torch.zeros(63)}, "initial: expected 64 a sample, got 63"),
+        ({"initial": torch.full((2, 64), torch.nan)}, "initial: expected finite"),
+        ({"initial": -torch.ones(64)}, "initial: expected at least 0"),
+        ({"initial": torch.zeros(64), "frequency": 4.0}, "expected one of the two"),
+        ({"colour": 1.0}, "colour: unknown condition"),
+    ],
+)
+def test_conditions_that_cannot_be_used_are_named(given_here, message):
+    with pytest.raises(InputError, match=message.split(",")[0]):
+        untrained().sample(**given_here)
+
+
+def test_conditions_outside_the_trained_range_are_marked():
+    report = untrained().sample(viscosity=[0.0, 0.02, 0.0005, 0.08], frequency=[4.0, 2.0]).report
+    outside = dict(report.outside)
+    assert outside["viscosity"].tolist() == [False, False, True, True]
+    assert outside["frequency"].tolist() == [False, True, False, True]
+    assert report.as_dict()["outside_trained_range"] == {"frequency": 2, "viscosity": 2}
+
+
+def test_conditions_of_the_tables():
+    frequency, viscosity = table_conditions()
+    assert frequency[:4].tolist() == [2.0, 4.0, 5.5, 6.0]
+    assert viscosity[:4].tolist() == [0.0] * 4
+    c, nu = fresh_conditions(40)
+    assert ((c >= 3) & (c <= 6)).all()
+    assert (nu == 0).sum() == 10
+    assert 0.05 * 0.2 / 63 * 64**2 > 0.5 >= float(nu.max()) * 0.2 / 63 * 64**2
+
+
+@pytest.mark.parametrize("change", [{"colour": 1}, {"training": {"steps": 1, "pace": 2}}])
+def test_foreign_configurations_are_refused(change):
+    with pytest.raises(InputError, match="unknown entry"):
+        BurgersStudy.from_config({**PRESETS["smoke"].config(), **change})
