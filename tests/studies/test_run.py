@@ -75,7 +75,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(t
 
 
 def test_the_law_is_learnt_and_the_model_can_be_loaded(tmp_path):
-    for progress in train(study(steps=600, learning_rate=0.01), tmp_path / "r", fabric()):
+    for progress in train(study(steps=600, learning_rate=0.01, average=0.98), tmp_path / "r", fabric()):
         last = progress
     assert last.step == last.steps == 600
     model = load(tmp_path / "r")
@@ -123,7 +123,7 @@ def test_files_without_exactly_one_study_are_refused_in_one_line(tmp_path, text)
 def test_the_heat_example_learns_the_equation(tmp_path):
     assert len(Path(HEAT).read_text().splitlines()) <= 40
     kind = registry.find(HEAT)
-    list(train(kind(Training(steps=400, learning_rate=3e-3)), tmp_path, fabric()))
+    list(train(kind(Training(steps=400, learning_rate=3e-3, average=0.95)), tmp_path, fabric()))
     samples = load(tmp_path).sample(diffusivity=[0.05, 0.1], mode=[1.0, 2.0])
     rate = samples.condition["diffusivity"] * (torch.pi * samples.condition["mode"]) ** 2
     decay = torch.exp(-rate[:, None] * torch.linspace(0, 1, 32))

@@ -21,7 +21,7 @@ from lawful.evaluation.report import LawReport, Spread, law_report, merge, relat
 from lawful.games.checkpoint import write_text
 from lawful.laws.law import law
 from lawful.studies import registry
-from lawful.studies.model import load
+from lawful.studies.model import Model, Samples, load
 from lawful.studies.study import Study
 
 SHOWN = 5
@@ -79,12 +79,14 @@ def from_model(options: ReportOptions) -> Subject:
     """Draw samples from a model; the reference is solved for every one of them."""
     model = load(options.subject)
     samples = model.sample(options.n, seed=options.seed, refine=options.refine)
-    reference = model.study.reference(samples.condition)
-    report = samples.report
-    if reference is not None:
-        laws = [law(entry) for entry in model.study.laws()]
-        lines = law_report(laws, samples.fields, samples.condition, reference=reference).lines
-        report = replace(report, lines=lines)
+    return subject_of(model, samples, model.study.reference(samples.condition))
+
+
+def subject_of(model: Model, samples: Samples, reference: Tensor | None) -> Subject:
+    """Samples with their report; its floors are those of the reference, where there is one."""
+    laws = [law(entry) for entry in model.study.laws()]
+    fresh = law_report(laws, samples.fields, samples.condition, reference=reference)
+    report = replace(samples.report, lines=fresh.lines)
     return Subject(
         model.study, model.manifest, samples.fields, samples.condition, report, reference
     )

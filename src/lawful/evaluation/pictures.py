@@ -21,7 +21,7 @@ def montage_figure(fields: Float[Tensor, "batch channel h w"]) -> Figure:
     for axis in axes:
         axis.axis("off")
     for axis, field in zip(axes, fields[:, 0], strict=False):
-        axis.imshow(field, origin="lower", vmin=low, vmax=high, interpolation="nearest")
+        axis.imshow(field.numpy(), origin="lower", vmin=low, vmax=high, interpolation="nearest")
     return figure
 
 
@@ -52,7 +52,7 @@ def comparison_figure(
         axes[2, column].set_xlabel(labels[0])
         images = [
             axes[row, column].imshow(
-                field, origin="lower", extent=extent, aspect="auto", cmap=colours,
+                field.numpy(), origin="lower", extent=extent, aspect="auto", cmap=colours,
                 vmin=bottom, vmax=top, interpolation="nearest",
             )
             for row, (field, (_, colours, bottom, top)) in enumerate(
@@ -69,7 +69,7 @@ def scatter_figure(error: Float[Tensor, " batch"], estimate: Float[Tensor, " bat
     """Estimated against true error, a point a sample."""
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     axes = figure.subplots()
-    axes.loglog(error, estimate[: len(error)], "o", ms=4, alpha=0.7)
+    axes.loglog(error.numpy(), estimate[: len(error)].numpy(), "o", ms=4, alpha=0.7)
     both = torch.cat([error.double(), estimate.double()])
     ends = [float(both.min()) * 0.8, float(both.max()) * 1.2]
     axes.plot(ends, ends, color="0.5", lw=1)

@@ -100,7 +100,7 @@ def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def quality(model: Model, count: int = 64, seed: int = 20_000) -> dict[str, Any]:
+def quality(model: Model, count: int = 32, seed: int = 20_000) -> dict[str, Any]:
     """Law report and, where the study has a reference, error of `count` drawn samples.
 
     The conditions are drawn uniformly from the study's quantities with a seed of their own.
