@@ -131,27 +131,28 @@ def train_for(seconds: float, study: BurgersStudy, make: Callable | None) -> tup
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--only", default="", help="recipes whose name contains this")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    c, nu = table_conditions()
-    fresh_c, fresh_nu = fresh_conditions(64)
-    c, nu = torch.cat([c, fresh_c]), torch.cat([nu, fresh_nu])
+    table, fresh = table_conditions(), fresh_conditions(64)
+    given = {name: torch.cat([table[name], fresh[name]]) for name in table}
+    c, nu = given["frequency"], given["viscosity"]
     groups = {
         "viscous, c >= 3": (c >= 3) & (nu > 0),
         "inviscid, c >= 3": (c >= 3) & (nu == 0),
         "c = 2": c < 3,
     }
-    condition = SHIPPED.condition({"frequency": c, "viscosity": nu})
-    reference = refined_reference(condition)
+    reference = refined_reference(SHIPPED.condition(given))
     head = [
         "recipe",
         "steps",
         *(f"{name}: {kind}" for name in groups for kind in ("mean", "worst")),
     ]
     rows = []
-    for name, (study, make) in RECIPES.items():
+    chosen = {name: recipe for name, recipe in RECIPES.items() if options.only in name}
+    for name, (study, make) in chosen.items():
         model, steps = train_for(60 * options.minutes, study, make)
-        error = relative_error(model.sample(frequency=c, viscosity=nu).fields, reference)
+        error = relative_error(model.sample(**given).fields, reference)
         figures = [f(error[mask]) for mask in groups.values() for f in (torch.mean, torch.amax)]
         rows.append([name, f"{steps:,}", *(f"{float(value):.4f}" for value in figures)])
         print(" | ".join(rows[-1]), flush=True)

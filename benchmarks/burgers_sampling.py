@@ -31,8 +31,9 @@ BATCH, ROUNDS = 64, 5
 
 def main() -> None:
     model = lawful.load("burgers")
-    c, nu = fresh_conditions(BATCH)
-    condition = model.study.condition({"frequency": c, "viscosity": nu})
+    given = fresh_conditions(BATCH)
+    c, nu = given["frequency"], given["viscosity"]
+    condition = model.study.condition(given)
     reference = refined_reference(condition)
 
     def generated(refine: int) -> Callable[[], torch.Tensor]:
@@ -85,7 +86,7 @@ def command_line() -> str:
     """Samples a minute and peak memory of the command, start-up included, for growing N."""
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        for count in (250, 1000, 4000):
+        for count in (1000, 4000, 16000):
             arguments = ["sample", "burgers", "-n", str(count), "--out", f"{folder}/a.h5"]
             began = time.perf_counter()
             subprocess.run(

@@ -2,6 +2,7 @@
 
 from jaxtyping import install_import_hook
 
-CHECKED = [f"lawful.{part}" for part in ("physics", "laws", "networks", "evaluation")]
+PARTS = ("physics", "laws", "networks", "games", "evaluation")
+CHECKED = [f"lawful.{part}" for part in PARTS]
 
 hook = install_import_hook(CHECKED, "beartype.beartype")

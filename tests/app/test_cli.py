@@ -2,7 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -67,12 +70,12 @@ def test_samples_survive_the_file_and_are_judged_the_same(run_folder, here, endi
     out = f"set{ending}"
     assert main(["sample", str(run_folder), "-n", "150", "--seed", "3", "--out", out]) == 0
     samples = lawful.load(run_folder).sample(150, seed=3)
-    with files.reading(Path(out)) as (manifest, count, chunks):
-        assert count == 150
-        assert manifest["sampled"]["seed"] == 3
-        parts = list(chunks)
-    fields = np.concatenate([np.asarray(f) for f, _ in parts])
-    asked = np.concatenate([np.asarray(c["mean"]) for _, c in parts])
+    with files.reading(Path(out)) as file:
+        assert file.count == 150
+        assert file.manifest["sampled"]["seed"] == 3
+        parts = list(file.chunks)
+    fields = np.concatenate([np.asarray(part.fields) for part in parts])
+    asked = np.concatenate([np.asarray(part.condition["mean"]) for part in parts])
     np.testing.assert_array_equal(fields, samples.fields.numpy())
     np.testing.assert_array_equal(asked, samples.condition["mean"].numpy())
     said(capsys)
@@ -86,6 +89,14 @@ def test_samples_survive_the_file_and_are_judged_the_same(run_folder, here, endi
     assert "data:image/png;base64," in page
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_other_programs_read_netcdf(run_folder, here):
+    xarray = pytest.importorskip("xarray")
+    assert main(["sample", str(run_folder), "-n", "9", "--out", "a.nc"]) == 0
+    with xarray.open_dataset("a.nc") as data:
+        assert dict(data["fields"].sizes)["sample"] == 9
+        assert "violation_mean" in data
 
 
 def test_violations_are_in_the_file(run_folder, here):
@@ -138,7 +149,15 @@ def mistakes(run):
         "no folder": (["sample", run, "--out", "file/a.h5"], "file"),
         "a folder": (["sample", run, "--out", "folder.h5"], "folder.h5"),
         "empty file": (["report", "empty.h5"], "empty.h5"),
+        "empty archive": (["report", "empty.npz"], "empty.npz"),
+        "array for an archive": (["report", "array.npz"], "array.npz"),
+        "no conditions": (["report", "bare.h5"], "bare.h5"),
         "foreign file": (["report", "foreign.npz"], "foreign.npz"),
+        "huge seed": ([*sample, "--seed", "x1"], "x1"),
+        "no such device": (["train", TINY, "--device.accelerator", "abacus"], "abacus"),
+        "impossible width": (["train", "burgers", "--width", "-3"], "width"),
+        "impossible share": (["train", "burgers", "--variety", "1.5"], "1.5"),
+        "swapped weights": (["sample", "swapped", "--out", "a.h5"], "swapped"),
         "half a file": (["report", "half.h5"], "half.h5"),
         "report of nothing": (["report", "nothing"], "nothing"),
         "report into a file": (["report", run, "--out", "file"], "file"),
@@ -156,16 +175,26 @@ def litter(here, run_folder):
     (here / "folder.h5").mkdir()
     (here / "empty.h5").touch()
     np.savez(here / "foreign.npz", a=np.zeros(3))
+    (here / "empty.npz").touch()
+    np.save(here / "array.npy", np.zeros(3))
+    (here / "array.npy").rename(here / "array.npz")
+    manifest = (run_folder / "manifest.json").read_text()
+    with h5py.File(here / "bare.h5", "w") as file:
+        file.attrs["lawful"] = manifest
+        file["fields"] = np.zeros((3, 1, 4, 4), dtype=np.float32)
     main(["sample", str(run_folder), "-n", "3", "--out", "whole.h5"])
     data = (here / "whole.h5").read_bytes()
     (here / "half.h5").write_bytes(data[: len(data) // 2])
     (here / "whole.h5").unlink()
-    for name in ("halved", "odd"):
+    for name in ("halved", "odd", "swapped"):
         (here / name).mkdir()
         for part in ("model.safetensors", "manifest.json"):
             (here / name / part).write_bytes((run_folder / part).read_bytes())
     weights = (here / "halved" / "model.safetensors").read_bytes()
     (here / "halved" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    flipped = bytearray(weights)
+    flipped[-1] ^= 1
+    (here / "swapped" / "model.safetensors").write_bytes(flipped)
     (here / "odd" / "manifest.json").write_text('{"name": "something else"}')
     return here
 
@@ -184,14 +213,82 @@ def test_a_mistake_is_one_line_and_nothing_is_written(case, litter, run_folder, 
     assert sorted(str(path) for path in litter.rglob("*")) == before
 
 
-def test_a_full_disk_leaves_no_file(run_folder, here, monkeypatch, capsys):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+def limited(arguments, size):
+    """Run a command in a process whose files may not grow beyond `size` bytes."""
+    code = (
+        "import resource, signal, sys; from lawful.app.main import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
-    monkeypatch.setattr(files.HDF5Writer, "append", full)
-    assert main(["sample", str(run_folder), "-n", "3", "--out", "a.h5"]) == 2
-    assert "No space left on device" in said(capsys).err
+
+@pytest.mark.parametrize("ending", [".h5", ".nc", ".npz", ".tif"])
+def test_a_disk_that_fills_up_leaves_one_line_and_no_file(run_folder, here, ending):
+    done = limited(["sample", run_folder, "-n", "8000", "--out", f"a{ending}"], 200_000)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lawful: ")
+    assert done.stderr.count("\n") == 1
     assert list(here.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(here):
+    out = here / "run"
+    assert limited(["train", TINY, "--out", out, *SMALL], 10**9).returncode == 0
+    before = {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()}
+    longer = ["train", TINY, "--out", here / "other", *SMALL]
+    done = limited(longer, 4_000)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("lawful: ")
+    assert "Traceback" not in done.stderr
+    assert not list((here / "other" / "checkpoints").glob("*"))
+    assert before == {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()}
+
+
+def test_too_little_room_is_said_before_anything_is_generated(
+    run_folder, here, monkeypatch, capsys
+):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    assert main(["sample", str(run_folder), "-n", "3", "--out", "a.h5"]) == 2
+    assert "are free" in said(capsys).err
+    assert list(here.iterdir()) == []
+
+
+def test_as_many_samples_as_values_where_no_number_is_given(run_folder, here, capsys):
+    assert main(["sample", str(run_folder), "--mean", "0.1", "0.2", "0.7", "--out", "a.h5"]) == 0
+    with h5py.File("a.h5") as file:
+        np.testing.assert_allclose(file["condition/mean"][:], [0.1, 0.2, 0.7])
+    said(capsys)
+    arguments = ["sample", str(run_folder), "--mean", "0.1", "0.2", "-n", "1", "--out", "a.h5"]
+    assert main(arguments) == 0
+    assert "only the first 1 of 2 values" in said(capsys).err
+
+
+def test_a_field_that_is_not_finite_is_reported_in_valid_json(run_folder, here):
+    main(["sample", str(run_folder), "-n", "4", "--out", "a.h5"])
+    with h5py.File("a.h5", "r+") as file:
+        file["fields"][1] = np.nan
+    assert main(["report", "a.h5", "--out", "r"]) == 0
+    text = (here / "r" / "report.json").read_text()
+    found = json.loads(text, parse_constant=lambda word: pytest.fail(word))
+    assert found["laws"][0]["violation"]["worst"] is None
+
+
+def test_tracking_writes_events(here):
+    pytest.importorskip("tensorboard")
+    assert main(["train", TINY, "--out", "run", "--track", *SMALL]) == 0
+    assert list((here / "run" / "tensorboard").glob("events*"))
+
+
+def test_two_processes_train_one_run(here):
+    arguments = ["train", TINY, "--out", "run", "--device.devices", "2", *SMALL]
+    command = [sys.executable, "-m", "lawful", *arguments, "--device.strategy", "ddp"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model: run") == 1
+    assert lawful.load("run").sample(mean=0.5).fields.isfinite().all()
 
 
 def test_initial_conditions_from_files(here, capsys):
@@ -199,8 +296,8 @@ def test_initial_conditions_from_files(here, capsys):
     np.save("short.npy", np.zeros(63))
     np.save("hole.npy", np.full(64, np.nan))
     Path("text.npy").write_text("not an array")
-    if "burgers" not in lawful.studies.model.shipped():
-        pytest.skip("no shipped model")
+    np.savez("pair.npz", a=np.zeros(64))
+    np.save("nothing.npy", np.zeros((64, 0)))
     start = ["sample", "burgers", "--out", "a.h5", "--viscosity", "0.01", "--initial"]
     assert main([*start, "bump.npy"]) == 0
     with h5py.File("a.h5") as file:
@@ -211,6 +308,8 @@ def test_initial_conditions_from_files(here, capsys):
         ("hole.npy", "expected finite"),
         ("text.npy", "not a .npy file"),
         ("gone.npy", "not a .npy file"),
+        ("pair.npz", "expected an array"),
+        ("nothing.npy", "expected an array"),
     ):
         said(capsys)
         assert main([*start, name]) == 2

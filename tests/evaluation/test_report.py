@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from lawful import law
-from lawful.evaluation.report import Spread, law_report, merge, relative_error
+from lawful.evaluation import summary
+from lawful.evaluation.report import law_report, merge, relative_error
+from lawful.evaluation.summary import Spread, Summary, Tally
 
 
 def mean_law(x, c):
@@ -22,7 +24,7 @@ def make(batch, seed=0):
 
 def test_spread_of_known_numbers():
     spread = Spread.of(torch.arange(1.0, 101.0))
-    assert spread.as_dict() == {"mean": 50.5, "median": 50.5, "p95": 96.0, "worst": 100.0}
+    assert spread.as_dict() == {"mean": 50.5, "median": 51.0, "p95": 96.0, "worst": 100.0}
     assert Spread.of(torch.tensor([1.0, torch.nan])).worst == float("inf")
 
 
@@ -42,9 +44,22 @@ def test_merging_chunks_is_reporting_the_whole():
     x, c = make(7)
     laws = [law(mean_law), law(variance)]
     parts = [law_report(laws, x[i], {"m": c["m"][i]}) for i in (slice(0, 3), slice(3, 7))]
-    whole, merged = law_report(laws, x, c), merge(parts)
-    assert merged.as_dict() == whole.as_dict()
-    json.dumps(merged.as_dict())
+    whole = Summary.of([law_report(laws, x, c)]).as_dict()
+    assert Summary.of([merge(parts)]).as_dict() == whole
+    assert Summary.of(parts).as_dict() == whole
+    json.dumps(whole, allow_nan=False)
+
+
+def test_a_tally_is_bounded_and_its_quantiles_stay_near(monkeypatch):
+    monkeypatch.setattr(summary, "KEPT", 500)
+    tally, values = Tally(), torch.randperm(5000).double()
+    for part in values.split(37):
+        tally.add(part)
+    spread = tally.spread()
+    assert len(tally.kept) == 500
+    assert (spread.mean, spread.worst) == (2499.5, 4999.0)
+    assert spread.median == pytest.approx(2500, abs=350)
+    assert spread.p95 == pytest.approx(4750, abs=150)
 
 
 def test_relative_error_is_invariant_to_scale():

@@ -15,8 +15,11 @@ sys.path.insert(0, {here!r})
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
-from toy import game, state, weights
+from toy import Player, game, state, weights
+from lawful.errors import NonFiniteError
 from lawful.games.fit import fit
+from lawful.games.game import Game, Move, Objective
+from lawful.games.state import State
 
 def run(fabric, folder, stop, resume):
     torch.set_num_threads(1)
@@ -30,13 +33,25 @@ def run(fabric, folder, stop, resume):
             s.save(folder / "half.safetensors", fabric, {{}})
         if s.step == stop:
             break
+    if stop == 1:  # the loss of one process is not finite: both stop, and say so
+        game_with = game()
+        def broken(players, batch):
+            x = players["generator"](batch.condition["x"]).sum()
+            return {{"odd": x * (torch.nan if fabric.global_rank else 1.0)}}
+        bad = Game((Move("m", (Objective("generator", broken),)),), game_with.draw)
+        fresh = State.create({{"generator": Player()}}, bad, fabric)
+        try:
+            next(fit(bad, fresh, fabric, 1))
+        except NonFiniteError as error:
+            (folder / f"said-{{fabric.global_rank}}").write_text(str(error))
+        return
     numbers = {{"first": torch.tensor(list(first.values())), **weights(current)}}
     numbers = {{k: v.clone().contiguous() for k, v in numbers.items()}}
     save_file(numbers, folder / f"{{'resumed' if resume else 'whole'}}-{{fabric.global_rank}}.st")
 
 if __name__ == "__main__":
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
-    fabric.launch(run, Path(sys.argv[1]), 6, sys.argv[2] == "resume")
+    fabric.launch(run, Path(sys.argv[1]), 1 if sys.argv[2] == "nan" else 6, sys.argv[2] == "resume")
 """
 
 
@@ -46,6 +61,14 @@ def start(folder, mode):
     subprocess.run([sys.executable, script, folder, mode], check=True, timeout=240)
     name = "resumed" if mode == "resume" else "whole"
     return [load_file(folder / f"{name}-{rank}.st") for rank in (0, 1)]
+
+
+def test_one_process_that_is_not_finite_stops_both(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(here=str(HERE)))
+    subprocess.run([sys.executable, script, tmp_path, "nan"], check=True, timeout=240)
+    assert "another process" in (tmp_path / "said-0").read_text()
+    assert "the loss of law 'odd' is nan" in (tmp_path / "said-1").read_text()
 
 
 def test_replicas_stay_equal_and_resume_bit_for_bit(tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from toy import draw, fabric, game, state, weights
 from lawful import InputError
 from lawful.games import checkpoint
 from lawful.games.fit import fit
-from lawful.games.game import Game
+from lawful.games.game import Game, Move, Objective
 from lawful.games.state import State
 
 
@@ -51,6 +53,49 @@ def test_averages_follow_the_player():
         average = now.clone() if average is None else 0.9 * average + 0.1 * now
     found = current.averages["generator"].module.state_dict()["linear.weight"]
     torch.testing.assert_close(found, average)
+
+
+def test_averages_leave_integer_buffers_alone():
+    class Table(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.register_buffer("index", torch.arange(1000), persistent=False)
+
+        def forward(self, x):
+            return self.weight * x
+
+    device = fabric()
+    loss = lambda players, batch: {"l": players["g"](batch.condition["x"]).mean()}  # noqa: E731
+    one = Game((Move("m", (Objective("g", loss),)),), draw)
+    current = State.create({"g": Table()}, one, device, average={"g": 0.9})
+    for _ in fit(one, current, device, 20):
+        pass
+    assert torch.equal(current.averages["g"].module.index, torch.arange(1000))
+
+
+def test_every_random_generator_is_restored(tmp_path):
+    device, path = fabric(), tmp_path / "a.safetensors"
+    current = state(device)
+    random.gauss(0, 1)
+    np.random.standard_normal()
+    current.save(path, device, {})
+    sources = (random.random, lambda: random.gauss(0, 1), np.random.rand,
+               np.random.standard_normal, lambda: float(torch.rand(1)))  # fmt: skip
+    first = [draw_one() for draw_one in sources]
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    current.restore(path, device)
+    assert [draw_one() for draw_one in sources] == first
+
+
+def test_a_checkpoint_of_more_processes_is_refused(tmp_path):
+    device, path = fabric(), tmp_path / "a.safetensors"
+    state(device).save(path, device, {})
+    tree = checkpoint.load(path)
+    tree["random"] = {name: value.repeat(2, 1) for name, value in tree["random"].items()}
+    checkpoint.save(path, tree)
+    with pytest.raises(InputError, match="of 2 processes, resumed on 1"):
+        state(device).restore(path, device)
 
 
 trees = st.recursive(

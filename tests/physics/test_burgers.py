@@ -190,6 +190,13 @@ def test_gradients_of_the_operators():
     assert torch.autograd.gradcheck(muscl.explicit, smooth)
 
 
+def test_the_step_heeds_the_values_at_the_boundary():
+    equation = Burgers(Grid.line(50), FirstOrder(), Boundaries(Inflow(3.0), Outflow()))
+    end = solve(equation, torch.full((1, 50), 0.1).double(), torch.zeros(1),
+                torch.tensor([0.0, 1.0]).double())[0, -1]  # fmt: skip
+    torch.testing.assert_close(end, torch.full((50,), 3.0).double(), rtol=1e-6, atol=0)
+
+
 def test_unstable_steps_and_senseless_input_are_refused():
     equation = Burgers(Grid.line(64), FirstOrder(), PERIODIC)
     u, times = torch.full((1, 64), 2.0).double(), torch.tensor([0.0, 0.2]).double()

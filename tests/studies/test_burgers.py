@@ -1,6 +1,7 @@
 """The Burgers study: its domain, its draws, its presets and its references."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lightning_fabric import Fabric
 
 from lawful import InputError
 from lawful.evaluation.report import relative_error
+from lawful.evaluation.summary import Summary
 from lawful.games.fit import fit
 from lawful.games.state import State
 from lawful.studies.burgers import BurgersStudy, euler_reference, refined_reference
@@ -63,7 +65,7 @@ def test_a_step_of_every_preset(preset):
     for _ in fit(game, state, fabric, 2):
         pass
     expected = {"paper": {"equation/burgers (Sobel)", "initial/initial"}}
-    assert set(state.values) == expected.get(preset, {"equation/burgers"})
+    assert set(state.values) == expected.get(preset, {"equation/burgers correction"})
     rebuilt = BurgersStudy.from_config(study.config())
     assert rebuilt == study
 
@@ -140,7 +142,7 @@ def test_an_initial_condition_of_the_users_own():
     ],
 )
 def test_conditions_that_cannot_be_used_are_named(given_here, message):
-    with pytest.raises(InputError, match=message.split(",")[0]):
+    with pytest.raises(InputError, match=re.escape(message)):
         untrained().sample(**given_here)
 
 
@@ -149,17 +151,20 @@ def test_conditions_outside_the_trained_range_are_marked():
     outside = dict(report.outside)
     assert outside["viscosity"].tolist() == [False, False, True, True]
     assert outside["frequency"].tolist() == [False, True, False, True]
-    assert report.as_dict()["outside_trained_range"] == {"frequency": 2, "viscosity": 2}
+    assert Summary.of([report]).as_dict()["outside_trained_range"] == {
+        "frequency": 2,
+        "viscosity": 2,
+    }
 
 
 def test_conditions_of_the_tables():
-    frequency, viscosity = table_conditions()
-    assert frequency[:4].tolist() == [2.0, 4.0, 5.5, 6.0]
-    assert viscosity[:4].tolist() == [0.0] * 4
-    c, nu = fresh_conditions(40)
+    cells = table_conditions()
+    assert cells["frequency"][:4].tolist() == [2.0, 4.0, 5.5, 6.0]
+    assert cells["viscosity"][:4].tolist() == [0.0] * 4
+    c, nu = fresh_conditions(40).values()
     assert ((c >= 3) & (c <= 6)).all()
     assert (nu == 0).sum() == 10
-    assert 0.05 * 0.2 / 63 * 64**2 > 0.5 >= float(nu.max()) * 0.2 / 63 * 64**2
+    assert float(nu.max()) > 0.03
 
 
 @pytest.mark.parametrize("change", [{"colour": 1}, {"training": {"steps": 1, "pace": 2}}])

@@ -75,7 +75,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(t
 
 
 def test_the_law_is_learnt_and_the_model_can_be_loaded(tmp_path):
-    for progress in train(study(steps=600, learning_rate=0.01, average=0.98), tmp_path / "r", fabric()):
+    for progress in train(
+        study(steps=600, learning_rate=0.01, average=0.98), tmp_path / "r", fabric()
+    ):
         last = progress
     assert last.step == last.steps == 600
     model = load(tmp_path / "r")

@@ -16,7 +16,8 @@ from lawful.app.report_text import print_report
 from lawful.app.reporting import Subject, subject_of, write_report
 from lawful.app.training import train_with_progress
 from lawful.errors import InputError
-from lawful.evaluation.report import Spread, relative_error
+from lawful.evaluation.report import relative_error
+from lawful.evaluation.summary import Spread
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.model import Model, load, shipped
 
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> None:
     options = parse(DemoOptions, arguments, "lawful demo")
     folder: Path = options.out / "run"
     print("1. Training a generator of solutions of Burgers' equation, by the equation alone")
-    if (folder / "manifest.json").is_file():
+    if (folder / "manifest.json").is_file() and load(folder).manifest["preset"] == "smoke":
         shutil.rmtree(folder)  # a finished demo starts afresh, an interrupted one goes on
     train_with_progress(BurgersStudy.presets()["smoke"], folder, resume=True)
     print("2. Sampling it, and solving for the same conditions (WENO5, 1,024 cells)")
@@ -53,7 +54,7 @@ def run(arguments: list[str]) -> None:
     )
     write_report(subject, options.out, sections=[("Generated against numerical", intro)])
     print("4. Violations of the laws")
-    print_report(subject.report, subject.manifest)
+    print_report(subject.summary)
     report = options.out / "report.html"
     print(f"report: {report}")
     if options.open:

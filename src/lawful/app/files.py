@@ -5,12 +5,15 @@ Every format is written beside its place and renamed when complete. HDF5, NetCDF
 leading sample axis, and the model's manifest as JSON.
 """
 
+import io
 import json
 import re
+import shutil
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +22,7 @@ import h5py
 import numpy as np
 import tifffile
 import torch
+from torch import Tensor
 
 from lawful.condition import Condition
 from lawful.errors import InputError
@@ -35,7 +39,11 @@ def arrays_of(samples: Samples) -> Arrays:
     report = samples.report
     arrays = {"fields": samples.fields}
     arrays |= {f"condition/{name}": value for name, value in samples.condition.items()}
-    arrays |= {f"violation/{_safe(line.name)}": line.violation for line in report.lines}
+    for line in report.lines:
+        place = f"violation/{_safe(line.name)}"
+        if place in arrays:
+            raise InputError(f"laws: two have the name {line.name!r} in a file")
+        arrays[place] = line.violation
     arrays |= {f"outside/{name}": mask for name, mask in report.outside}
     if report.error is not None:
         arrays["estimated_error"] = report.error
@@ -54,11 +62,46 @@ class Writer(ABC):
         """Complete the file."""
 
 
+class _PatientFile(io.FileIO):
+    """A file that takes every write and keeps the first error for later.
+
+    HDF5 does not survive a write that fails: it fails again when the file is closed, and crashes
+    the interpreter on exit.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+b")
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self.error is None:
+            try:
+                done += super().write(view[done:]) or 0
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self.error is not None:
+            raise self.error
+
+
 class HDF5Writer(Writer):
     """Resizable datasets, one a name."""
 
     def __init__(self, path: Path, manifest: str) -> None:
-        self.file = h5py.File(path, "w")
+        self.stream = _PatientFile(path)
+        self.file = h5py.File(self.stream, "w")
         self.file.attrs["lawful"] = manifest
 
     def append(self, arrays: Arrays) -> None:
@@ -71,9 +114,12 @@ class HDF5Writer(Writer):
             data = self.file[name]
             data.resize(len(data) + len(value), axis=0)
             data[-len(value) :] = value
+        self.stream.check()
 
     def close(self) -> None:
         self.file.close()
+        self.stream.close()
+        self.stream.check()
 
 
 class NetCDFWriter(Writer):
@@ -189,29 +235,63 @@ WRITERS: dict[str, Any] = {
 
 
 @contextmanager
-def writing(path: Path, manifest: Mapping[str, Any]) -> Iterator[Writer]:
+def writing(path: Path, manifest: Mapping[str, Any], first: Arrays, count: int) -> Iterator[Writer]:
     """A writer by the path's ending; the file appears when the block ends without error.
 
+    Arguments:
+        first: The arrays of the first chunk; with `count`, they tell the room that is needed.
+
     Raises:
-        InputError: The ending is unknown or the place cannot be written.
+        InputError: The ending is unknown, or the place cannot be written or has no room.
     """
     if path.suffix not in WRITERS:
         raise InputError(f"{path}: expected an ending of {', '.join(WRITERS)}, got {path.suffix!r}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder")
-    with ExitStack() as stack:
-        try:
-            temporary = stack.enter_context(replacing(path))
+    try:
+        with replacing(path) as temporary:
+            _check_room(path, first, count)
             writer: Writer = WRITERS[path.suffix](temporary, json.dumps(manifest))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-        stack.callback(writer.close)
-        yield writer
+            try:
+                yield writer
+            finally:
+                writer.close()
+    except (OSError, RuntimeError) as error:  # HDF5 says RuntimeError of a full disk
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:80]
+        raise InputError(f"{path}: cannot be written ({reason})") from None
+
+
+def _check_room(path: Path, first: Arrays, count: int) -> None:
+    each = sum(value.nbytes for value in first.values()) / len(first["fields"])
+    copies = {".png": 0, ".npz": 2}.get(path.suffix, 1)
+    needed, free = 1.05 * copies * count * each, shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise InputError(
+            f"{path}: needs {needed / 2**20:.0f} MB, only {free / 2**20:.0f} MB are free"
+        )
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some samples of a file, with the error estimates that were made when they were."""
+
+    fields: Tensor
+    condition: Condition
+    estimate: Tensor | None
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """An open file of samples."""
+
+    manifest: dict[str, Any]
+    count: int
+    chunks: Iterator[Chunk]
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[tuple[dict[str, Any], int, Iterator[tuple[Any, Condition]]]]:
-    """Manifest, count, and chunks of (fields, condition) of a file that `writing` wrote.
+def reading(path: Path) -> Iterator[SampleFile]:
+    """A file that `writing` wrote.
 
     Raises:
         InputError: The file is missing, truncated, foreign, or of a format without conditions.
@@ -224,36 +304,41 @@ def reading(path: Path) -> Iterator[tuple[dict[str, Any], int, Iterator[tuple[An
         try:
             manifest, arrays = _open(path, stack)
             fields = arrays["fields"]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            lengths = {len(value) for value in arrays.values()}
+        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: truncated or not of lawful ({reason})") from None
-        yield manifest, len(fields), _chunks(fields, _conditions(arrays))
+        if fields.ndim != 4 or len(lengths) != 1 or not isinstance(manifest, dict):
+            raise InputError(f"{path}: expected fields (N, C, H, W) and as many conditions")
+        yield SampleFile(manifest, len(fields), _chunks(arrays))
 
 
-def _open(path: Path, stack: ExitStack) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def _open(path: Path, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
+    """The manifest, and the arrays by their names in HDF5 files."""
     if path.suffix == ".npz":
         archive = stack.enter_context(np.load(path, allow_pickle=False))
-        return json.loads(str(archive["lawful"])), {name: archive[name] for name in archive.files}
+        names = [name for name in archive.files if name != "lawful"]
+        return json.loads(str(archive["lawful"])), {name: archive[name] for name in names}
     file = stack.enter_context(h5py.File(path, "r"))  # NetCDF-4 files are HDF5 files
     arrays: dict[str, Any] = {}
-    file.visititems(
-        lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None
-    )
+
+    def take(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not item.is_scale:
+            arrays[re.sub(r"^(condition|violation|outside)_", r"\1/", name)] = item
+
+    file.visititems(take)
     return json.loads(file.attrs["lawful"]), arrays
 
 
-def _conditions(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    found = {re.sub(r"^condition[/_]", "", name): value for name, value in arrays.items()
-             if re.match(r"condition[/_]", name)}  # fmt: skip
-    return {name: value for name, value in found.items() if not re.search(r"_\d+$", name)}
-
-
-def _chunks(fields: Any, conditions: Mapping[str, Any]) -> Iterator[tuple[Any, Condition]]:
-    for first in range(0, len(fields), CHUNK):
+def _chunks(arrays: Mapping[str, Any]) -> Iterator[Chunk]:
+    wanted = {n.partition("/")[2]: v for n, v in arrays.items() if n.startswith("condition/")}
+    for first in range(0, len(arrays["fields"]), CHUNK):
         rows = slice(first, first + CHUNK)
-        yield (
-            torch.from_numpy(np.asarray(fields[rows])),
-            {name: torch.from_numpy(np.asarray(v[rows])) for name, v in conditions.items()},
+        estimate = arrays.get("estimated_error")
+        yield Chunk(
+            torch.from_numpy(np.asarray(arrays["fields"][rows])),
+            {name: torch.from_numpy(np.asarray(value[rows])) for name, value in wanted.items()},
+            None if estimate is None else torch.from_numpy(np.asarray(estimate[rows])),
         )
 
 

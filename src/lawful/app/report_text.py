@@ -4,25 +4,30 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lawful.evaluation.report import LawReport, Spread
+from lawful.evaluation.summary import Spread, Summary
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
+ESTIMATE = "The estimated error is a sample's distance from the exact solution of the discrete law."
+CAVEAT = "The discretisation's own error comes on top of it."
 
 
-def report_rows(report: LawReport, floors: Mapping[str, float | None]) -> list[tuple[str, ...]]:
+def report_rows(summary: Summary) -> list[tuple[str, ...]]:
     """A row a law: violation (root mean square of the residual) over the samples."""
-    rows = []
-    for line in report.lines:
-        spread = Spread.of(line.violation)
-        floor = line.floor if line.floor is not None else floors.get(line.name)
-        figures = (spread.mean, spread.p95, spread.worst)
-        shown = "–" if floor is None else f"{floor:.2e}"
-        rows.append((line.name, line.unit, *(f"{value:.2e}" for value in figures), shown))
-    if report.error is not None:
-        spread = Spread.of(report.error)
-        figures = (spread.mean, spread.p95, spread.worst)
-        rows.append(("est. relative error", "1", *(f"{v:.2e}" for v in figures), "–"))
+    rows: list[tuple[str, ...]] = [
+        (law.name, law.unit, *_figures(law.violation.spread()), _number(law.floor))
+        for law in summary.laws.values()
+    ]
+    if summary.error is not None:
+        rows.append(("estimated error", "relative", *_figures(summary.error.spread()), "–"))
     return rows
+
+
+def _figures(spread: Spread) -> tuple[str, str, str]:
+    return _number(spread.mean), _number(spread.p95), _number(spread.worst)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2e}"
 
 
 def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
@@ -31,17 +36,24 @@ def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
     return {entry["law"]: entry["floor"] for entry in laws}
 
 
-def print_report(report: LawReport, manifest: Mapping[str, Any]) -> None:
+def kind_of(summary: Summary) -> str:
+    """Raw or refined."""
+    times = summary.refinements
+    return f"refined by {times} correction{'s' * (times > 1)}" if times else "raw"
+
+
+def print_report(summary: Summary) -> None:
     """The table, then a warning for every quantity outside its trained range."""
-    rows = [HEADS, *report_rows(report, manifest_floors(manifest))]
+    rows = [HEADS, *report_rows(summary)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
     for row in rows:
         cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
         print("  ".join(cells).rstrip())
-    kind = f"refined by {report.refinements} corrections" if report.refinements else "raw"
-    print(f"violation: RMS of the residual; samples are {kind}; floor: a solver's own fields")
-    for name, count in report.outside_count().items():
+    print(f"Violation: RMS of the residual, {kind_of(summary)} samples. Floor: a solver's fields.")
+    if summary.error is not None:
+        print("Estimated error: distance from the exact solution of the discrete law.")
+    for name, count in summary.warnings().items():
         print(
             f"lawful: warning: {name} of {count} samples is outside the trained range",
             file=sys.stderr,

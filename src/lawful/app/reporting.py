@@ -1,6 +1,5 @@
 """`lawful report`: a law report of a model or of a file of samples, as JSON and HTML."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +10,23 @@ import tyro
 from torch import Tensor
 
 from lawful.app import page
-from lawful.app.files import reading
+from lawful.app.files import Chunk, reading
 from lawful.app.options import parse
-from lawful.app.report_text import HEADS, manifest_floors, print_report, report_rows
+from lawful.app.report_text import (
+    CAVEAT,
+    ESTIMATE,
+    HEADS,
+    kind_of,
+    manifest_floors,
+    print_report,
+    report_rows,
+)
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.pictures import comparison_figure, montage_figure, scatter_figure
-from lawful.evaluation.report import LawReport, Spread, law_report, merge, relative_error
-from lawful.games.checkpoint import write_text
+from lawful.evaluation.report import LawReport, law_report, relative_error
+from lawful.evaluation.summary import Spread, Summary
+from lawful.games.checkpoint import write_json, write_text
 from lawful.laws.law import law
 from lawful.studies import registry
 from lawful.studies.model import Model, Samples, load
@@ -42,13 +50,20 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is reported on: samples with their report, and a reference for all or some of them."""
+    """What is reported on.
+
+    Arguments:
+        summary: Of all samples.
+        fields, condition, estimate: Of the samples that are kept for pictures.
+        reference: A trusted solver's fields for the first of these, if there is a solver.
+    """
 
     study: Study
     manifest: Mapping[str, Any]
+    summary: Summary
     fields: Tensor
     condition: Condition
-    report: LawReport
+    estimate: Tensor | None
     reference: Tensor | None
 
     @property
@@ -65,12 +80,12 @@ def run(arguments: list[str]) -> None:
     path = Path(options.subject)
     subject = from_file(path) if path.is_file() else from_model(options)
     write_report(subject, options.out)
-    print_report(subject.report, subject.manifest)
+    print_report(subject.summary)
     if subject.error is not None:
         spread = Spread.of(subject.error)
         print(
-            f"relative error against the solver ({subject.error.numel()} samples): "
-            f"mean {spread.mean:.4f}, 95th % {spread.p95:.4f}, worst {spread.worst:.4f}"
+            f"Relative error against the solver, {subject.error.numel()} samples: "
+            f"mean {spread.mean:.4f}, worst {spread.worst:.4f}"
         )
     print(f"report: {options.out / 'report.html'}")
 
@@ -88,48 +103,61 @@ def subject_of(model: Model, samples: Samples, reference: Tensor | None) -> Subj
     fresh = law_report(laws, samples.fields, samples.condition, reference=reference)
     report = replace(samples.report, lines=fresh.lines)
     return Subject(
-        model.study, model.manifest, samples.fields, samples.condition, report, reference
-    )
+        model.study, model.manifest, Summary.of([report]), samples.fields, samples.condition,
+        samples.report.error, reference,
+    )  # fmt: skip
 
 
 def from_file(path: Path) -> Subject:
     """Judge the fields of a file afresh; the reference is solved for the first few."""
-    with reading(path) as (manifest, count, chunks):
+    with reading(path) as file:
         try:
-            study = registry.find(manifest["study"]).from_config(manifest["config"])
+            study = registry.find(file.manifest["study"]).from_config(file.manifest["config"])
         except (KeyError, TypeError):
             raise InputError(f"{path}: its manifest names no study of lawful") from None
-        if not count:
-            raise InputError(f"{path}: holds no samples")
-        laws = [law(entry) for entry in study.laws()]
-        reports, kept = [], list[tuple[Tensor, Condition]]()
-        for fields, condition in chunks:
-            report = law_report(laws, fields, condition)
-            outside = tuple(
-                (q.name, q.check(condition[q.name])) for q in study.quantities
-                if q.name in condition
-            )  # fmt: skip
-            reports.append(replace(report, outside=outside))
-            kept = kept or [(fields, condition)]
-    fields, condition = kept[0]
-    few = {name: value[:SHOWN] for name, value in condition.items()}
-    refinements = int(manifest.get("sampled", {}).get("refine", 0))
-    merged = replace(merge(reports), refinements=refinements)
-    return Subject(study, manifest, fields, condition, merged, study.reference(few))
+        summary = Summary(manifest_floors(file.manifest))
+        refinements = int(file.manifest.get("sampled", {}).get("refine", 0))
+        first = None
+        for chunk in file.chunks:
+            try:
+                report = _judge(study, chunk)
+            except (KeyError, IndexError, RuntimeError, TypeError) as error:
+                reason = " ".join(str(error).split())[:80]
+                raise InputError(
+                    f"{path}: its fields or conditions are not those of {study.name} ({reason})"
+                ) from None
+            summary.add(replace(report, refinements=refinements))
+            first = first or chunk
+    if first is None:
+        raise InputError(f"{path}: holds no samples")
+    few = {name: value[:SHOWN] for name, value in first.condition.items()}
+    return Subject(
+        study, file.manifest, summary, first.fields, first.condition, first.estimate,
+        study.reference(few),
+    )  # fmt: skip
+
+
+def _judge(study: Study, chunk: Chunk) -> LawReport:
+    laws = [law(entry) for entry in study.laws()]
+    report = law_report(laws, chunk.fields, chunk.condition)
+    outside = tuple(
+        (q.name, q.check(chunk.condition[q.name]))
+        for q in study.quantities
+        if q.name in chunk.condition
+    )
+    return replace(report, outside=outside, error=chunk.estimate)
 
 
 def write_report(
     subject: Subject, folder: Path, *, sections: Sequence[tuple[str, str]] = ()
 ) -> None:
     """Write `report.json` and `report.html` into `folder`; `sections` are put in front."""
-    summary = subject.report.as_dict()
-    for entry in summary["laws"]:
-        entry["floor"] = entry["floor"] or manifest_floors(subject.manifest).get(entry["law"])
+    summary = subject.summary.as_dict()
     if subject.error is not None:
         summary["relative_error"] = Spread.of(subject.error).as_dict()
     summary["manifest"] = dict(subject.manifest)
     try:
-        write_text(folder / "report.json", json.dumps(summary, indent=2) + "\n")
+        write_json(folder / "report.json", summary)
         write_text(folder / "report.html", report_page(subject, sections))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
@@ -137,31 +165,30 @@ def write_report(
 
 def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> str:
     """The HTML page."""
-    report, count = subject.report, subject.report.lines[0].violation.numel()
-    kind = f"refined by {report.refinements} corrections" if report.refinements else "raw"
-    lead = f"{count} samples, {kind}. {subject.study.about[:1].upper()}{subject.study.about[1:]}."
-    floors = manifest_floors(subject.manifest)
-    laws = page.table(HEADS, report_rows(report, floors)) + page.paragraph(
+    summary, about = subject.summary, subject.study.about
+    lead = f"{summary.count} samples, {kind_of(summary)}. {about[:1].upper()}{about[1:]}."
+    laws = page.table(HEADS, report_rows(summary)) + page.paragraph(
         "Violation: root mean square of the law's residual, over the samples. The floor is the "
         "violation of a trusted solver's own fields, which a perfect sample would have too."
     )
+    if summary.error is not None:
+        laws += page.paragraph(f"{ESTIMATE} {CAVEAT}")
     warnings = "".join(
-        page.paragraph(f"{name}: {n} of {count} samples are outside the trained range.", "warning")
-        for name, n in report.outside_count().items()
+        page.paragraph(
+            f"{name}: {n} of {summary.count} samples are outside the trained range.", "warning"
+        )
+        for name, n in summary.warnings().items()
     )
     parts = [*sections, ("Laws", warnings + laws)]
     if subject.error is not None and subject.reference is not None:
-        parts.append(("Against the solver", _comparison(subject)))
+        parts.append(("Against the solver", _comparison(subject, subject.error, subject.reference)))
     else:
         parts.append(("Samples", page.picture(montage_figure(subject.fields[:16]), "samples")))
     parts.append(("Origin", _origin(subject.manifest)))
     return page.page(f"Law report: {subject.study.name}", lead, parts)
 
 
-def _comparison(subject: Subject) -> str:
-    error, reference = subject.error, subject.reference
-    if error is None or reference is None:
-        return ""
+def _comparison(subject: Subject, error: Tensor, reference: Tensor) -> str:
     spread = Spread.of(error)
     rows = [[f"{value:.4f}" for value in spread.as_dict().values()]]
     worst = error.argsort(descending=True)
@@ -173,9 +200,9 @@ def _comparison(subject: Subject) -> str:
     fields, truth = subject.fields[shown], reference[shown]
     text += page.picture(comparison_figure(fields, truth, titles), "generated, numerical")
     text += page.paragraph("The worst sample is first, the best second.")
-    if subject.report.error is not None:
-        text += page.picture(scatter_figure(error, subject.report.error), "estimated error")
-        text += page.paragraph("The report's estimate of each error needs no solver.")
+    if subject.estimate is not None:
+        text += page.picture(scatter_figure(error, subject.estimate), "estimated error")
+        text += page.paragraph(f"The estimate needs no solver. {ESTIMATE} {CAVEAT}")
     return text
 
 

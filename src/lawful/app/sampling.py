@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lawful.app.files import WRITERS, arrays_of, writing
 from lawful.app.options import parse, with_conditions
-from lawful.app.report_text import print_report
+from lawful.app.report_text import manifest_floors, print_report
 from lawful.errors import InputError
-from lawful.evaluation.report import merge
-from lawful.studies.model import CHUNK, Model, load
+from lawful.evaluation.summary import Summary
+from lawful.studies.model import Model, load
 from lawful.studies.study import Quantity
 
 
@@ -26,7 +27,9 @@ class SampleOptions:
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a shipped model or a run")]
     out: Annotated[Path, tyro.conf.arg(help=f"file to write: {', '.join(WRITERS)}")]
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"], help="number of samples")] = 1
+    n: Annotated[
+        int | None, tyro.conf.arg(aliases=["-n"], help="samples [as many as values are given]")
+    ] = None
     seed: Annotated[int, tyro.conf.arg(help="of the conditions that are drawn")] = 0
     refine: Annotated[int, tyro.conf.arg(help="corrections by the law on each raw sample")] = 0
 
@@ -59,13 +62,14 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
     """Rows of one or more .npy files."""
     rows = []
     for path in paths:
+        place = f"--{quantity.name} {path}"
         try:
             array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             reason = " ".join(str(error).split())[:80]
-            raise InputError(f"--{quantity.name} {path}: not a .npy file ({reason})") from None
-        if array.dtype.kind not in "fiub":
-            raise InputError(f"--{quantity.name} {path}: expected numbers, got {array.dtype}")
+            raise InputError(f"{place}: not a .npy file ({reason})") from None
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or not array.size:
+            raise InputError(f"{place}: expected an array of numbers in a .npy file")
         rows.append(array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1))
     if len({row.shape[1] for row in rows}) > 1:
         raise InputError(f"--{quantity.name}: the files differ in length")
@@ -73,27 +77,29 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
 
 
 def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
-    """Stream `options.n` samples into `options.out` with a progress bar, then say how they do."""
-    stream = model.stream(options.n, seed=options.seed, refine=options.refine, **given)
+    """Stream samples into `options.out` with a progress bar, then say how they do."""
+    longest = max((len(value) for value in given.values()), default=1)
+    count = longest if options.n is None else options.n
+    stream = model.stream(count, seed=options.seed, refine=options.refine, **given)
     origin = {"model": options.model, "seed": options.seed, "refine": options.refine}
-    reports = []
+    summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)
     bar = Progress(
         BarColumn(24), MofNCompleteColumn(), TextColumn("samples"), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
     first = next(stream)  # the conditions are checked before a file is opened
-    with bar, writing(options.out, {**model.manifest, "sampled": origin}) as writer:
-        task = bar.add_task("", total=options.n)
-        for samples in _chain(first, stream):
+    manifest = {**model.manifest, "sampled": origin}
+    with bar, writing(options.out, manifest, arrays_of(first), count) as writer:
+        task = bar.add_task("", total=count)
+        for samples in chain([first], stream):
             writer.append(arrays_of(samples))
-            reports.append(samples.report)
-            bar.advance(task, min(CHUNK, len(samples.fields)))
-    report = merge(reports)
-    print(f"{options.out}: {options.n} samples of {model.study.name}")
-    print_report(report, model.manifest)
-
-
-def _chain(first: Any, rest: Any) -> Any:
-    yield first
-    yield from rest
+            summary.add(samples.report)
+            bar.advance(task, len(samples.fields))
+    print(f"{options.out}: {count} samples of {model.study.name}")
+    print_report(summary)
+    if count < longest:
+        print(
+            f"lawful: warning: only the first {count} of {longest} values were used",
+            file=sys.stderr,
+        )

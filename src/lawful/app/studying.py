@@ -1,6 +1,5 @@
 """`lawful study`: reproduces a study's table and figures as Markdown, JSON and PNG."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import tyro
 from lawful.app.options import parse
 from lawful.app.training import choose_preset, train_with_progress
 from lawful.errors import InputError
-from lawful.games.checkpoint import replacing, write_text
+from lawful.games.checkpoint import replacing, write_json, write_text
 from lawful.studies import registry
 from lawful.studies.model import Model, load
 from lawful.studies.result import Result
@@ -31,7 +30,7 @@ def run(arguments: list[str]) -> None:
     """`lawful study STUDY`."""
     options = parse(StudyOptions, arguments, "lawful study")
     kind = registry.find(options.study)
-    preset, study = choose_preset(kind, arguments)
+    preset = choose_preset(kind, arguments)
     folder = options.out or Path("studies") / kind.name
     if options.model is not None:
         model = load(options.model)
@@ -41,7 +40,7 @@ def run(arguments: list[str]) -> None:
             )
     else:
         run_folder = folder / f"run-{preset}"
-        train_with_progress(study, run_folder, resume=True)
+        train_with_progress(kind.presets()[preset], run_folder, resume=True)
         model = load(run_folder)
     write_result(result_of(model), folder, model)
 
@@ -53,7 +52,7 @@ def write_result(result: Result, folder: Path, model: Model) -> None:
         for name, figure in result.figures.items():
             with replacing(folder / f"{name}.png") as path:
                 figure.savefig(path, dpi=110, format="png")
-        write_text(folder / "table.json", json.dumps(result.data, indent=2) + "\n")
+        write_json(folder / "table.json", result.data)
         write_text(folder / "table.md", text)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None

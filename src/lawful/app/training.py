@@ -34,12 +34,15 @@ class Devices:
 
     def fabric(self) -> Fabric:
         """A launched Fabric."""
-        fabric = Fabric(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            strategy=self.strategy,
-            precision=self.precision,  # type: ignore[arg-type]
-        )
+        try:
+            fabric = Fabric(
+                accelerator=self.accelerator,
+                devices=self.devices,
+                strategy=self.strategy,
+                precision=self.precision,  # type: ignore[arg-type]
+            )
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise InputError(f"device: {error}") from None
         fabric.launch()
         return fabric
 
@@ -63,11 +66,11 @@ def run(arguments: list[str]) -> None:
         parse(TrainOptions, arguments, "lawful train")
         raise InputError("lawful train: the study comes first: lawful train STUDY [OPTIONS]")
     kind = registry.find(arguments[0])
-    preset, study = choose_preset(kind, arguments)
+    preset = choose_preset(kind, arguments)
     overrides: Any = Annotated[kind, tyro.conf.arg(name="")]
     complete = make_dataclass(
         "TrainOptions",
-        [("config", overrides, field(default=study))],
+        [("config", overrides, field(default=kind.presets()[preset]))],
         bases=(TrainOptions,),
         frozen=True,
     )
@@ -76,14 +79,15 @@ def run(arguments: list[str]) -> None:
         print(yaml.safe_dump({"study": arguments[0], **options.config.config()}, sort_keys=False))
         return
     folder = options.out or Path("runs") / f"{kind.name}-{preset}"
+    fabric = options.device.fabric()
     train_with_progress(
-        options.config, folder, resume=options.resume, fabric=options.device.fabric(),
-        track=options.track,
-    )  # fmt: skip
-    print(f"model: {folder}")
+        options.config, folder, resume=options.resume, fabric=fabric, track=options.track
+    )
+    if fabric.is_global_zero:
+        print(f"model: {folder}")
 
 
-def choose_preset(kind: type[Study], arguments: list[str]) -> tuple[str, Study]:
+def choose_preset(kind: type[Study], arguments: list[str]) -> str:
     """The preset named after `--preset` among the arguments, else the study's first."""
     presets = kind.presets()
     name = next(iter(presets))
@@ -94,7 +98,7 @@ def choose_preset(kind: type[Study], arguments: list[str]) -> tuple[str, Study]:
             name = argument.partition("=")[2]
     if name not in presets:
         raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
-    return name, presets[name]
+    return name
 
 
 def train_with_progress(
@@ -108,18 +112,19 @@ def train_with_progress(
     """Train to the end, showing step rate, time left and the violation of every law."""
     fabric = fabric or Devices().fabric()
     console = Console(file=sys.stderr)
+    steps = runs.train(study, folder, fabric, resume=resume)
+    if not fabric.is_global_zero:
+        for _ in steps:
+            pass
+        return
     with _display(console, study.training.steps) as show, _tracker(folder, track) as record:
-        for progress in runs.train(study, folder, fabric, resume=resume):
-            if fabric.is_global_zero:
-                show(progress)
-                record(progress)
+        for progress in steps:
+            show(progress)
+            record(progress)
 
 
 def _figures(progress: runs.Progress) -> str:
-    # A loss is a mean square, a violation its root.
-    return "  ".join(
-        f"{name.rpartition('/')[2]} {value**0.5:.2e}" for name, value in progress.values.items()
-    )
+    return "  ".join(f"{name} {value:.1e}" for name, value in progress.violations.items())
 
 
 @contextmanager
@@ -178,13 +183,17 @@ def _tracker(folder: Path, active: bool) -> Iterator[Any]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError("--track: needs TensorBoard; pip install 'lawful[track]'") from None
-    writer = SummaryWriter(str(folder / "tensorboard"))
+    writers: list[Any] = []  # opened by the first step, when the folder is known to be usable
 
     def record(progress: runs.Progress) -> None:
-        for name, value in progress.values.items():
-            writer.add_scalar(name, value, progress.step)
+        if not writers:
+            writers.append(SummaryWriter(str(folder / "tensorboard")))
+        violations = {f"violation/{name}": v for name, v in progress.violations.items()}
+        for name, value in {**progress.values, **violations}.items():
+            writers[0].add_scalar(name, value, progress.step)
 
     try:
         yield record
     finally:
-        writer.close()
+        for writer in writers:
+            writer.close()

@@ -1,8 +1,7 @@
-"""Law reports: how well each sample obeys each law, with the worst case in sight."""
+"""Law reports: how well each sample obeys each law."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,31 +9,6 @@ from torch import Tensor
 
 from lawful.condition import Condition
 from lawful.laws.law import Law
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean, median, 95th percentile and worst case of a figure over samples."""
-
-    mean: float
-    median: float
-    p95: float
-    worst: float
-
-    @classmethod
-    def of(cls, values: Float[Tensor, " batch"]) -> "Spread":
-        """The spread of a non-empty vector; NaN counts as infinitely bad."""
-        v = values.double().nan_to_num(nan=float("inf"), posinf=float("inf"))
-        return cls(
-            float(v.mean()),
-            float(v.quantile(0.5)),
-            float(v.quantile(0.95, interpolation="higher")),
-            float(v.max()),
-        )
-
-    def as_dict(self) -> dict[str, float]:
-        """Plain numbers, for JSON."""
-        return {"mean": self.mean, "median": self.median, "p95": self.p95, "worst": self.worst}
 
 
 @dataclass(frozen=True)
@@ -59,7 +33,8 @@ class LawReport:
 
     Arguments:
         lines: One a law.
-        error: Estimated relative L2 error of each sample, where a law can give it.
+        error: Estimated relative L2 distance of each sample from the exact solution of the
+            discrete law, where a law can give it; the discretisation's own error is not in it.
         outside: For each quantity, which samples lie outside its trained range.
         refinements: Corrections applied to the raw samples.
     """
@@ -72,31 +47,6 @@ class LawReport:
     def line(self, name: str) -> LawLine:
         """The line of the law called `name`."""
         return next(line for line in self.lines if line.name == name)
-
-    def outside_count(self) -> dict[str, int]:
-        """Samples outside the trained range, by quantity; only where there are any."""
-        return {name: int(mask.sum()) for name, mask in self.outside if bool(mask.any())}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Summary over the samples, for JSON."""
-        return {
-            "samples": int(self.lines[0].violation.numel()) if self.lines else 0,
-            "refinements": self.refinements,
-            "laws": [
-                {
-                    "law": line.name,
-                    "unit": line.unit,
-                    "violation": Spread.of(line.violation).as_dict(),
-                    "largest_residual": float(line.worst.max()),
-                    "floor": line.floor,
-                }
-                for line in self.lines
-            ],
-            "estimated_relative_error": None
-            if self.error is None
-            else Spread.of(self.error).as_dict(),
-            "outside_trained_range": self.outside_count(),
-        }
 
 
 def law_report(

@@ -5,8 +5,9 @@ so a reader sees the old one or the new one and never a part.
 """
 
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,40 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, data: Any) -> None:
+    """Write plain values as JSON, atomically; a number that is not finite becomes null."""
+    text = json.dumps(_finite(data), indent=2, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file atomically.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({error})") from None
+
+
 def save(path: Path, tree: dict[str, Any]) -> None:
     """Write dictionaries, lists, numbers, strings, None and tensors to `path`, atomically."""
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_encode(tree, "", tensors))
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "tree": text})
+    write_tensors(path, tensors, {"format": FORMAT, "tree": text})
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Playing a game: `fit` yields the state after every turn; it neither logs nor saves."""
 
 from collections.abc import Iterator
+from math import isfinite
 
 import torch
 from lightning_fabric import Fabric
+from torch.nn.utils import clip_grad_norm_
 
 from lawful.errors import NonFiniteError
 from lawful.games.game import Batch, Game, Move
@@ -19,7 +21,7 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
         steps: The whole budget; learning rates are functions of `state.step / steps`.
 
     Raises:
-        NonFiniteError: A loss term or a gradient is not finite; no parameter has moved then.
+        NonFiniteError: A loss term or a gradient is not finite; its move has changed nothing then.
     """
     while state.step < steps:
         state.values = {}
@@ -46,23 +48,29 @@ def _gradients(move: Move, batch: Batch, state: State, fabric: Fabric) -> None:
     for objective in move.objectives:
         player = state.players[objective.player]
         terms = objective.loss(state.players, batch)
-        for term, value in terms.items():
-            number = float(value.detach())
-            if not torch.isfinite(value):
-                raise NonFiniteError(
-                    f"step {state.step}: the loss of law {term!r} is {number} in move {move.name!r}"
-                )
-            state.values[f"{move.name}/{term}"] = number
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        state.values |= {f"{move.name}/{name}": value for name, value in values.items()}
+        wrong = [name for name, value in values.items() if not isfinite(value)]
+        said = ", ".join(f"the loss of law {name!r} is {values[name]}" for name in wrong)
+        _stop_unless(not wrong, said, move, state, fabric)
         player.zero_grad(set_to_none=True)
         parameters = [p for p in player.parameters() if p.requires_grad]
         fabric.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
         limit = objective.optimizer.clip
-        norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
-        if not torch.isfinite(norm):
-            raise NonFiniteError(
-                f"step {state.step}: the gradient of {', '.join(terms)} is {float(norm)} "
-                f"in move {move.name!r}"
-            )
+        norm = float(clip_grad_norm_(parameters, float("inf") if limit is None else limit))
+        said = f"the gradient of {', '.join(terms)} is {norm}"
+        _stop_unless(isfinite(norm), said, move, state, fabric)
+
+
+def _stop_unless(fine: bool, said: str, move: Move, state: State, fabric: Fabric) -> None:
+    """Raise on every process as soon as one of them is not fine."""
+    all_fine = fine
+    if fabric.world_size > 1:
+        flag = torch.tensor(float(fine), device=fabric.device)
+        all_fine = bool(fabric.all_reduce(flag, reduce_op="min"))
+    if not all_fine:
+        reason = "another process is not finite" if fine else said
+        raise NonFiniteError(f"step {state.step}: {reason} in move {move.name!r}")
 
 
 def _to_device(batch: Batch, fabric: Fabric) -> Batch:

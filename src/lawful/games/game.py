@@ -81,7 +81,7 @@ class Rule(ABC):
 
         Arguments:
             gradients: Computes every objective's gradient at the players' present parameters, on
-                the same batch and noise at each call.
+                the same batch at each call (latent noise is part of the batch's condition).
             optimizers: One an objective.
         """
 
@@ -147,7 +147,7 @@ def correction_loss(law: CorrectableLaw, player: str = "generator", weight: floa
 
     def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
         x = players[player](batch.condition)
-        return {law.name: weight * law.correction_loss(x, batch.condition)}
+        return {f"{law.name} correction": weight * law.correction_loss(x, batch.condition)}
 
     return loss
 

@@ -4,11 +4,14 @@ What is saved is all that the next step depends on, so a restored run takes bit 
 that the saved one would have taken (on the same machine, with the same number of threads).
 """
 
+import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -63,9 +66,9 @@ class State:
             if name not in players:
                 raise InputError(f"game: no player {name!r}; there are {sorted(players)}")
         averages = {
-            name: AveragedModel(
-                players[name], multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-            ).to(fabric.device)
+            name: AveragedModel(players[name], multi_avg_fn=get_ema_multi_avg_fn(decay)).to(
+                fabric.device
+            )
             for name, decay in (average or {}).items()
         }
         modules: dict[str, nn.Module] = {}
@@ -107,6 +110,11 @@ class State:
             InputError: The file is not a checkpoint, or of another game or number of processes.
         """
         tree = checkpoint.load(path)
+        processes = len(tree.get("random", {}).get("draw", ()))
+        if processes != fabric.world_size:
+            raise InputError(
+                f"checkpoint {path}: of {processes} processes, resumed on {fabric.world_size}"
+            )
         try:
             for name, player in self.players.items():
                 player.load_state_dict(tree["players"][name])
@@ -116,22 +124,52 @@ class State:
                 self.optimizers[(key[0], key[1])].load_state_dict(value)
             # A file does not align its tensors; a generator casts its state to a struct.
             rank = fabric.global_rank
-            random = {name: rows[rank].clone() for name, rows in tree["random"].items()}
+            states = {name: rows[rank].clone() for name, rows in tree["random"].items()}
+            self.step, self.values = tree["step"], tree["values"]
+            self.generator.set_state(states["draw"])
+            torch.set_rng_state(states["torch"])
+            _set_python_random(states["python"].tolist())
+            _set_numpy_random(states["numpy"].tolist())
+            if torch.cuda.is_available() and "cuda" in states:
+                torch.cuda.set_rng_state(states["cuda"])
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"checkpoint {path}: does not fit this game ({reason})") from None
-        self.step, self.values = tree["step"], tree["values"]
-        self.generator.set_state(random["draw"])
-        torch.set_rng_state(random["torch"])
-        if torch.cuda.is_available() and "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"])
         return dict(tree["config"])
 
     def _random(self) -> dict[str, torch.Tensor]:
-        states = {"draw": self.generator.get_state(), "torch": torch.get_rng_state()}
+        states = {
+            "draw": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "python": _python_random(),
+            "numpy": _numpy_random(),
+        }
         if torch.cuda.is_available():
             states["cuda"] = torch.cuda.get_rng_state()
         return states
+
+
+def _python_random() -> torch.Tensor:
+    """State of the `random` module; its integers are below 2**32, so float64 is exact."""
+    _, words, gauss = random.getstate()
+    return torch.tensor([*words, math.nan if gauss is None else gauss], dtype=torch.float64)
+
+
+def _set_python_random(state: list[float]) -> None:
+    *words, gauss = state
+    random.setstate((3, tuple(map(int, words)), None if math.isnan(gauss) else gauss))
+
+
+def _numpy_random() -> torch.Tensor:
+    """State of NumPy's global generator (MT19937), exact in float64."""
+    _, words, *rest = np.random.get_state()
+    return torch.tensor([*map(float, words), *map(float, rest)], dtype=torch.float64)
+
+
+def _set_numpy_random(state: list[float]) -> None:
+    *words, place, has_gauss, gauss = state
+    keys = np.array(words, dtype=np.uint32)
+    np.random.set_state(("MT19937", keys, int(place), int(has_gauss), gauss))
 
 
 def _gather(value: torch.Tensor, fabric: Fabric) -> torch.Tensor:

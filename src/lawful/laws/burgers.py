@@ -86,7 +86,9 @@ class BurgersLaw(CorrectableLaw):
         value = ends.pad(step, 1)
         for end, column in ((0, 0), (1, -1)):
             if fixed[end]:
-                value = value.index_fill(-1, torch.tensor([column % value.shape[-1]]), 0.0)
+                value = value.index_fill(
+                    -1, torch.tensor([column % value.shape[-1]], device=value.device), 0.0
+                )
         speed = ends.pad(number, 1)
         flux = speed.clamp_min(0)[..., :-1] * value[..., :-1]
         return (flux + speed.clamp_max(0)[..., 1:] * value[..., 1:]).diff(dim=-1)

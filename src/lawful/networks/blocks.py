@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lawful.errors import InputError
+
 
 class ChannelNorm(nn.Module):
     """Root-mean-square normalisation over channels at every pixel (Zhang & Sennrich 2019)."""
@@ -53,12 +55,17 @@ class ScalarEmbedding(nn.Module):
     Arguments:
         ranges: Lower and upper end of each scalar's usual range; lower > 0 sets its log scale.
         size: Length of the vector.
+
+    Raises:
+        InputError: A range is not positive or is empty.
     """
 
     ranges: Tensor
 
     def __init__(self, ranges: list[tuple[float, float]], size: int) -> None:
         super().__init__()
+        if any(not 0 < low < high for low, high in ranges):
+            raise InputError(f"embedding: expected 0 < lower < upper, got {ranges}")
         self.register_buffer("ranges", torch.tensor(ranges).reshape(-1, 2), persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(3 * len(ranges), size), nn.GELU(), nn.Linear(size, size), nn.GELU()

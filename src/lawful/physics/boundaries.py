@@ -82,6 +82,11 @@ class Boundaries:
         """Periodic at both ends."""
         return cls(Periodic(), Periodic())
 
+    def speed(self) -> float:
+        """Largest magnitude of a prescribed value."""
+        ends = (self.left, self.right)
+        return max(abs(e.value) if isinstance(e, Inflow | Dirichlet) else 0.0 for e in ends)
+
     def pad(self, u: Float[Tensor, "*batch cells"], width: int) -> Float[Tensor, "*batch padded"]:
         """`u` with `width` ghost cells at each end of the last axis."""
         if u.shape[-1] < width:

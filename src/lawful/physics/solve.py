@@ -137,7 +137,7 @@ def solve(
     _check_inputs(initial, viscosity)
     nu = viscosity.to(initial).unsqueeze(-1)
     spacing = equation.grid.spacing()
-    speed = max(float(initial.abs().amax()), 1e-12)
+    speed = max(float(initial.abs().amax()), equation.boundaries.speed(), 1e-12)
     largest = courant * spacing / speed if dt is None else dt
     steps: dict[tuple[int, float], Step] = {}
     u, history = initial, [initial]

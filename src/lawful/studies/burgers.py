@@ -32,7 +32,7 @@ from lawful.studies.study import Quantity, Study, Training
 CELLS, TIMES, DURATION = 64, 64, 0.2
 ROWS = torch.linspace(0, DURATION, TIMES, dtype=torch.float64)
 BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
-REFERENCE_CELLS = 1024
+REFERENCE_CELLS, CHUNK = 1024, 64
 SCHEMES: Mapping[str, Scheme] = {
     "first-order": FirstOrder(),
     "muscl": Muscl(),
@@ -82,6 +82,16 @@ class BurgersStudy(Study):
             about="cell averages of u(x, 0), instead of a frequency",
         ),
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        least = {"refinement": 1, "speeds": 0, "width": 1, "depth": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(f"{name}: expected at least {value}, got {getattr(self, name)}")
+        if self.depth > 5 or not 0 <= self.variety <= 1:
+            raise InputError(
+                f"depth, variety: expected at most 5 and 0 to 1, got {self.depth}, {self.variety:g}"
+            )
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -176,8 +186,17 @@ def refined_reference(
     """WENO5 and SSP-RK3 on `cells` cells, averaged to 64; float64.
 
     The initial condition is exact where the condition has a `frequency`, else reconstructed from
-    its 64 averages.
+    its 64 averages. Solved in chunks, so that memory does not grow with the fine grid.
     """
+    count = len(condition["viscosity"])
+    chunks = [
+        {name: value[first : first + CHUNK] for name, value in condition.items()}
+        for first in range(0, count, CHUNK)
+    ]
+    return torch.cat([_refined(chunk, cells) for chunk in chunks])
+
+
+def _refined(condition: Condition, cells: int) -> Tensor:
     if "frequency" in condition:
         initial = raised_cosine(Grid.line(cells), condition["frequency"])
     else:

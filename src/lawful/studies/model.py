@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.report import LawReport, law_report, merge
-from lawful.games.checkpoint import replacing, write_text
+from lawful.games.checkpoint import write_json, write_tensors
 from lawful.laws.law import law
 from lawful.studies import registry
 from lawful.studies.study import Study
@@ -93,7 +93,7 @@ class Model:
         for first in range(0, n, CHUNK):
             rows = torch.arange(first, min(first + CHUNK, n))
             values = {name: value[rows % len(value)] for name, value in given.items()}
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + first) % 2**63)
             yield self._chunk(self._complete(values, len(rows), generator), refine)
 
     @torch.no_grad()
@@ -150,14 +150,14 @@ class Model:
 
 def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:
     """Write weights and manifest into `folder`, each atomically."""
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    text = json.dumps({**manifest, "weights_sha256": digest}, indent=2)
-    write_text(folder / MANIFEST, text + "\n")
+    state = network.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    write_tensors(folder / WEIGHTS, tensors)
+    write_json(folder / MANIFEST, {**manifest, "weights_sha256": _digest(folder / WEIGHTS)})
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def shipped() -> dict[str, Path]:
@@ -185,6 +185,8 @@ def load(name: str | Path) -> Model:
         if isinstance(error, InputError):
             raise
         raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
+    if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
+        raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
     return Model(study, load_weights(study.network(), folder / WEIGHTS), manifest)
 
 

@@ -1,5 +1,6 @@
 """Studies by name, or by the path of a user's own file."""
 
+import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -29,11 +30,14 @@ def find(name: str) -> type[Study]:
 
 def source_of(study: type[Study]) -> str:
     """What `find` takes to give `study` back."""
-    return study.name if study.name in STUDIES else str(sys.modules[study.__module__].__file__)
+    if STUDIES.get(study.name) is study:
+        return study.name
+    return str(sys.modules[study.__module__].__file__)
 
 
 def _from_file(path: Path) -> type[Study]:
-    module_name = f"lawful_user_{path.stem}"
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    module_name = f"lawful_user_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"study {path}: cannot be imported")
@@ -50,4 +54,7 @@ def _from_file(path: Path) -> type[Study]:
     ]
     if len(found) != 1:
         raise InputError(f"study {path}: expected one Study class, found {len(found)}")
+    for name in ("name", "about"):
+        if not isinstance(getattr(found[0], name, None), str):
+            raise InputError(f"study {path}: class {found[0].__name__} has no {name}")
     return found[0]

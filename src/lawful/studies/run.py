@@ -8,7 +8,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import yaml
 from lightning_fabric import Fabric
 
 from lawful.errors import InputError
-from lawful.evaluation.report import Spread, law_report, relative_error
+from lawful.evaluation.report import law_report, relative_error
+from lawful.evaluation.summary import Spread, Summary
 from lawful.games import checkpoint
 from lawful.games.fit import fit
 from lawful.games.state import State
@@ -27,7 +28,7 @@ from lawful.studies import registry
 from lawful.studies.model import MANIFEST, Model, save_model
 from lawful.studies.study import Study
 
-LOG_EVERY, KEEP = 10, 2
+LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Progress:
     Arguments:
         seconds: Training time, earlier sessions of a resumed run included.
         values: Loss terms of this step, by move and law.
+        violations: Latest mean violation of every law by the averaged generator.
     """
 
     step: int
     steps: int
     seconds: float
     values: dict[str, float]
+    violations: dict[str, float]
 
 
 def train(
@@ -62,23 +65,45 @@ def train(
     seconds = _open(study, folder, state, fabric, resume)
     if (folder / MANIFEST).is_file():
         return
+    network = state.averages["generator"].module.eval()
+    monitor = _Monitor(Model(study, network, {}), fabric)
     metrics = _Metrics(folder / "metrics.jsonl", state.step, fabric.is_global_zero)
     started = time.perf_counter() - seconds
     steps = study.training.steps
     for _ in fit(game, state, fabric, steps):
         seconds = time.perf_counter() - started
-        if state.step % LOG_EVERY == 0 or state.step == steps:
-            metrics.write({"step": state.step, "seconds": round(seconds, 2), **state.values})
-        if state.step % study.training.checkpoint == 0 or state.step == steps:
+        last = state.step == steps
+        violations = monitor.violations(state.step, last)
+        if state.step % LOG_EVERY == 0 or last:
+            row = {"step": state.step, "seconds": round(seconds, 2), **state.values}
+            fresh = state.step % MONITOR_EVERY == 0 or last
+            metrics.write(
+                row | ({f"violation/{k}": v for k, v in violations.items()} if fresh else {})
+            )
+        if state.step % study.training.checkpoint == 0 or last:
             metrics.flush()
             _save(study, folder, state, fabric, seconds)
-        yield Progress(state.step, steps, seconds, dict(state.values))
+        yield Progress(state.step, steps, seconds, dict(state.values), violations)
     if fabric.is_global_zero:
-        network = state.averages["generator"].module.eval()
         manifest = describe(study, state.step, seconds)
         manifest["quality"] = quality(Model(study, network, manifest))
         save_model(folder, network, manifest)
     fabric.barrier()
+
+
+class _Monitor:
+    """Mean violation of every law by the averaged generator, on a few conditions, now and then."""
+
+    def __init__(self, model: Model, fabric: Fabric) -> None:
+        self.model, self.active = model, fabric.is_global_zero
+        self.latest: dict[str, float] = {}
+
+    def violations(self, step: int, last: bool) -> dict[str, float]:
+        """The latest violations, measured afresh every hundred steps."""
+        if self.active and (step % MONITOR_EVERY == 0 or last or not self.latest):
+            lines = self.model.sample(8, seed=30_000).report.lines
+            self.latest = {line.name: float(line.violation.mean()) for line in lines}
+        return self.latest
 
 
 def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
@@ -100,21 +125,19 @@ def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def quality(model: Model, count: int = 32, seed: int = 20_000) -> dict[str, Any]:
+def quality(model: Model, count: int = 48, seed: int = 20_000) -> dict[str, Any]:
     """Law report and, where the study has a reference, error of `count` drawn samples.
 
-    The conditions are drawn uniformly from the study's quantities with a seed of their own.
+    The conditions are drawn from the study's quantities with a seed of their own.
     """
     samples = model.sample(count, seed=seed)
     reference = model.study.reference(samples.condition)
     laws = [law(entry) for entry in model.study.laws()]
-    report = law_report(laws, samples.fields, samples.condition, reference=reference).as_dict()
-    if samples.report.error is not None:
-        report["estimated_relative_error"] = Spread.of(samples.report.error).as_dict()
+    lines = law_report(laws, samples.fields, samples.condition, reference=reference).lines
+    measured = Summary.of([replace(samples.report, lines=lines)]).as_dict()
     if reference is not None:
-        error = relative_error(samples.fields, reference)
-        report["relative_error"] = Spread.of(error).as_dict()
-    return report
+        measured["relative_error"] = Spread.of(relative_error(samples.fields, reference)).as_dict()
+    return measured
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -129,20 +152,25 @@ def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool
     text = yaml.safe_dump(asked, sort_keys=False)
     exists = config.is_file()
     fabric.barrier()  # every process has looked before one of them writes
+    if exists and not resume:
+        raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
     if exists:
-        if not resume:
-            raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
         _compare(config, yaml.safe_load(text))
-    elif fabric.is_global_zero:
-        try:
-            checkpoint.write_text(config, text)
-        except OSError as error:
-            raise InputError(f"run {folder}: cannot be written ({error.strerror})") from None
-    fabric.barrier()
+    else:
+        refusal = _begin(config, text) if fabric.is_global_zero else None
+        if refusal := fabric.broadcast(refusal):
+            raise InputError(f"run {folder}: cannot be written ({refusal})")
     saved = checkpoints(folder)
-    if not saved:
-        return 0.0
-    return float(state.restore(saved[-1], fabric)["seconds"])
+    return float(state.restore(saved[-1], fabric)["seconds"]) if saved else 0.0
+
+
+def _begin(config: Path, text: str) -> str | None:
+    """Write the configuration; returns why it cannot be."""
+    try:
+        checkpoint.write_text(config, text)
+    except OSError as error:
+        return str(error.strerror)
+    return None
 
 
 def _compare(config: Path, asked: dict[str, Any]) -> None:
@@ -162,7 +190,8 @@ def _save(study: Study, folder: Path, state: State, fabric: Fabric, seconds: flo
     path = folder / "checkpoints" / f"{state.step:08d}.safetensors"
     state.save(path, fabric, {"study": study.config(), "seconds": seconds})
     if fabric.is_global_zero:
-        for old in checkpoints(folder)[:-KEEP]:
+        left_by_a_kill = path.parent.glob(".*.safetensors")
+        for old in (*checkpoints(folder)[:-KEEP], *left_by_a_kill):
             old.unlink()
 
 

@@ -65,9 +65,20 @@ class Quantity:
         return ~inside.flatten(1).all(1) if self.shape else ~inside
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Independent uniform values over the trained range."""
+        """Independent values over the trained range.
+
+        Uniform; log-uniform over a positive range of a decade or more; and a fifth of them at the
+        isolated values, where there are any.
+        """
         unit = torch.rand((count, *self.shape), generator=generator)
-        return self.lower + (self.upper - self.lower) * unit
+        if 0 < 10 * self.lower <= self.upper:
+            value = self.lower * (self.upper / self.lower) ** unit
+        else:
+            value = self.lower + (self.upper - self.lower) * unit
+        for k, single in enumerate(self.isolated):
+            chosen = torch.rand(count, generator=generator) < 0.2 / (len(self.isolated) - k)
+            value[chosen] = single
+        return value
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,10 @@ class Study(ABC):
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         """Named configurations; the first is the default."""
-        return {"full": cls()}  # type: ignore[call-arg]
+        try:
+            return {"full": cls()}  # type: ignore[call-arg]
+        except TypeError as error:
+            raise InputError(f"study {cls.name}: a field has no default ({error})") from None
 
     def condition(self, given: Condition) -> Condition:
         """The condition of the network from values of `quantities`; adds what they imply."""
