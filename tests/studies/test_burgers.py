@@ -171,3 +171,19 @@ def test_conditions_of_the_tables():
 def test_foreign_configurations_are_refused(change):
     with pytest.raises(InputError, match="unknown entry"):
         BurgersStudy.from_config({**PRESETS["smoke"].config(), **change})
+
+
+def test_the_estimate_is_near_the_true_error_without_a_solution():
+    # The true solution, made wrong by a known amount and as it is on the law's own cells.
+    condition = wave([3.3, 4.6, 5.7, 5.1], [0.002, 0.02, 0.006, 0.05])
+    study = PRESETS["full"]
+    fine = study.network()(condition).detach()
+    for _ in range(12):
+        fine = fine + study.refiner().correction(fine, condition)
+    reference = refined_reference(condition)
+    for size in (0.0, 0.03):
+        bump = torch.sin(torch.linspace(0, 6, 128)) * torch.linspace(0, 1, 64)[:, None]
+        wrong = fine + size * bump
+        true = relative_error(study.observe(wrong), reference)
+        ratio = study.estimate(wrong, condition) / true
+        assert ((ratio > 0.6) & (ratio < 1.5)).all(), ratio

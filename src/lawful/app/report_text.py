@@ -7,8 +7,10 @@ from typing import Any
 from lawful.evaluation.summary import Spread, Summary
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
-ESTIMATE = "The estimated error is a sample's distance from the exact solution of the discrete law."
-CAVEAT = "The discretisation's own error comes on top of it."
+ESTIMATE = (
+    "The estimated error is a sample's relative change under one correction by its law "
+    "(for burgers, on a grid twice as fine in space and time). It needs no solution."
+)
 
 
 def report_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -52,7 +54,7 @@ def print_report(summary: Summary) -> None:
         print("  ".join(cells).rstrip())
     print(f"Violation: RMS of the residual, {kind_of(summary)} samples. Floor: a solver's fields.")
     if summary.error is not None:
-        print("Estimated error: distance from the exact solution of the discrete law.")
+        print("Estimated error: relative change of a sample under one correction by its law.")
     for name, count in summary.warnings().items():
         print(
             f"lawful: warning: {name} of {count} samples is outside the trained range",

@@ -13,7 +13,6 @@ from lawful.app import page
 from lawful.app.files import Chunk, reading
 from lawful.app.options import parse
 from lawful.app.report_text import (
-    CAVEAT,
     ESTIMATE,
     HEADS,
     kind_of,
@@ -172,7 +171,7 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
         "violation of a trusted solver's own fields, which a perfect sample would have too."
     )
     if summary.error is not None:
-        laws += page.paragraph(f"{ESTIMATE} {CAVEAT}")
+        laws += page.paragraph(ESTIMATE)
     warnings = "".join(
         page.paragraph(
             f"{name}: {n} of {summary.count} samples are outside the trained range.", "warning"
@@ -198,11 +197,12 @@ def _comparison(subject: Subject, error: Tensor, reference: Tensor) -> str:
     text = page.paragraph(f"Relative L2 error of {error.numel()} samples.")
     text += page.table(list(spread.as_dict()), rows)
     fields, truth = subject.fields[shown], reference[shown]
-    text += page.picture(comparison_figure(fields, truth, titles), "generated, numerical")
+    study = subject.study
+    figure = comparison_figure(fields, truth, titles, extent=study.extent, labels=study.axes)
+    text += page.picture(figure, "generated, numerical and difference")
     text += page.paragraph("The worst sample is first, the best second.")
     if subject.estimate is not None:
         text += page.picture(scatter_figure(error, subject.estimate), "estimated error")
-        text += page.paragraph(f"The estimate needs no solver. {ESTIMATE} {CAVEAT}")
     return text
 
 

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import tyro
 import yaml
 from lightning_fabric import Fabric
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from lawful.app.options import parse
 from lawful.errors import InputError
@@ -124,7 +126,7 @@ def train_with_progress(
 
 
 def _figures(progress: runs.Progress) -> str:
-    return "  ".join(f"{name} {value:.1e}" for name, value in progress.violations.items())
+    return "  ".join(f"{name} {value:.2g}" for name, value in progress.violations.items())
 
 
 @contextmanager
@@ -133,23 +135,22 @@ def _display(console: Console, steps: int) -> Iterator[Any]:
         yield _PlainLines(console)
         return
     bar = Progress(
-        BarColumn(20),
+        BarColumn(30),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:.1f}/s"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[laws]}"),
         console=console,
     )
-    task = bar.add_task("", total=steps, rate=0.0, laws="")
+    task = bar.add_task("", total=steps, rate=0.0)
     started: list[float] = []
 
     def show(progress: runs.Progress) -> None:
         started[:] = started or [time.perf_counter(), float(progress.step - 1)]
         elapsed = max(time.perf_counter() - started[0], 1e-9)
-        rate = (progress.step - started[1]) / elapsed
-        bar.update(task, completed=progress.step, rate=rate, laws=_figures(progress))
+        bar.update(task, completed=progress.step, rate=(progress.step - started[1]) / elapsed)
+        live.update(Group(bar, Text(f"violations: {_figures(progress)}", style="dim")))
 
-    with bar:
+    with Live(bar, console=console) as live:
         yield show
 
 
@@ -171,6 +172,7 @@ class _PlainLines:
         self.console.print(
             f"{progress.step}/{progress.steps}  {rate:.1f}/s  {left}  {_figures(progress)}",
             highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -33,8 +33,7 @@ class LawReport:
 
     Arguments:
         lines: One a law.
-        error: Estimated relative L2 distance of each sample from the exact solution of the
-            discrete law, where a law can give it; the discretisation's own error is not in it.
+        error: Estimated relative L2 error of each sample, where the study can give it.
         outside: For each quantity, which samples lie outside its trained range.
         refinements: Corrections applied to the raw samples.
     """

@@ -13,7 +13,7 @@ from lawful.errors import InputError
 from lawful.evaluation.pictures import comparison_figure, scatter_figure
 from lawful.evaluation.report import relative_error
 from lawful.evaluation.summary import Spread
-from lawful.studies.burgers import DURATION, euler_reference, refined_reference
+from lawful.studies.burgers import euler_reference, refined_reference
 from lawful.studies.model import Model
 from lawful.studies.result import Result, markdown_table
 
@@ -95,6 +95,11 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
         "fresh viscous, refined once": Spread.of(others.refined[nu > 0]).as_dict(),
         "fresh inviscid, refined once": Spread.of(others.refined[nu == 0]).as_dict(),
     }
+    ratio = others.estimate / others.raw
+    ratios = {
+        "viscous": Spread.of(ratio[nu > 0]).as_dict() | {"least": float(ratio[nu > 0].min())},
+        "inviscid": Spread.of(ratio[nu == 0]).as_dict() | {"least": float(ratio[nu == 0].min())},
+    }
     heads = ["set", "mean", "median", "95th percentile", "worst"]
     rows = [[name, *(f"{value:.4f}" for value in s.values())] for name, s in summary.items()]
     markdown = "\n\n".join(
@@ -105,6 +110,14 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
             "whose own error is in the next column. c = 2 is outside the trained range.",
             _cells_markdown(cells, euler, floor),
             markdown_table(heads, rows),
+            "Estimated over true error, at the fresh conditions:",
+            markdown_table(
+                ["set", "least", "median", "greatest"],
+                [
+                    [name, *(f"{r[k]:.2f}" for k in ("least", "median", "worst"))]
+                    for name, r in ratios.items()
+                ],
+            ),
         )
     )
     data = {
@@ -121,6 +134,7 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
             for i in range(len(frequency))
         ],
         "summary": summary,
+        "estimate_over_error": ratios,
         "manifest": dict(model.manifest),
     }
     figures = {"figure-3": figure_3(model), "estimate": scatter_figure(others.raw, others.estimate)}
@@ -158,5 +172,5 @@ def figure_3(model: Model, cases: Sequence[tuple[float, float]] = FIGURE_CASES) 
     samples = model.sample(frequency=[c for c, _ in cases], viscosity=[nu for _, nu in cases])
     titles = [f"c = {c:g}, ν = {nu:g}" for c, nu in cases]
     reference = refined_reference(samples.condition)
-    extent = (0.0, 1.0, 0.0, DURATION)
-    return comparison_figure(samples.fields, reference, titles, extent=extent, labels=("x", "t"))
+    extent, labels = model.study.extent, model.study.axes
+    return comparison_figure(samples.fields, reference, titles, extent=extent, labels=labels)

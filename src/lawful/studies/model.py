@@ -106,11 +106,11 @@ class Model:
         placed = {name: value.to(device) for name, value in condition.items()}
         fields = self.network(placed)
         refiner = self.study.refiner()
-        error = None
-        for _ in range(refine if refiner else 0):
-            fields = fields + refiner.correction(fields, placed)  # type: ignore[union-attr]
         if refiner is not None:
-            error = refiner.error_estimate(fields, placed).cpu()
+            for _ in range(refine):
+                fields = fields + refiner.correction(fields, placed)
+        estimate = self.study.estimate(fields, placed)
+        error = None if estimate is None else estimate.cpu().float()
         seen = self.study.observe(fields).cpu().float()
         report = law_report([law(entry) for entry in self.study.laws()], seen, condition)
         return Samples(seen, condition, LawReport(report.lines, error, outside, refine))

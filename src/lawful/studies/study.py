@@ -114,13 +114,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Study(ABC):
-    """Data, laws, networks and game behind one result; its fields are its configuration."""
+    """Data, laws, networks and game behind one result; its fields are its configuration.
+
+    `extent` (left, right, bottom, top) and `axes` (horizontal, vertical) label its pictures.
+    """
 
     training: Training
 
     name: ClassVar[str]
     about: ClassVar[str]
     quantities: ClassVar[tuple[Quantity, ...]] = ()
+    extent: ClassVar[tuple[float, float, float, float]] = (0.0, 1.0, 0.0, 1.0)
+    axes: ClassVar[tuple[str, str]] = ("", "")
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -166,8 +171,13 @@ class Study(ABC):
         return fields
 
     def refiner(self) -> CorrectableLaw | None:
-        """The law that corrects generated fields and estimates their error, if there is one."""
+        """The law that corrects generated fields, if there is one."""
         return None
+
+    def estimate(self, fields: Tensor, condition: Condition) -> Tensor | None:
+        """Estimated relative error `(batch,)` of generated fields, if a law can give it."""
+        refiner = self.refiner()
+        return None if refiner is None else refiner.error_estimate(fields, condition)
 
     def reference(self, condition: Condition) -> Tensor | None:
         """Observed fields of a trusted solver, if there is one."""
