@@ -23,6 +23,11 @@ from lawful.games.state import State
 
 def run(fabric, folder, stop, resume):
     torch.set_num_threads(1)
+    play(fabric, folder, stop, resume)
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
+
+def play(fabric, folder, stop, resume):
     current = state(fabric)
     if resume:
         current.restore(folder / "half.safetensors", fabric)

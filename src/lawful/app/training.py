@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from torch import distributed
 
 from lawful.app.options import parse
 from lawful.errors import InputError
@@ -82,9 +83,13 @@ def run(arguments: list[str]) -> None:
         return
     folder = options.out or Path("runs") / f"{kind.name}-{preset}"
     fabric = options.device.fabric()
-    train_with_progress(
-        options.config, folder, resume=options.resume, fabric=fabric, track=options.track
-    )
+    try:
+        train_with_progress(
+            options.config, folder, resume=options.resume, fabric=fabric, track=options.track
+        )
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()  # its threads must end before the interpreter
     if fabric.is_global_zero:
         print(f"model: {folder}")
 
