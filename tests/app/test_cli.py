@@ -157,6 +157,10 @@ def mistakes(run):
         "no such device": (["train", TINY, "--device.accelerator", "abacus"], "abacus"),
         "impossible width": (["train", "burgers", "--width", "-3"], "width"),
         "impossible share": (["train", "burgers", "--variety", "1.5"], "1.5"),
+        "huge training seed": (["train", TINY, "--training.seed", "9" * 20], "training.seed"),
+        "no mapping": (["sample", "list", "--out", "a.h5"], "expected names"),
+        "finished elsewhere": (["train", TINY, "--out", "odd"], "--resume"),
+        "no such precision": (["train", TINY, "--device.precision", "64-true"], "64-true"),
         "swapped weights": (["sample", "swapped", "--out", "a.h5"], "swapped"),
         "half a file": (["report", "half.h5"], "half.h5"),
         "report of nothing": (["report", "nothing"], "nothing"),
@@ -186,7 +190,7 @@ def litter(here, run_folder):
     data = (here / "whole.h5").read_bytes()
     (here / "half.h5").write_bytes(data[: len(data) // 2])
     (here / "whole.h5").unlink()
-    for name in ("halved", "odd", "swapped"):
+    for name in ("halved", "odd", "swapped", "list"):
         (here / name).mkdir()
         for part in ("model.safetensors", "manifest.json"):
             (here / name / part).write_bytes((run_folder / part).read_bytes())
@@ -195,6 +199,7 @@ def litter(here, run_folder):
     flipped = bytearray(weights)
     flipped[-1] ^= 1
     (here / "swapped" / "model.safetensors").write_bytes(flipped)
+    (here / "list" / "manifest.json").write_text('{"study": "burgers", "config": []}')
     (here / "odd" / "manifest.json").write_text('{"name": "something else"}')
     return here
 
@@ -274,6 +279,7 @@ def test_a_field_that_is_not_finite_is_reported_in_valid_json(run_folder, here):
     text = (here / "r" / "report.json").read_text()
     found = json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert found["laws"][0]["violation"]["worst"] is None
+    assert found["laws"][0]["largest_residual"] is None
 
 
 def test_tracking_writes_events(here):

@@ -67,4 +67,5 @@ def test_relative_error_is_invariant_to_scale():
     y, _ = make(4, seed=1)
     error = relative_error(x, y)
     torch.testing.assert_close(relative_error(7 * x, 7 * y), error)
+    assert relative_error(0 * y + 2, 0 * y).tolist() == [2.0] * 4  # no scale: the RMS error
     torch.testing.assert_close(relative_error(1.25 * y, y), torch.full((4,), 0.25).double())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
@@ -33,7 +33,7 @@ class Devices:
     accelerator: str = "cpu"
     devices: int = 1
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
     def fabric(self) -> Fabric:
         """A launched Fabric."""
@@ -42,7 +42,7 @@ class Devices:
                 accelerator=self.accelerator,
                 devices=self.devices,
                 strategy=self.strategy,
-                precision=self.precision,  # type: ignore[arg-type]
+                precision=self.precision,
             )
         except (ValueError, RuntimeError, TypeError) as error:
             raise InputError(f"device: {error}") from None

@@ -109,7 +109,8 @@ class Summary:
             fresh = LawTally(line.name, line.unit, Tally(), 0.0, floor)
             tally = self.laws.setdefault(line.name, fresh)
             tally.violation.add(line.violation)
-            tally.largest = max(tally.largest, float(line.worst.max()))
+            largest = float(line.worst.nan_to_num(nan=torch.inf, posinf=torch.inf).max())
+            tally.largest = max(tally.largest, largest)
         self.count += report.lines[0].violation.numel() if report.lines else 0
         if report.error is not None:
             self.error = self.error or Tally()

@@ -140,7 +140,7 @@ class BurgersStudy(Study):
         loss = {
             "correction": lambda: correction_loss(fine),
             "residual": lambda: law_loss(fine),
-            "sobel": lambda: law_loss(SobelBurgersLaw()),
+            "sobel": lambda: law_loss(SobelBurgersLaw(dx=1 / (CELLS * self.refinement))),
         }[self.objective]()
         moves = [Move("equation", (Objective("generator", loss, adam),))]
         if self.initial == "alternating":

@@ -36,7 +36,7 @@ class Progress:
     """Where a run is after a step.
 
     Arguments:
-        seconds: Training time, earlier sessions of a resumed run included.
+        seconds: Training time, the time before a resume included.
         values: Loss terms of this step, by move and law.
         violations: Latest mean violation of every law by the averaged generator.
     """
@@ -150,7 +150,7 @@ def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool
     config = folder / "config.yaml"
     asked = {"study": registry.source_of(type(study)), **study.config()}
     text = yaml.safe_dump(asked, sort_keys=False)
-    exists = config.is_file()
+    exists = config.is_file() or (folder / MANIFEST).is_file()
     fabric.barrier()  # every process has looked before one of them writes
     if exists and not resume:
         raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
@@ -177,7 +177,7 @@ def _compare(config: Path, asked: dict[str, Any]) -> None:
     """Refuse to go on with another configuration than the run's own."""
     try:
         found = dict(yaml.safe_load(config.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, TypeError, ValueError):
+    except (OSError, yaml.YAMLError, TypeError, ValueError):
         raise InputError(f"{config}: not a configuration of lawful") from None
     for name in asked.keys() | found.keys():
         if asked.get(name) != found.get(name):

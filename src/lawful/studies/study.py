@@ -105,6 +105,8 @@ class Training:
         for name in ("steps", "batch", "checkpoint"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"training.seed: expected 0 to 2**32 - 1, got {self.seed}")
         if not self.learning_rate > 0 or not 0 <= self.average < 1:
             raise InputError(
                 "training: expected learning_rate > 0 and 0 <= average < 1, got "
@@ -198,6 +200,8 @@ class Study(ABC):
 
 
 def _build(cls: type, config: Mapping[str, Any], place: str) -> Any:
+    if not isinstance(config, Mapping):
+        raise InputError(f"config of {place}: expected names and values, got {config!r:.40}")
     hints = get_type_hints(cls)
     known = {field.name: hints[field.name] for field in fields(cls)}
     if unknown := set(config) - set(known):
