@@ -14,7 +14,7 @@ from lawful.evaluation.pictures import comparison_figure, scatter_figure
 from lawful.evaluation.report import relative_error
 from lawful.evaluation.summary import Spread
 from lawful.studies.burgers import euler_reference, refined_reference
-from lawful.studies.model import Model
+from lawful.studies.model import Model, Samples
 from lawful.studies.result import Result, markdown_table
 
 FREQUENCIES = (2.0, 4.0, 5.5, 6.0)
@@ -42,11 +42,14 @@ class Errors:
     Arguments:
         raw, refined: As generated, and after one correction.
         estimate: The report's own estimate of `raw`, made without a reference.
+        samples, reference: What was generated, raw, and what it is held against.
     """
 
     raw: Float[Tensor, " batch"]
     refined: Float[Tensor, " batch"]
     estimate: Float[Tensor, " batch"]
+    samples: Samples
+    reference: Float[Tensor, "batch 1 times cells"]
 
 
 def errors(model: Model, condition: Condition) -> Errors:
@@ -61,6 +64,8 @@ def errors(model: Model, condition: Condition) -> Errors:
         relative_error(raw.fields, reference),
         relative_error(refined.fields, reference),
         raw.report.error,
+        raw,
+        reference,
     )
 
 
@@ -85,10 +90,9 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
     frequency, viscosity = condition["frequency"], condition["viscosity"]
     cells, others = errors(model, condition), errors(model, other)
     nu = other["viscosity"]
-    samples = model.sample(frequency=frequency, viscosity=viscosity)
-    coarse = euler_reference(samples.condition)
-    euler = relative_error(samples.fields, coarse)
-    floor = relative_error(coarse, refined_reference(samples.condition))
+    coarse = euler_reference(cells.samples.condition)
+    euler = relative_error(cells.samples.fields, coarse)
+    floor = relative_error(coarse, cells.reference)
     summary = _summary(cells, frequency, viscosity) | {
         "fresh viscous, c in [3, 6]": Spread.of(others.raw[nu > 0]).as_dict(),
         "fresh inviscid, c in [3, 6]": Spread.of(others.raw[nu == 0]).as_dict(),
