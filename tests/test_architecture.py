@@ -10,11 +10,13 @@ MAY_IMPORT = {
     "errors": set(),
     "condition": set(),
     "physics": set(),
+    "divergences": set(),
+    "data": set(),
     "laws": {"physics"},
     "networks": {"physics"},
-    "games": {"laws"},
+    "games": {"laws", "divergences"},
     "evaluation": {"laws"},
-    "studies": {"physics", "laws", "networks", "games", "evaluation"},
+    "studies": {"physics", "divergences", "data", "laws", "networks", "games", "evaluation"},
     "app": {"studies", "evaluation", "games", "laws"},
 }
 EVERYWHERE = {"errors", "condition"}
