@@ -19,7 +19,8 @@ from lightning_fabric import Fabric
 from lawful.evaluation.report import relative_error
 from lawful.games.checkpoint import write_text
 from lawful.games.fit import fit
-from lawful.games.game import Adam, Game, Loss, Move, Objective
+from lawful.games.game import Game, Loss, Move, Objective
+from lawful.games.optimizers import Adam
 from lawful.games.state import State
 from lawful.physics.solve import solve
 from lawful.studies.burgers import ROWS, BurgersStudy, refined_reference

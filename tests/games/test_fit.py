@@ -6,15 +6,9 @@ from toy import Player, draw, fabric, game, state, weights
 
 from lawful import InputError, NonFiniteError, law
 from lawful.games.fit import fit
-from lawful.games.game import (
-    Adam,
-    Batch,
-    Enforced,
-    Game,
-    Move,
-    Objective,
-    law_loss,
-)
+from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.losses import Enforced, law_loss
+from lawful.games.optimizers import Adam
 from lawful.games.state import State
 from lawful.laws.values import BoundaryLaw, InitialLaw
 

@@ -4,7 +4,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from lawful.games.game import Adam, Batch, Game, Move, Objective
+from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.optimizers import Adam
 from lawful.games.state import State
 
 

@@ -5,15 +5,17 @@ from math import isfinite
 
 import torch
 from lightning_fabric import Fabric
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from lawful.errors import NonFiniteError
-from lawful.games.game import Batch, Game, Move
+from lawful.errors import InputError, NonFiniteError
+from lawful.games.conflicts import Combination
+from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.state import State
 
 
 def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]:
-    """Play until `steps` turns are taken in all, and yield the state after each.
+    """Play until `steps` turns are taken in all or the game is over; yield the state after each.
 
     The same object is yielded every time; stopping the iteration stops the game.
 
@@ -21,9 +23,9 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
         steps: The whole budget; learning rates are functions of `state.step / steps`.
 
     Raises:
-        NonFiniteError: A loss term or a gradient is not finite; its move has changed nothing then.
+        NonFiniteError: A loss term or a gradient is not finite; its step has moved no player then.
     """
-    while state.step < steps:
+    while state.step < steps and not game.over(state.values):
         state.values = {}
         for move in game.moves:
             for _ in range(move.times):
@@ -40,26 +42,81 @@ def _play(move: Move, game: Game, state: State, fabric: Fabric, steps: int) -> N
     for optimizer, objective in zip(optimizers, move.objectives, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = objective.optimizer.rate(state.step, steps)
-    move.rule.step(lambda: _gradients(move, batch, state, fabric), optimizers)
+    random: list[Tensor] = []
+
+    def gradients(only: int | None = None, *, graph: bool = False) -> None:
+        _repeat(random, fabric)
+        chosen = move.objectives if only is None else (move.objectives[only],)
+        for objective in chosen:
+            _gradient(objective, move, batch, state, fabric, graph)
+
+    move.rule.step(gradients, optimizers, state.memory.setdefault(move.name, {}))
 
 
-def _gradients(move: Move, batch: Batch, state: State, fabric: Fabric) -> None:
-    """Leave every objective's gradient in its player's `.grad`."""
-    for objective in move.objectives:
-        player = state.players[objective.player]
-        terms = objective.loss(state.players, batch)
-        values = {name: float(value.detach()) for name, value in terms.items()}
-        state.values |= {f"{move.name}/{name}": value for name, value in values.items()}
-        wrong = [name for name, value in values.items() if not isfinite(value)]
-        said = ", ".join(f"the loss of law {name!r} is {values[name]}" for name in wrong)
-        _stop_unless(not wrong, said, move, state, fabric)
-        player.zero_grad(set_to_none=True)
-        parameters = [p for p in player.parameters() if p.requires_grad]
+def _repeat(random: list[Tensor], fabric: Fabric) -> None:
+    """Let every gradient of a step see the random numbers that the first one saw."""
+    on_gpu = fabric.device.type == "cuda"
+    if random:
+        torch.set_rng_state(random[0])
+        if on_gpu:
+            torch.cuda.set_rng_state(random[1], fabric.device)
+    else:
+        random.append(torch.get_rng_state())
+        random.extend([torch.cuda.get_rng_state(fabric.device)] if on_gpu else [])
+
+
+def _gradient(
+    objective: Objective, move: Move, batch: Batch, state: State, fabric: Fabric, graph: bool
+) -> None:
+    """Leave the objective's gradient in its player's `.grad`."""
+    player = state.players[objective.player]
+    terms = objective.loss(state.players, batch)
+    values = {name: float(value.detach()) for name, value in terms.items()}
+    state.values |= {f"{move.name}/{name}": value for name, value in values.items()}
+    wrong = [name for name, value in values.items() if not isfinite(value)]
+    said = ", ".join(f"the loss of law {name!r} is {values[name]}" for name in wrong)
+    _stop_unless(not wrong, said, move, state, fabric)
+    player.zero_grad(set_to_none=True)
+    parameters = [p for p in player.parameters() if p.requires_grad]
+    if objective.combine is not None and len(terms) > 1:
+        _combined(objective.combine, terms, parameters, fabric)
+    elif graph:
+        _with_graph(terms, parameters, fabric)
+    else:
         fabric.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
-        limit = objective.optimizer.clip
-        norm = float(clip_grad_norm_(parameters, float("inf") if limit is None else limit))
-        said = f"the gradient of {', '.join(terms)} is {norm}"
-        _stop_unless(isfinite(norm), said, move, state, fabric)
+    limit = objective.optimizer.clip
+    if limit is None:
+        norm = float(get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    else:
+        norm = float(clip_grad_norm_(parameters, limit))
+    said = f"the gradient of {', '.join(terms)} is {norm}"
+    _stop_unless(isfinite(norm), said, move, state, fabric)
+
+
+def _combined(
+    combine: Combination, terms: dict[str, Tensor], parameters: list[nn.Parameter], fabric: Fabric
+) -> None:
+    """Set the gradient that `combine` makes of the terms' own, each averaged over processes."""
+    rows = []
+    for term in terms.values():
+        parts = torch.autograd.grad(term, parameters, retain_graph=True, materialize_grads=True)
+        rows.append(torch.cat([part.flatten() for part in parts]))
+    gradients = torch.stack(rows)
+    if fabric.world_size > 1:
+        gradients = torch.as_tensor(fabric.all_reduce(gradients, reduce_op="mean"))
+    parts = combine(gradients).split([p.numel() for p in parameters])
+    for p, part in zip(parameters, parts, strict=True):
+        p.grad = part.view_as(p).clone()
+
+
+def _with_graph(terms: dict[str, Tensor], parameters: list[nn.Parameter], fabric: Fabric) -> None:
+    """Gradients that can be differentiated themselves."""
+    if fabric.world_size > 1:
+        raise InputError("game: second derivatives (consensus) need a single process")
+    total = torch.stack(list(terms.values())).sum()
+    parts = torch.autograd.grad(total, parameters, create_graph=True, allow_unused=True)
+    for p, part in zip(parameters, parts, strict=True):
+        p.grad = part
 
 
 def _stop_unless(fine: bool, said: str, move: Move, state: State, fabric: Fabric) -> None:

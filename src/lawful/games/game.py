@@ -5,18 +5,18 @@ one pass through its moves. Algorithm 1 of InvNet is `generator, critic, law`; t
 data is a move a law; extragradient is another rule on the same move.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import cos, pi
-from typing import Literal
+from math import inf
 
 import torch
 from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
-from lawful.laws.law import AffineLaw, CorrectableLaw, Law
+from lawful.games.conflicts import Combination
+from lawful.games.optimizers import Adam, Optimizer
+from lawful.games.rules import Consensus, Rule, Simultaneous
 
 
 @dataclass(frozen=True)
@@ -33,69 +33,17 @@ Draw = Callable[[torch.Generator], Batch]
 
 
 @dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma & Ba 2015) with a rate that is a function of the step alone.
+class Objective:
+    """One player's part in a move: its loss terms by name and how it descends them.
 
     Arguments:
-        learning_rate: Peak rate.
-        schedule: Constant, or a cosine to zero at the last step, after the warm-up.
-        warmup: Share of the run over which the rate rises linearly.
-        clip: Largest norm of a player's gradient; None leaves it as it is.
+        combine: The direction made of the terms' gradients; None for that of their sum.
     """
-
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warmup: float = 0.05
-    clip: float | None = 1.0
-
-    def build(self, player: nn.Module) -> torch.optim.Optimizer:
-        """A torch optimizer over the player's parameters."""
-        return torch.optim.Adam(player.parameters(), lr=self.learning_rate, betas=self.betas)
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step `step` of `steps`."""
-        done = step / max(steps, 1)
-        rise = min(1.0, (step + 1) / max(1.0, self.warmup * steps))
-        fall = (1 + cos(pi * min(done, 1.0))) / 2 if self.schedule == "cosine" else 1.0
-        return self.learning_rate * rise * fall
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One player's part in a move: its loss terms by name, whose sum it descends, and how."""
 
     player: str
     loss: Loss
-    optimizer: Adam = field(default_factory=Adam)
-
-
-class Rule(ABC):
-    """How a move turns gradients into steps."""
-
-    @abstractmethod
-    def step(
-        self, gradients: Callable[[], None], optimizers: Sequence[torch.optim.Optimizer]
-    ) -> None:
-        """Take one step.
-
-        Arguments:
-            gradients: Computes every objective's gradient at the players' present parameters, on
-                the same batch at each call (latent noise is part of the batch's condition).
-            optimizers: One an objective.
-        """
-
-
-@dataclass(frozen=True)
-class Descent(Rule):
-    """All gradients first, then every player moves: simultaneous within a move."""
-
-    def step(
-        self, gradients: Callable[[], None], optimizers: Sequence[torch.optim.Optimizer]
-    ) -> None:
-        gradients()
-        for optimizer in optimizers:
-            optimizer.step()
+    optimizer: Optimizer = field(default_factory=Adam)
+    combine: Combination | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +56,7 @@ class Move:
     name: str
     objectives: tuple[Objective, ...]
     times: int = 1
-    rule: Rule = field(default_factory=Descent)
+    rule: Rule = field(default_factory=Simultaneous)
 
     def __post_init__(self) -> None:
         players = [objective.player for objective in self.objectives]
@@ -117,51 +65,31 @@ class Move:
                 f"move {self.name!r}: expected distinct players and times >= 1, "
                 f"got {players} and times = {self.times}"
             )
+        clipped = any(objective.optimizer.clip is not None for objective in self.objectives)
+        if isinstance(self.rule, Consensus) and clipped:
+            raise InputError(f"move {self.name!r}: consensus does not clip; set clip to None")
 
 
 @dataclass(frozen=True)
 class Game:
-    """Moves in order, and the source of their batches."""
+    """Moves in order, and the source of their batches.
+
+    Arguments:
+        until: The game ends before its budget once every one of these loss terms, named
+            `move/term`, is below its threshold.
+    """
 
     moves: tuple[Move, ...]
     draw: Draw
+    until: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [move.name for move in self.moves]
         if len(set(names)) < len(names) or not names:
             raise InputError(f"game: expected moves with distinct names, got {names}")
 
-
-def law_loss(law: Law, player: str = "generator", weight: float = 1.0) -> Loss:
-    """The law's mean square residual on the player's output (InvNet, eq. 2)."""
-
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        x = players[player](batch.condition)
-        return {law.name: weight * law.loss(x, batch.condition)}
-
-    return loss
-
-
-def correction_loss(law: CorrectableLaw, player: str = "generator", weight: float = 1.0) -> Loss:
-    """Distance of the player's output from its correction by the law."""
-
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        x = players[player](batch.condition)
-        return {f"{law.name} correction": weight * law.correction_loss(x, batch.condition)}
-
-    return loss
-
-
-class Enforced(nn.Module):
-    """A generator followed by the exact enforcement of affine laws, in order."""
-
-    def __init__(self, generator: nn.Module, laws: Sequence[AffineLaw]) -> None:
-        super().__init__()
-        self.generator = generator
-        self.laws = tuple(laws)
-
-    def forward(self, condition: Condition) -> Tensor:
-        x: Tensor = self.generator(condition)
-        for law in self.laws:
-            x = law.enforce(x, condition)
-        return x
+    def over(self, values: Mapping[str, float]) -> bool:
+        """Whether every threshold is passed by the loss terms of a turn."""
+        return bool(self.until) and all(
+            values.get(name, inf) < threshold for name, threshold in self.until.items()
+        )

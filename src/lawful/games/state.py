@@ -6,7 +6,7 @@ that the saved one would have taken (on the same machine, with the same number o
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lawful.errors import InputError
 from lawful.games import checkpoint
 from lawful.games.game import Game
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass
@@ -33,6 +35,7 @@ class State:
         generator: Source of every batch; each process has its own.
         step: Turns of the game already taken.
         values: Loss terms of the last turn, by move and term.
+        memory: What each move's rule keeps between steps, by move.
     """
 
     players: dict[str, nn.Module]
@@ -41,6 +44,7 @@ class State:
     generator: torch.Generator
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -66,9 +70,7 @@ class State:
             if name not in players:
                 raise InputError(f"game: no player {name!r}; there are {sorted(players)}")
         averages = {
-            name: AveragedModel(players[name], multi_avg_fn=get_ema_multi_avg_fn(decay)).to(
-                fabric.device
-            )
+            name: AveragedModel(players[name], multi_avg_fn=averaging(decay)).to(fabric.device)
             for name, decay in (average or {}).items()
         }
         modules: dict[str, nn.Module] = {}
@@ -94,6 +96,7 @@ class State:
             "config": dict(config),
             "step": self.step,
             "values": self.values,
+            "memory": self.memory,
             "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
             "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
             "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
@@ -126,6 +129,7 @@ class State:
             rank = fabric.global_rank
             states = {name: rows[rank].clone() for name, rows in tree["random"].items()}
             self.step, self.values = tree["step"], tree["values"]
+            self.memory = _to(tree["memory"], fabric.device)
             self.generator.set_state(states["draw"])
             torch.set_rng_state(states["torch"])
             _set_python_random(states["python"].tolist())
@@ -147,6 +151,29 @@ class State:
         if torch.cuda.is_available():
             states["cuda"] = torch.cuda.get_rng_state()
         return states
+
+
+def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """An exponential average that forgets its start: after n updates the decay is at most
+    (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def update(average: Tensors, now: Tensors, count: Tensor | int) -> None:
+        n = int(count)
+        share = 1 - min(decay, (1 + n) / (10 + n))
+        for a, b in zip(average, now, strict=True):
+            a.lerp_(b, share)
+
+    return update
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """Own copies of all tensors of a tree."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, copy=True)
+    if isinstance(value, dict):
+        return {key: _to(entry, device) for key, entry in value.items()}
+    return [_to(entry, device) for entry in value] if isinstance(value, list) else value
 
 
 def _python_random() -> torch.Tensor:

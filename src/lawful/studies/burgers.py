@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.report import relative_error
-from lawful.games.game import Adam, Batch, Game, Move, Objective, correction_loss, law_loss
+from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.losses import correction_loss, law_loss
+from lawful.games.optimizers import Adam
 from lawful.laws.burgers import BurgersLaw, MassLaw
 from lawful.laws.law import CorrectableLaw, Law
 from lawful.laws.sobel import SobelBurgersLaw

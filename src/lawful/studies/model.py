@@ -49,11 +49,13 @@ class Model:
         study: What it was trained for.
         network: Its generator, in evaluation mode.
         manifest: Configuration, versions, training time and measured quality.
+        folder: Where it was loaded from, if it was.
     """
 
     study: Study
     network: nn.Module
     manifest: Mapping[str, Any]
+    folder: Path | None = None
 
     def sample(
         self, n: int | None = None, *, seed: int = 0, refine: int = 0, **condition: Any
@@ -144,7 +146,7 @@ class Model:
         for quantity in self.study.quantities:
             missing = quantity.required and quantity.name not in values
             if missing and quantity.name not in implied:
-                complete[quantity.name] = quantity.draw(count, generator)
+                complete[quantity.name] = self.study.draw_quantity(quantity, count, generator)
         return complete
 
 
@@ -187,7 +189,7 @@ def load(name: str | Path) -> Model:
         raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
     if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
         raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
-    return Model(study, load_weights(study.network(), folder / WEIGHTS), manifest)
+    return Model(study, load_weights(study.network(), folder / WEIGHTS), manifest, folder)
 
 
 def load_weights(network: nn.Module, path: Path) -> nn.Module:

@@ -1,18 +1,65 @@
-"""The result of each study; a user's own study gets its quality as a table."""
+"""The result of each study: which configurations it trains, and what is made of their models.
 
-from collections.abc import Callable
+A study of a user's own gets its quality as a table. Results that need no training are computed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from lawful.studies.burgers_table import burgers_result
+from lawful.studies.linear_table import ABOUT, linear_result
 from lawful.studies.model import Model
+from lawful.studies.motif_table import motif_result, motif_runs
 from lawful.studies.result import Result, markdown_table
 from lawful.studies.run import quality
+from lawful.studies.study import Study
 
-RESULTS: dict[str, Callable[[Model], Result]] = {"burgers": burgers_result}
+
+@dataclass(frozen=True)
+class Computed:
+    """A result without training.
+
+    Arguments:
+        about: For listings.
+        result: Computes it.
+    """
+
+    about: str
+    result: Callable[[], Result]
 
 
-def result_of(model: Model) -> Result:
-    """The study's table and figures for a trained model."""
-    return RESULTS.get(model.study.name, quality_result)(model)
+def itself(study: Study, preset: str) -> Mapping[str, Study]:
+    """The preset alone."""
+    return {f"run-{preset}": study}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a study's result comes about.
+
+    Arguments:
+        result: From trained models by name.
+        runs: Configurations to train by name, from a preset and its name.
+    """
+
+    result: Callable[[Mapping[str, Model]], Result]
+    runs: Callable[[Study, str], Mapping[str, Study]] = itself
+
+
+COMPUTED: Mapping[str, Computed] = {"game": Computed(ABOUT, linear_result)}
+RECIPES: Mapping[str, Recipe] = {
+    "burgers": Recipe(lambda models: burgers_result(_only(models))),
+    "motif": Recipe(motif_result, motif_runs),
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a study; that of one without its own reports its quality."""
+    return RECIPES.get(name, Recipe(lambda models: quality_result(_only(models))))
+
+
+def _only(models: Mapping[str, Model]) -> Model:
+    return next(iter(models.values()))
 
 
 def quality_result(model: Model) -> Result:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.evaluation.report import law_report, relative_error
@@ -29,6 +30,7 @@ from lawful.studies.model import MANIFEST, Model, save_model
 from lawful.studies.study import Study
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
+SNAPSHOTS, SNAPSHOT_COUNT, SHOWN = "snapshots", 10, 8
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,20 @@ def train(
     """
     game = study.game()
     torch.manual_seed(study.training.seed)
-    players = {"generator": study.network()}
     average = {"generator": study.training.average}
-    state = State.create(players, game, fabric, seed=study.training.seed, average=average)
+    state = State.create(study.players(), game, fabric, seed=study.training.seed, average=average)
     seconds = _open(study, folder, state, fabric, resume)
     if (folder / MANIFEST).is_file():
         return
     network = state.averages["generator"].module.eval()
-    monitor = _Monitor(Model(study, network, {}), fabric)
+    monitor = _Monitor(Model(study, network, {}), folder / SNAPSHOTS, fabric)
     metrics = _Metrics(folder / "metrics.jsonl", state.step, fabric.is_global_zero)
     started = time.perf_counter() - seconds
     steps = study.training.steps
+    monitor.keep(state.step)
     for _ in fit(game, state, fabric, steps):
         seconds = time.perf_counter() - started
-        last = state.step == steps
+        last = state.step == steps or game.over(state.values)
         violations = monitor.violations(state.step, last)
         if state.step % LOG_EVERY == 0 or last:
             row = {"step": state.step, "seconds": round(seconds, 2), **state.values}
@@ -80,6 +82,8 @@ def train(
             metrics.write(
                 row | ({f"violation/{k}": v for k, v in violations.items()} if fresh else {})
             )
+        if (share := snapshot_share(steps)) and state.step % share == 0:
+            monitor.keep(state.step)
         if state.step % study.training.checkpoint == 0 or last:
             metrics.flush()
             _save(study, folder, state, fabric, seconds)
@@ -94,16 +98,40 @@ def train(
 class _Monitor:
     """Mean violation of every law by the averaged generator, on a few conditions, now and then."""
 
-    def __init__(self, model: Model, fabric: Fabric) -> None:
-        self.model, self.active = model, fabric.is_global_zero
+    def __init__(self, model: Model, folder: Path, fabric: Fabric) -> None:
+        self.model, self.folder, self.active = model, folder, fabric.is_global_zero
         self.latest: dict[str, float] = {}
 
     def violations(self, step: int, last: bool) -> dict[str, float]:
         """The latest violations, measured afresh every hundred steps."""
         if self.active and (step % MONITOR_EVERY == 0 or last or not self.latest):
-            lines = self.model.sample(8, seed=30_000).report.lines
+            lines = self.model.sample(SHOWN, seed=30_000).report.lines
             self.latest = {line.name: float(line.violation.mean()) for line in lines}
         return self.latest
+
+    def keep(self, step: int) -> None:
+        """Keep a few samples, of the same conditions every time, to show the training by."""
+        if self.active:
+            fields = self.model.sample(SHOWN, seed=30_000).fields
+            checkpoint.save(self.folder / f"{step:08d}.safetensors", {"fields": fields.half()})
+
+
+def snapshot_share(steps: int) -> int:
+    """Steps between snapshots."""
+    return steps // SNAPSHOT_COUNT
+
+
+def snapshots(folder: Path) -> dict[int, Tensor]:
+    """Samples kept during a run, by step: the averaged generator on the same few conditions."""
+    paths = sorted((folder / SNAPSHOTS).glob("[0-9]*.safetensors"))
+    return {int(path.stem): checkpoint.load(path)["fields"].float() for path in paths}
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The rows of `metrics.jsonl`: step, seconds, loss terms and, now and then, violations."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return [json.loads(row) for row in text.splitlines() if row.endswith("}")]
 
 
 def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
@@ -115,6 +143,7 @@ def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
         "preset": names[0] if names else None,
         "config": study.config(),
         "seed": study.training.seed,
+        **({"data": origin} if (origin := dict(study.origin())) else {}),
         "steps": steps,
         "training_seconds": round(seconds, 1),
         "versions": {
@@ -137,7 +166,7 @@ def quality(model: Model, count: int = 48, seed: int = 20_000) -> dict[str, Any]
     measured = Summary.of([replace(samples.report, lines=lines)]).as_dict()
     if reference is not None:
         measured["relative_error"] = Spread.of(relative_error(samples.fields, reference)).as_dict()
-    return measured
+    return measured | dict(model.study.measure(model.network))
 
 
 def checkpoints(folder: Path) -> list[Path]:

