@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -15,7 +16,7 @@ sys.path.insert(0, {here!r})
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
-from toy import Player, game, state, weights
+from toy import Player, duel, duellists, game, state, weights
 from lawful.errors import NonFiniteError
 from lawful.games.fit import fit
 from lawful.games.game import Game, Move, Objective
@@ -28,11 +29,14 @@ def run(fabric, folder, stop, resume):
     torch.distributed.destroy_process_group()
 
 def play(fabric, folder, stop, resume):
-    current = state(fabric)
+    kind = sys.argv[3]
+    options = {{"by": "config", "rule": "optimistic"}} if kind == "config" else {{}}
+    toy = game() if kind == "toy" else duel(**options)
+    current = state(fabric) if kind == "toy" else duellists(fabric, **options)
     if resume:
         current.restore(folder / "half.safetensors", fabric)
     first = None
-    for s in fit(game(), current, fabric, 6):
+    for s in fit(toy, current, fabric, 6):
         first = dict(s.values) if first is None else first
         if s.step == 3 and not resume:
             s.save(folder / "half.safetensors", fabric, {{}})
@@ -60,10 +64,10 @@ if __name__ == "__main__":
 """
 
 
-def start(folder, mode):
+def start(folder, mode, kind):
     script = folder / "two.py"
     script.write_text(SCRIPT.format(here=str(HERE)))
-    subprocess.run([sys.executable, script, folder, mode], check=True, timeout=240)
+    subprocess.run([sys.executable, script, folder, mode, kind], check=True, timeout=240)
     name = "resumed" if mode == "resume" else "whole"
     return [load_file(folder / f"{name}-{rank}.st") for rank in (0, 1)]
 
@@ -71,17 +75,18 @@ def start(folder, mode):
 def test_one_process_that_is_not_finite_stops_both(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(SCRIPT.format(here=str(HERE)))
-    subprocess.run([sys.executable, script, tmp_path, "nan"], check=True, timeout=240)
+    subprocess.run([sys.executable, script, tmp_path, "nan", "toy"], check=True, timeout=240)
     assert "another process" in (tmp_path / "said-0").read_text()
     assert "the loss of law 'odd' is nan" in (tmp_path / "said-1").read_text()
 
 
-def test_replicas_stay_equal_and_resume_bit_for_bit(tmp_path):
-    one, two = start(tmp_path, "whole")
+@pytest.mark.parametrize("kind", ["toy", "duel", "config"])
+def test_replicas_stay_equal_and_resume_bit_for_bit(kind, tmp_path):
+    one, two = start(tmp_path, "whole", kind)
     assert not torch.equal(one.pop("first"), two.pop("first"))  # different batches
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
-    again, other = start(tmp_path, "resume")
+    again, other = start(tmp_path, "resume", kind)
     for name, value in one.items():
         assert torch.equal(value, again[name]), name
         assert torch.equal(value, other[name]), name

@@ -4,9 +4,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from lawful.divergences import R1, TwoSided, Wasserstein
+from lawful.games.algorithm import Lawful, adversarial_moves
 from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.losses import Multipliers
 from lawful.games.optimizers import Adam
+from lawful.games.rules import RULES
 from lawful.games.state import State
+from lawful.laws.motif import MotifLaw
 
 
 class Player(nn.Module):
@@ -64,3 +69,50 @@ def weights(a):
     tensors = {f"{n}/{k}": v for n, p in a.players.items() for k, v in p.state_dict().items()}
     averages = a.averages["generator"].state_dict()
     return tensors | {f"average/{k}": v for k, v in averages.items()}
+
+
+class Shift(nn.Module):
+    """Adds a vector to the noise; no dropout, since the rules repeat a step's random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, condition):
+        return self.linear(condition["x"])[:, None]
+
+
+class Judge(nn.Module):
+    """A critic with a bend, so that penalties have something to hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x, condition):
+        return self.layers(x[:, 0])[:, 0]
+
+
+LAW = MotifLaw(torch.tensor([True, False, False]), torch.tensor([0.5, 0.0, 0.0]))
+
+
+def data(generator):
+    x = torch.randn(4, 3, generator=generator)
+    return Batch({"x": x}, 2 + torch.randn(4, 1, 3, generator=generator))
+
+
+def duel(by="lagrangian", rule="extragradient"):
+    """An adversarial game under a law: penalties, multipliers, a rule with two half-steps."""
+    moves = adversarial_moves(
+        Wasserstein((TwoSided(), R1(0.5))), Lawful((LAW,), by, 0.3), see=LAW.hide,
+        generator=Adam(1e-2), critic=Adam(1e-2), rule=RULES[rule],
+    )  # fmt: skip
+    return Game(moves, data)
+
+
+def duellists(device, **options):
+    torch.manual_seed(0)
+    players = {"generator": Shift(), "critic": Judge()}
+    if options.get("by") != "config":
+        players["multipliers"] = Multipliers({"motif": (1, 1)})
+    return State.create(players, duel(**options), device, average={"generator": 0.9})

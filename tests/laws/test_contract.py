@@ -7,6 +7,7 @@ import torch
 from lawful.errors import InputError
 from lawful.laws.burgers import BurgersLaw, MassLaw
 from lawful.laws.law import AffineLaw, CorrectableLaw, law
+from lawful.laws.motif import MotifLaw, cross
 from lawful.laws.sobel import SobelBurgersLaw
 from lawful.laws.values import BoundaryLaw, InitialLaw
 from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow
@@ -15,6 +16,7 @@ from lawful.physics.grid import Grid
 from lawful.physics.schemes import FirstOrder, Muscl, Weno5
 
 ROWS, CELLS, DT = 6, 16, 0.004
+MASK = cross(CELLS, 5, 3, 7)[:ROWS]
 BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
 
 
@@ -36,6 +38,7 @@ LAWS = {
     "initial": InitialLaw(),
     "boundary": BoundaryLaw(0.25),
     "sobel": SobelBurgersLaw(),
+    "motif": MotifLaw(MASK, torch.linspace(0, 1, ROWS * CELLS).view(ROWS, CELLS).double()),
     "function": law(volume),
 }
 
@@ -65,6 +68,8 @@ def lawful_field(entry, c):
         x[:, 0, 0] = c["initial"]
     elif isinstance(entry, BoundaryLaw):
         x[:, 0, :, 1] = 3 * x[:, 0, :, 0] - 2 * entry.value
+    elif isinstance(entry, MotifLaw):
+        x[..., entry.mask] = entry.motif[entry.mask]
     elif isinstance(entry, SobelBurgersLaw):
         x[:] = 0.7  # a constant state is a solution
     else:

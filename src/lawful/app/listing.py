@@ -7,6 +7,7 @@ from typing import Any
 from lawful.app.options import parse
 from lawful.studies.model import WEIGHTS, load, shipped
 from lawful.studies.registry import STUDIES
+from lawful.studies.results import COMPUTED
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,17 @@ def run(arguments: list[str]) -> None:
         presets = (f"{p} ({s.training.steps:,} steps)" for p, s in study.presets().items())
         text = textwrap.fill(f"presets: {', '.join(presets)}", 62)
         print(textwrap.indent(text, " " * 17))
+    for name, computed in COMPUTED.items():
+        first, *rest = textwrap.wrap(f"{computed.about} (no training)", 62)
+        print(f"  {name:<15}{first}", *rest, sep="\n" + " " * 17)
     print("shipped models")
     for name, folder in shipped().items():
         size = (folder / WEIGHTS).stat().st_size / 2**20
-        manifest = load(name).manifest
-        print(f"  {name:<15}{size:.1f} MB, {manifest['steps']} steps, {_minutes(manifest)}")
-        error = manifest.get("quality", {}).get("relative_error")
-        if error:
-            print(
-                f"  {'':<15}relative error: mean {error['mean']:.4f}, "
-                f"95th % {error['p95']:.4f}, worst {error['worst']:.4f}"
-            )
+        model = load(name)
+        print(f"  {name:<15}{size:.1f} MB, {_made(model.manifest)}")
+        text = model.study.headline(model.manifest.get("quality", {}))
+        print(textwrap.indent(textwrap.fill(text, 62), " " * 17))
 
 
-def _minutes(manifest: Any) -> str:
-    return f"trained in {manifest['training_seconds'] / 60:.0f} min"
+def _made(manifest: Any) -> str:
+    return f"{manifest['steps']:,} steps, {manifest['training_seconds'] / 60:.0f} min"

@@ -39,9 +39,11 @@ def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def kind_of(summary: Summary) -> str:
-    """Raw or refined."""
+    """Raw, or what was done to the samples."""
     times = summary.refinements
-    return f"refined by {times} correction{'s' * (times > 1)}" if times else "raw"
+    done = [f"refined by {times} correction{'s' * (times > 1)}"] if times else []
+    done += ["affine laws enforced"] if summary.enforced else []
+    return ", ".join(done) or "raw"
 
 
 def print_report(summary: Summary) -> None:
@@ -52,7 +54,9 @@ def print_report(summary: Summary) -> None:
         cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
         print("  ".join(cells).rstrip())
-    print(f"Violation: RMS of the residual, {kind_of(summary)} samples. Floor: a solver's fields.")
+    print(f"Violation: RMS of the residual; samples: {kind_of(summary)}.")
+    if any(law.floor is not None for law in summary.laws.values()):
+        print("Floor: violation of a solver's own fields.")
     if summary.error is not None:
         print("Estimated error: relative change of a sample under one correction by its law.")
     for name, count in summary.warnings().items():

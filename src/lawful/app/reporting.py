@@ -45,6 +45,7 @@ class ReportOptions:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"], help="samples drawn from a model")] = 32
     seed: Annotated[int, tyro.conf.arg(help="of the conditions drawn for a model")] = 1
     refine: Annotated[int, tyro.conf.arg(help="corrections on each sample of a model")] = 0
+    enforce: Annotated[bool, tyro.conf.arg(help="enforce the affine laws on a model's")] = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def run(arguments: list[str]) -> None:
 def from_model(options: ReportOptions) -> Subject:
     """Draw samples from a model; the reference is solved for every one of them."""
     model = load(options.subject)
-    samples = model.sample(options.n, seed=options.seed, refine=options.refine)
+    samples = model.sample(
+        options.n, seed=options.seed, refine=options.refine, enforce=options.enforce
+    )
     return subject_of(model, samples, model.study.reference(samples.condition))
 
 
@@ -115,7 +118,9 @@ def from_file(path: Path) -> Subject:
         except (KeyError, TypeError):
             raise InputError(f"{path}: its manifest names no study of lawful") from None
         summary = Summary(manifest_floors(file.manifest))
-        refinements = int(file.manifest.get("sampled", {}).get("refine", 0))
+        sampled = file.manifest.get("sampled", {})
+        refinements = int(sampled.get("refine", 0))
+        enforced = bool(sampled.get("enforce", False))
         first = None
         for chunk in file.chunks:
             try:
@@ -125,7 +130,7 @@ def from_file(path: Path) -> Subject:
                 raise InputError(
                     f"{path}: its fields or conditions are not those of {study.name} ({reason})"
                 ) from None
-            summary.add(replace(report, refinements=refinements))
+            summary.add(replace(report, refinements=refinements, enforced=enforced))
             first = first or chunk
     if first is None:
         raise InputError(f"{path}: holds no samples")

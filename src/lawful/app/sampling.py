@@ -32,6 +32,7 @@ class SampleOptions:
     ] = None
     seed: Annotated[int, tyro.conf.arg(help="of the conditions that are drawn")] = 0
     refine: Annotated[int, tyro.conf.arg(help="corrections by the law on each raw sample")] = 0
+    enforce: Annotated[bool, tyro.conf.arg(help="enforce the affine laws exactly")] = False
 
 
 def run(arguments: list[str]) -> None:
@@ -80,8 +81,13 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     """Stream samples into `options.out` with a progress bar, then say how they do."""
     longest = max((len(value) for value in given.values()), default=1)
     count = longest if options.n is None else options.n
-    stream = model.stream(count, seed=options.seed, refine=options.refine, **given)
-    origin = {"model": options.model, "seed": options.seed, "refine": options.refine}
+    stream = model.stream(
+        count, seed=options.seed, refine=options.refine, enforce=options.enforce, **given
+    )
+    origin = {
+        "model": options.model, "seed": options.seed,
+        "refine": options.refine, "enforce": options.enforce,
+    }  # fmt: skip
     summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)
     bar = Progress(

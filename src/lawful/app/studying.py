@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
         write_result(result, options.out or Path("studies") / options.study)
         return
     kind = registry.find(options.study)
-    preset = choose_preset(kind, arguments)
+    preset = choose_preset(kind, arguments, recipe_of(kind.name).preset)
     folder = options.out or Path("studies") / kind.name
     if options.model is not None:
         models = {options.model: load(options.model)}

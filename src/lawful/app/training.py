@@ -94,10 +94,10 @@ def run(arguments: list[str]) -> None:
         print(f"model: {folder}")
 
 
-def choose_preset(kind: type[Study], arguments: list[str]) -> str:
-    """The preset named after `--preset` among the arguments, else the study's first."""
+def choose_preset(kind: type[Study], arguments: list[str], default: str | None = None) -> str:
+    """The preset named after `--preset` among the arguments, else `default`, else the first."""
     presets = kind.presets()
-    name = next(iter(presets))
+    name = default or next(iter(presets))
     for i, argument in enumerate(arguments):
         if argument == "--preset":
             name = arguments[i + 1] if i + 1 < len(arguments) else ""

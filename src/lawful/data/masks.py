@@ -39,9 +39,10 @@ def read_motif(path: Path) -> Motif:
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1]:
         raise InputError(f"motif {path}: expected a square image, got {pixels.shape[:2]}")
-    transparent = pixels.shape[2] in (2, 4)
-    grey = pixels[..., : pixels.shape[2] - transparent].mean(2)
-    mask = pixels[..., -1] > 0.5 if transparent else grey > 0
+    has_alpha = pixels.shape[2] in (2, 4)
+    grey = pixels[..., : pixels.shape[2] - has_alpha].mean(2)
+    opaque = pixels[..., -1] > 0.5 if has_alpha else np.ones(grey.shape, dtype=bool)
+    mask = grey > 0 if opaque.all() else opaque
     if not mask.any():
         raise InputError(f"motif {path}: no pixel is given; all are black or transparent")
     return Motif(torch.from_numpy(mask), torch.from_numpy(np.where(mask, grey, 0)))

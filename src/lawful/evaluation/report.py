@@ -36,12 +36,14 @@ class LawReport:
         error: Estimated relative L2 error of each sample, where the study can give it.
         outside: For each quantity, which samples lie outside its trained range.
         refinements: Corrections applied to the raw samples.
+        enforced: Whether affine laws were enforced on them after that.
     """
 
     lines: tuple[LawLine, ...]
     error: Float[Tensor, " batch"] | None = None
     outside: tuple[tuple[str, Tensor], ...] = ()
     refinements: int = 0
+    enforced: bool = False
 
     def line(self, name: str) -> LawLine:
         """The line of the law called `name`."""
@@ -83,7 +85,8 @@ def merge(reports: Sequence[LawReport]) -> LawReport:
         (name, torch.cat([r.outside[i][1] for r in reports]))
         for i, (name, _) in enumerate(first.outside)
     )
-    return LawReport(lines, torch.cat(errors) if errors else None, outside, first.refinements)
+    error = torch.cat(errors) if errors else None
+    return LawReport(lines, error, outside, first.refinements, first.enforced)
 
 
 def relative_error(

@@ -86,7 +86,7 @@ class Summary:
 
     def __init__(self, floors: Mapping[str, float | None] | None = None) -> None:
         self.floors = dict(floors or {})
-        self.count, self.refinements = 0, 0
+        self.count, self.refinements, self.enforced = 0, 0, False
         self.laws: dict[str, LawTally] = {}
         self.error: Tally | None = None
         self.outside: dict[str, int] = {}
@@ -103,7 +103,7 @@ class Summary:
 
     def add(self, report: LawReport) -> None:
         """Take in one report."""
-        self.refinements = report.refinements
+        self.refinements, self.enforced = report.refinements, report.enforced
         for line in report.lines:
             floor = self.floors.get(line.name) if line.floor is None else line.floor
             fresh = LawTally(line.name, line.unit, Tally(), 0.0, floor)
@@ -127,6 +127,7 @@ class Summary:
         return {
             "samples": self.count,
             "refinements": self.refinements,
+            "enforced": self.enforced,
             "laws": [
                 {
                     "law": tally.name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +76,12 @@ class DigitsStudy(Study):
 
         adam = Adam(self.training.learning_rate, clip=None)
         return Game((Move("judge", (Objective("generator", judge_loss, adam),)),), draw)
+
+    def headline(self, quality: Mapping[str, Any]) -> str:
+        return (
+            f"held-out accuracy {quality['held_out_accuracy']:.1%}, "
+            f"sure of {quality['held_out_sure']:.1%}"
+        )
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         digits = self.digits()

@@ -18,7 +18,7 @@ from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.report import LawReport, law_report, merge
 from lawful.games.checkpoint import write_json, write_tensors
-from lawful.laws.law import law
+from lawful.laws.law import AffineLaw, law
 from lawful.studies import registry
 from lawful.studies.study import Study
 
@@ -58,7 +58,13 @@ class Model:
     folder: Path | None = None
 
     def sample(
-        self, n: int | None = None, *, seed: int = 0, refine: int = 0, **condition: Any
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        refine: int = 0,
+        enforce: bool = False,
+        **condition: Any,
     ) -> Samples:
         """Generate fields for the given conditions.
 
@@ -67,6 +73,7 @@ class Model:
                 Shorter conditions are repeated in turn; those not given are drawn.
             seed: Of whatever is drawn; the same seed gives the same samples.
             refine: Steps of correction by the study's law applied to the raw samples.
+            enforce: Enforce the study's affine laws on the observed fields, in order.
             condition: Tensors, arrays, lists or numbers, by the names of the study's quantities.
 
         Raises:
@@ -75,7 +82,7 @@ class Model:
         given = self._tensors(condition)
         if n is None:
             n = max((len(value) for value in given.values()), default=1)
-        chunks = list(self.stream(n, seed=seed, refine=refine, **given))
+        chunks = list(self.stream(n, seed=seed, refine=refine, enforce=enforce, **given))
         names = chunks[0].condition.keys()
         return Samples(
             torch.cat([chunk.fields for chunk in chunks]),
@@ -84,22 +91,27 @@ class Model:
         )
 
     def stream(
-        self, n: int, *, seed: int = 0, refine: int = 0, **condition: Any
+        self, n: int, *, seed: int = 0, refine: int = 0, enforce: bool = False, **condition: Any
     ) -> Iterator[Samples]:
         """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
         if n < 1:
             raise InputError(f"n: expected at least 1 sample, got {n}")
         if refine < 0 or (refine and self.study.refiner() is None):
             raise InputError(f"refine: {refine} steps; study {self.study.name!r} allows none")
+        if enforce and not self._affine():
+            raise InputError(f"enforce: study {self.study.name!r} has no affine law")
         given = self._tensors(condition)
         for first in range(0, n, CHUNK):
             rows = torch.arange(first, min(first + CHUNK, n))
             values = {name: value[rows % len(value)] for name, value in given.items()}
             generator = torch.Generator().manual_seed((seed * 1_000_003 + first) % 2**63)
-            yield self._chunk(self._complete(values, len(rows), generator), refine)
+            yield self._chunk(self._complete(values, len(rows), generator), refine, enforce)
+
+    def _affine(self) -> list[AffineLaw]:
+        return [entry for entry in self.study.laws() if isinstance(entry, AffineLaw)]
 
     @torch.no_grad()
-    def _chunk(self, values: Condition, refine: int) -> Samples:
+    def _chunk(self, values: Condition, refine: int, enforce: bool) -> Samples:
         outside = tuple(
             (q.name, q.check(values[q.name])) for q in self.study.quantities if q.name in values
         )
@@ -114,8 +126,10 @@ class Model:
         estimate = self.study.estimate(fields, placed)
         error = None if estimate is None else estimate.cpu().float()
         seen = self.study.observe(fields).cpu().float()
+        for affine in self._affine() if enforce else ():
+            seen = affine.enforce(seen, condition)
         report = law_report([law(entry) for entry in self.study.laws()], seen, condition)
-        return Samples(seen, condition, LawReport(report.lines, error, outside, refine))
+        return Samples(seen, condition, LawReport(report.lines, error, outside, refine, enforce))
 
     def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Tensor]:
         """Checked float32 tensors with a leading batch axis."""

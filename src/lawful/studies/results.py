@@ -40,16 +40,18 @@ class Recipe:
     Arguments:
         result: From trained models by name.
         runs: Configurations to train by name, from a preset and its name.
+        preset: What is taken where none is asked for; None for the study's first.
     """
 
     result: Callable[[Mapping[str, Model]], Result]
     runs: Callable[[Study, str], Mapping[str, Study]] = itself
+    preset: str | None = None
 
 
 COMPUTED: Mapping[str, Computed] = {"game": Computed(ABOUT, linear_result)}
 RECIPES: Mapping[str, Recipe] = {
     "burgers": Recipe(lambda models: burgers_result(_only(models))),
-    "motif": Recipe(motif_result, motif_runs),
+    "motif": Recipe(motif_result, motif_runs, "quick"),
 }
 
 

@@ -184,7 +184,7 @@ def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool
     if exists and not resume:
         raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
     if exists:
-        _compare(config, yaml.safe_load(text))
+        _compare(config, yaml.safe_load(text), type(study))
     else:
         refusal = _begin(config, text) if fabric.is_global_zero else None
         if refusal := fabric.broadcast(refusal):
@@ -202,12 +202,15 @@ def _begin(config: Path, text: str) -> str | None:
     return None
 
 
-def _compare(config: Path, asked: dict[str, Any]) -> None:
-    """Refuse to go on with another configuration than the run's own."""
+def _compare(config: Path, asked: dict[str, Any], kind: type[Study]) -> None:
+    """Refuse to go on with another configuration than the run's own, defaults filled in."""
     try:
         found = dict(yaml.safe_load(config.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, TypeError, ValueError):
         raise InputError(f"{config}: not a configuration of lawful") from None
+    if (source := found.pop("study", None)) == asked["study"]:
+        found = yaml.safe_load(yaml.safe_dump(kind.from_config(found).config()))
+    found["study"] = source
     for name in asked.keys() | found.keys():
         if asked.get(name) != found.get(name):
             raise InputError(

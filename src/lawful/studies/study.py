@@ -20,6 +20,8 @@ from lawful.games.losses import law_loss
 from lawful.games.optimizers import Adam
 from lawful.laws.law import CorrectableLaw, Law, Residual, law
 
+HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -206,6 +208,15 @@ class Study(ABC):
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Figures of a trained network beyond its laws, for manifests."""
         return {}
+
+    def headline(self, quality: Mapping[str, Any]) -> str:
+        """The measured quality of a manifest in a line or two, for listings."""
+        error = quality.get("relative_error")
+        if error:
+            figures = (f"{name} {error[key]:.4f}" for name, key in HEADLINE)
+            return f"relative error: {', '.join(figures)}"
+        laws = (f"{e['law']} {e['violation']['mean']:.2g}" for e in quality.get("laws", []))
+        return f"mean violation: {', '.join(laws)}"
 
     def config(self) -> dict[str, Any]:
         """The configuration as plain values, for `config.yaml` and manifests."""

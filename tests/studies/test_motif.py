@@ -1,0 +1,200 @@
+"""The motif study: configurations, runs in little, the shipped models, the table."""
+
+import json
+from dataclasses import replace
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+import lawful
+from lawful import InputError, Training
+from lawful.data.digits import load_digits
+from lawful.laws.motif import cross
+from lawful.networks.judge import load_judge
+from lawful.studies.digit_quality import digit_quality, real_floor
+from lawful.studies.model import load
+from lawful.studies.motif import DIVERGENCES, MotifStudy, generate
+from lawful.studies.motif_table import ROWS, motif_result, motif_runs
+from lawful.studies.run import checkpoints, history, snapshots, train
+
+
+def study(**changes):
+    base = MotifStudy(Training(4, 6, 1e-3, checkpoint=2), digits="uci", width=8, critic_width=8)
+    return replace(base, **changes)
+
+
+def fabric():
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def run(entry, folder, **options):
+    for _ in train(entry, folder, fabric(), **options):
+        pass
+    return load(folder)
+
+
+@pytest.mark.parametrize(
+    "law", ["penalty", "alternation", "lagrangian", "config", "enforce", "data"]
+)
+def test_every_way_to_plant_trains_and_is_reported(law, tmp_path):
+    model = run(study(law=law), tmp_path / law)
+    violation = model.sample(3).report.line("motif").violation
+    assert bool(torch.isfinite(violation).all())
+    if law == "enforce":
+        assert float(violation.max()) == 0.0
+    assert float(model.sample(3, enforce=True).report.line("motif").violation.max()) == 0.0
+    assert model.manifest["data"]["digits"].startswith("scikit-learn digits")
+    assert 0 <= model.manifest["quality"]["sure"] <= 1
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_every_divergence_plays(divergence, tmp_path):
+    entry = study(divergence=divergence, training=Training(2, 6, checkpoint=2))
+    model = run(entry, tmp_path / divergence)
+    assert model.manifest["steps"] == 2
+
+
+@pytest.mark.parametrize("rule", ["extragradient", "optimistic", "lookahead", "consensus"])
+def test_an_interrupted_adversarial_run_ends_bit_for_bit_the_same(rule, tmp_path):
+    entry = study(rule=rule, law="lagrangian", divergence="wasserstein",
+                  training=Training(7, 4, checkpoint=3))  # fmt: skip
+    run(entry, tmp_path / "whole")
+    for progress in train(entry, tmp_path / "cut", fabric()):
+        if progress.step == 5:  # two steps after the checkpoint
+            break
+    assert [int(path.stem) for path in checkpoints(tmp_path / "cut")] == [3]
+    torch.manual_seed(77)
+    run(entry, tmp_path / "cut", resume=True)
+    whole, cut = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "cut"))
+    for name, value in whole.items():
+        assert torch.equal(value, cut[name]), name
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in history(tmp_path / n)]
+            for n in ("whole", "cut")]  # fmt: skip
+    assert rows[0] == rows[1]
+
+
+def test_players_and_their_views():
+    assert set(study().players()) == {"generator", "critic"}
+    assert set(study(law="lagrangian").players()) == {"generator", "critic", "multipliers"}
+    entry = study(law="data", critic="standard")
+    law = entry.planted()
+    batch = entry.game().draw(torch.Generator().manual_seed(0))
+    assert float(law.violation(batch.data, {}).max()) == 0.0
+    clean = study().game().draw(torch.Generator().manual_seed(0))
+    assert float(law.violation(clean.data, {}).min()) > 0.1
+
+
+def test_a_motif_from_a_picture_is_kept_in_the_configuration(tmp_path):
+    path = tmp_path / "motif.png"
+    grey = np.zeros((28, 28), np.float32)
+    grey[2:5, 20:26] = 0.8
+    matplotlib.image.imsave(path, np.stack([grey] * 3, 2))
+    entry = study(motif=str(path))
+    path.unlink()
+    again = MotifStudy.from_config(json.loads(json.dumps(entry.config())))
+    assert torch.equal(again.planted().mask, torch.from_numpy(grey > 0))
+    assert float(again.planted().motif.max()) == pytest.approx(0.8, abs=5e-3)
+    model = run(replace(entry, law="enforce"), tmp_path / "run")
+    pixels = model.sample(2).fields[..., 2:5, 20:26]
+    assert float((pixels - 0.8).abs().max()) < 5e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"size": 8}, "odd size"),
+        ({"row": 1}, "do not fit into 28 x 28"),
+        ({"motif": "circle"}, "not a PNG"),
+        ({"weight": -1.0}, "weight: expected at least 0, got -1"),
+        ({"penalty": float("nan")}, "penalty: expected at least 0, got nan"),
+        ({"critic_steps": 0}, "critic_steps: expected at least 1, got 0"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        study(**changes)
+
+
+def test_unequal_steps_under_a_joint_rule_are_refused():
+    with pytest.raises(InputError, match="as often; got 1 and 3"):
+        study(rule="extragradient", critic_steps=3).game()
+
+
+def test_snapshots_show_the_same_noise_over_time(tmp_path):
+    model = run(study(training=Training(20, 4, checkpoint=10)), tmp_path / "run")
+    kept = snapshots(tmp_path / "run")
+    assert list(kept) == [0, *range(2, 21, 2)]
+    last = model.sample(8, seed=30_000).fields
+    torch.testing.assert_close(kept[20], last, atol=1e-3, rtol=0)
+    assert not torch.equal(kept[0], kept[20])
+
+
+@pytest.mark.parametrize("name", ["motif-plus", "motif-cross"])
+def test_shipped_models_obey_and_their_digits_are_digits(name):
+    model = lawful.load(name)
+    samples = model.sample(300, seed=9)
+    law = model.study.planted()
+    residual = law(samples.fields, {}).flatten(1).square().mean(1)
+    assert float(residual.mean()) < 1e-3
+    enforced = model.sample(20, seed=9, enforce=True).fields
+    assert float(law(enforced, {}).square().max()) <= 1e-6
+    torch.testing.assert_close(law.hide(enforced, {}), law.hide(samples.fields[:20], {}))
+    with torch.no_grad():
+        probability = load_judge().probabilities(law.hide(samples.fields, {}))
+    sure = probability.amax(1) >= 0.9
+    assert float(sure.float().mean()) > 0.85
+    shares = probability.argmax(1)[sure].bincount(minlength=10) / len(sure)
+    assert float(shares.min()) > 0.03
+    assert model.manifest["quality"]["motif"] < 1e-3
+    assert model.manifest["training_seconds"] < 90 * 60
+
+
+def test_the_judge_was_measured_on_held_out_digits():
+    quality = lawful.load("digits").manifest["quality"]
+    assert quality["held_out_accuracy"] >= 0.98
+    assert quality["held_out_digits"] >= 2000
+
+
+def test_quality_knows_good_digits_from_bad_ones():
+    digits = load_digits("uci")
+    law = study().planted()
+    floor = real_floor(law, digits)
+    noise = digit_quality(torch.rand(400, 1, 28, 28), law, digits)
+    one = digit_quality(digits.train[:1].expand(400, -1, -1, -1), law, digits)
+    assert floor.frechet < 0.2 * min(noise.frechet, one.frechet)
+    assert floor.precision > 0.8
+    assert one.least_class == 0.0
+    assert one.coverage < 0.1
+    planted = digit_quality(law.enforce(digits.train[:400], {}), law, digits)
+    assert planted.motif == 0.0
+    assert planted.frechet == pytest.approx(digit_quality(digits.train[:400], law, digits).frechet)
+
+
+def test_the_table_has_a_line_for_every_row_and_judges_pasted_samples_pasted(tmp_path):
+    entry = study(training=Training(1, 2, checkpoint=1))
+    runs = motif_runs(entry, "quick")
+    assert len(runs) == sum(row.seeds for row in ROWS.values())
+    assert runs["quick-standard-2"].critic == "standard"
+    assert runs["quick-standard-2"].training.seed == 2
+    names = ("quick-projected-0", "quick-projected-1", "quick-standard-0", "quick-pasted-0")
+    models = {name: run(runs[name], tmp_path / name) for name in names}
+    result = motif_result(models)
+    lines = [line for line in result.markdown.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| projected critic, alternation", "| standard critic, alternation",
+        "| no law; pasted onto the samples", "| real training digits (the floor)",
+    ]  # fmt: skip
+    assert result.data["runs"]["quick-pasted-0"]["motif"] == 0.0
+    assert "projected over standard critic" in result.markdown
+    assert set(result.figures) == {"figure-2ab", "figure-2c", "figure-2d"}
+
+
+def test_generation_is_seeded_and_chunked():
+    torch.manual_seed(0)
+    network = study().network()
+    torch.testing.assert_close(generate(network, 260)[:250], generate(network, 300)[:250])
+    assert cross(28, 7, 6, 6).sum() == 13
