@@ -118,6 +118,26 @@ def test_pictures_and_stacks(run_folder, here):
     np.testing.assert_array_equal(tifffile.imread("a.tif"), fields[:, 0])
 
 
+def test_digits_are_pictures_and_their_noise_is_in_the_file(here, capsys):
+    assert main(["sample", "motif-cross", "-n", "9", "--enforce", "--out", "a.h5"]) == 0
+    assert "affine laws enforced" in said(capsys).out
+    with h5py.File("a.h5") as file:
+        noise, fields = file["condition/noise"][:], file["fields"][:]
+    np.save("noise.npy", noise[4])
+    arguments = ["sample", "motif-cross", "--noise", "noise.npy", "--enforce", "--out", "b.h5"]
+    assert main(arguments) == 0
+    with h5py.File("b.h5") as file:
+        np.testing.assert_allclose(file["fields"][0], fields[4], atol=1e-5)
+    assert main(["report", "a.h5", "--out", "r"]) == 0
+    page = (here / "r" / "report.html").read_text()
+    assert "affine laws enforced" in page
+    assert "MNIST" in page  # where its data came from
+    assert json.loads((here / "r" / "report.json").read_text())["laws"][0]["largest_residual"] == 0
+    assert main(["sample", "motif-cross", "-n", "9", "--out", "a.png"]) == 0
+    picture = np.asarray(Image.open("a.png").convert("RGB"), dtype=int)
+    assert np.abs(picture[..., 0] - picture[..., 2]).max() == 0  # grey
+
+
 def test_outside_the_trained_range_is_a_warning_and_in_the_report(run_folder, here, capsys):
     assert main(["sample", str(run_folder), "-n", "3", "--mean", "1.5", "--out", "a.h5"]) == 0
     assert "mean of 3 samples is outside the trained range" in said(capsys).err
@@ -169,6 +189,24 @@ def mistakes(run):
         "half a model": (["sample", "halved", "--out", "a.h5"], "halved"),
         "foreign manifest": (["sample", "odd", "--out", "a.h5"], "manifest.json"),
         "other study's model": (["study", "burgers", "--model", run], "tiny"),
+        "nothing to enforce": ([*sample, "--enforce"], "no affine law"),
+        "computed study": (["study", "game", "--preset", "full"], "is computed"),
+        "motif off the image": (["train", "motif", "--row", "1"], "do not fit into 28 x 28"),
+        "motif of even size": (["train", "motif", "--size", "6"], "odd"),
+        "motif without a picture": (["train", "motif", "--motif", "circle"], "circle"),
+        "motif of no picture": (["train", "motif", "--motif", "file"], "not a PNG"),
+        "motif of another size": (["train", "motif", "--motif", "small.png"], "28 x 28"),
+        "no such rule": (["train", "motif", "--rule", "zigzag"], "zigzag"),
+        "no digits": (["train", "motif", "--digits", "nowhere"], "nowhere"),
+        "digits that are none": (["train", "motif", "--digits", "folder.h5"], "train-images"),
+        "joint rule, unequal steps": (
+            ["train", "motif", "--rule", "optimistic", "--critic-steps", "2"],
+            "1 and 2",
+        ),
+        "noise of another length": (
+            ["sample", "motif-plus", "--noise", "three.npy", "--out", "a.h5"],
+            "64",
+        ),
     }
 
 
@@ -180,6 +218,8 @@ def litter(here, run_folder):
     (here / "empty.h5").touch()
     np.savez(here / "foreign.npz", a=np.zeros(3))
     (here / "empty.npz").touch()
+    np.save(here / "three.npy", np.zeros(3))
+    Image.new("RGB", (8, 8), "white").save(here / "small.png")
     np.save(here / "array.npy", np.zeros(3))
     (here / "array.npy").rename(here / "array.npz")
     manifest = (run_folder / "manifest.json").read_text()

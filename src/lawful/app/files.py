@@ -211,6 +211,7 @@ class PNGWriter(Writer):
 
     def __init__(self, path: Path, manifest: str) -> None:
         self.path, self.kept = path, np.empty(0)
+        self.images = json.loads(manifest).get("sampled", {}).get("images", False)
 
     def append(self, arrays: Arrays) -> None:
         if len(self.kept) < MONTAGE:
@@ -219,7 +220,7 @@ class PNGWriter(Writer):
 
     def close(self) -> None:
         if len(self.kept):
-            figure = montage_figure(torch.from_numpy(self.kept))
+            figure = montage_figure(torch.from_numpy(self.kept), images=self.images)
             figure.savefig(self.path, dpi=120, format="png")
 
 

@@ -171,10 +171,13 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     """The HTML page."""
     summary, about = subject.summary, subject.study.about
     lead = f"{summary.count} samples, {kind_of(summary)}. {about[:1].upper()}{about[1:]}."
-    laws = page.table(HEADS, report_rows(summary)) + page.paragraph(
-        "Violation: root mean square of the law's residual, over the samples. The floor is the "
-        "violation of a trusted solver's own fields, which a perfect sample would have too."
-    )
+    said = "Violation: root mean square of the law's residual, over the samples."
+    if any(law.floor is not None for law in summary.laws.values()):
+        said += (
+            " The floor is the violation of a trusted solver's own fields, which a perfect sample "
+            "would have too."
+        )
+    laws = page.table(HEADS, report_rows(summary)) + page.paragraph(said)
     if summary.error is not None:
         laws += page.paragraph(ESTIMATE)
     warnings = "".join(
@@ -187,8 +190,9 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     if subject.error is not None and subject.reference is not None:
         parts.append(("Against the solver", _comparison(subject, subject.error, subject.reference)))
     else:
-        parts.append(("Samples", page.picture(montage_figure(subject.fields[:16]), "samples")))
-    parts.append(("Origin", _origin(subject.manifest)))
+        figure = montage_figure(subject.fields[:32], images=subject.study.images)
+        parts.append(("Samples", page.picture(figure, "samples")))
+    parts.append(("Origin", _origin(subject.study, subject.manifest)))
     return page.page(f"Law report: {subject.study.name}", lead, parts)
 
 
@@ -220,13 +224,16 @@ def _title(subject: Subject, index: int) -> str:
     return "\n".join(numbers)
 
 
-def _origin(manifest: Mapping[str, Any]) -> str:
+def _origin(study: Study, manifest: Mapping[str, Any]) -> str:
     versions = manifest.get("versions", {})
+    quality = manifest.get("quality")
     entries = {
         "study": str(manifest.get("study")),
         "preset": str(manifest.get("preset") or "own configuration"),
         "steps": str(manifest.get("steps")),
         "training time": f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min",
+        "data": ", ".join(manifest.get("data", {}).values()) or "none",
+        "measured when it was made": study.headline(quality) if quality else "–",
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return page.facts(entries)

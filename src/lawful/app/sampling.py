@@ -86,7 +86,7 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     )
     origin = {
         "model": options.model, "seed": options.seed,
-        "refine": options.refine, "enforce": options.enforce,
+        "refine": options.refine, "enforce": options.enforce, "images": model.study.images,
     }  # fmt: skip
     summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)

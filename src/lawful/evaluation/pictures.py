@@ -11,17 +11,25 @@ from torch import Tensor
 from lawful.evaluation.report import relative_error
 
 
-def montage_figure(fields: Float[Tensor, "batch channel h w"]) -> Figure:
-    """The first channel of each field on a grid as square as can be, one colour scale."""
+def montage_figure(fields: Float[Tensor, "batch channel h w"], *, images: bool = False) -> Figure:
+    """The first channel of each field on a grid as square as can be, one colour scale.
+
+    Arguments:
+        images: The fields are pictures: first row on top, grey; else the first row is the bottom.
+    """
     columns = ceil(sqrt(len(fields)))
     rows = ceil(len(fields) / columns)
-    figure = Figure(figsize=(1.3 * columns, 1.3 * rows), layout="constrained")
+    size = 0.8 if images else 1.3
+    figure = Figure(figsize=(size * columns, size * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     low, high = float(fields[:, 0].min()), float(fields[:, 0].max())
+    place, colours = ("upper", "gray") if images else ("lower", "viridis")
     for axis in axes:
         axis.axis("off")
     for axis, field in zip(axes, fields[:, 0], strict=False):
-        axis.imshow(field.numpy(), origin="lower", vmin=low, vmax=high, interpolation="nearest")
+        axis.imshow(
+            field.numpy(), origin=place, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
+        )
     return figure
 
 

@@ -36,6 +36,7 @@ class DigitsStudy(Study):
 
     name: ClassVar[str] = "digits"
     about: ClassVar[str] = "features and classifier by which generated digits are judged"
+    images: ClassVar[bool] = True
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("image", 0.0, 1.0, minimum=0.0, shape=(1, SIDE, SIDE), about="grey levels"),
     )

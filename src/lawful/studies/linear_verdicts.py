@@ -133,7 +133,7 @@ def _equilibria() -> list[Verdict]:
     ):
         theta = game(2, 1.0, critic).equilibrium()[:DIMENSION]  # type: ignore[arg-type]
         off, miss = np.abs(theta - expected).max(), np.linalg.norm((theta - motif)[p])
-        text = f"max |θ* − claimed| = {off:.0e}; ‖P(θ* − m)‖ = {miss:.2g}"
+        text = f"largest difference from it {off:.0e}; ‖P(θ* − m)‖ = {miss:.2g}"
         rows.append(Verdict(claim, _says(off < 1e-9, "yes", UNEXPECTED), text))
     return rows
 

@@ -100,6 +100,7 @@ class MotifStudy(Study):
 
     name: ClassVar[str] = "motif"
     about: ClassVar[str] = "digits with a planted motif (InvNet, figure 2)"
+    images: ClassVar[bool] = True
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("noise", -inf, inf, shape=(NOISE,), distribution="normal", about="latent vector"),
     )

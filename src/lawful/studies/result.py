@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+LONG = 30
+
 
 @dataclass(frozen=True)
 class Result:
@@ -25,6 +27,8 @@ class Result:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are right-aligned."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    """A Markdown table; the first column is text, the others right-aligned where they are short."""
+    wide = [any(len(row[i]) > LONG for row in rows) for i in range(len(head))]
+    rule = ["---" if i == 0 or wide[i] else "---:" for i in range(len(head))]
+    lines = [head, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

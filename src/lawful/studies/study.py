@@ -126,7 +126,9 @@ class Training:
 class Study(ABC):
     """Data, laws, networks and game behind one result; its fields are its configuration.
 
-    `extent` (left, right, bottom, top) and `axes` (horizontal, vertical) label its pictures.
+    `extent` (left, right, bottom, top) and `axes` (horizontal, vertical) label its pictures, whose
+    first row is at the bottom; `images` says that its fields are pictures themselves, first row on
+    top, shown in grey.
     """
 
     training: Training
@@ -136,6 +138,7 @@ class Study(ABC):
     quantities: ClassVar[tuple[Quantity, ...]] = ()
     extent: ClassVar[tuple[float, float, float, float]] = (0.0, 1.0, 0.0, 1.0)
     axes: ClassVar[tuple[str, str]] = ("", "")
+    images: ClassVar[bool] = False
 
     @abstractmethod
     def network(self) -> nn.Module:
