@@ -54,6 +54,8 @@ def test_idx_files_are_read_as_they_are(folder):
         (lambda b: b"\0\0\x0d\x03" + b[4:], "type 0xd"),
         (lambda b: idx(np.zeros((30, 27, 27))), r"expected \(n, 28, 28\)"),
         (lambda b: idx(np.zeros((29, 28, 28))), r"labels \(30,\)"),
+        (lambda b: b"\0\0\x08\0", "truncated|images"),
+        (lambda b: struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 4), "truncated"),
     ],
 )
 def test_damaged_idx_files_are_named(folder, change, said):
@@ -139,3 +141,19 @@ def test_train_and_held_out_are_disjoint():
     shared = sum(image.numpy().tobytes() in seen for image in found.held_out)
     assert shared <= 1  # the source itself holds a repeated image
     assert torch.isfinite(found.train).all()
+
+
+def test_a_damaged_cache_is_fetched_afresh(folder, monkeypatch):
+    path = digits.cache() / "digits-npm-1.1.0.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK\x03\x04 half")
+    fetched = []
+
+    def fetch(place):
+        fetched.append(place)
+        labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
+        np.savez(place, pixels=np.zeros((100, 28, 28), np.uint8), labels=labels)
+
+    monkeypatch.setattr(digits, "_fetch_npm", fetch)
+    assert len(load_digits("npm").train) == 80
+    assert fetched == [path]

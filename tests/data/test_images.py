@@ -42,7 +42,7 @@ def test_pictures_that_cannot_be_used_are_named(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match="not a PNG file"):
         read_motif(tmp_path / "text.png")
-    with pytest.raises(InputError, match="not a PNG file"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_motif(tmp_path / "absent.png")
     matplotlib.image.imsave(tmp_path / "wide.png", np.ones((3, 4, 3)))
     with pytest.raises(InputError, match=r"square image, got \(3, 4\)"):

@@ -211,3 +211,26 @@ def test_r3gan_is_a_setting():
         r3gan(0.0)
     with pytest.raises(InputError, match="alpha: expected above 1, got 1"):
         Alpha(alpha=1.0)
+
+
+@pytest.mark.parametrize("kind", [KL, ReverseKL, JensenShannon, Hellinger])
+def test_single_precision_agrees_with_double_far_out(kind):
+    """At scores where exp and log of them lose every digit."""
+    reach = 30 if kind is KL else 60
+    v = torch.linspace(-reach, reach, 241)
+    for reverse in (False, True):
+        entry = kind(reverse=reverse)
+        single, double = v.clone().requires_grad_(), v.double().requires_grad_()
+        found, exact = entry.value(single, single), entry.value(double, double)
+        found.backward()
+        exact.backward()
+        assert bool(torch.isfinite(single.grad).all())
+        torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_misuse_is_named():
+    with pytest.raises(InputError, match="one of a kind"):
+        Wasserstein((R1(1.0), R1(100.0)))
+    with pytest.raises(InputError, match="alpha"):
+        Alpha(alpha=float("inf"))

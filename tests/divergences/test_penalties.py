@@ -82,3 +82,12 @@ def test_spectral_norm_holds_weights_at_one():
 def test_negative_weights_are_refused():
     with pytest.raises(InputError, match="penalty weight: expected at least 0, got -1"):
         R1(-1.0)
+    with pytest.raises(InputError, match="lipschitz above 0"):
+        OneSidedSquared(lipschitz=0.0)
+
+
+def test_spectral_norm_needs_something_to_hold():
+    held = spectral_norm(nn.Sequential(nn.Conv1d(1, 2, 3)))
+    for critic in (nn.Tanh(), held):
+        with pytest.raises(InputError, match="spectral norm"):
+            spectral_norm(critic)

@@ -65,5 +65,16 @@ def test_sinkhorn_is_optimal_transport_on_the_line():
 def test_misuse_is_named():
     with pytest.raises(InputError, match="two samples a side"):
         MMD()(X[:1], Y)
+    with pytest.raises(InputError, match="kernel scales"):
+        Gaussian(())
     with pytest.raises(InputError, match="blur > 0"):
         Sinkhorn(blur=0.0)
+
+
+def test_far_from_the_origin_and_collapsed_batches():
+    x, y = X[::30].float(), Y[::30].float()
+    for entry in (MMD(RationalQuadratic()), MMD(Energy()), Sinkhorn(0.1)):
+        torch.testing.assert_close(entry(x + 1000, y + 1000), entry(x, y), rtol=2e-2, atol=2e-3)
+    point = torch.ones(5, 3)
+    assert float(Sinkhorn()(point, point)) == pytest.approx(0.0, abs=1e-6)
+    assert bool(torch.isnan(Sinkhorn()(point, point * torch.nan)))

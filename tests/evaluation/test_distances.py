@@ -73,3 +73,10 @@ def test_too_few_samples_are_refused():
     for function in (frechet_distance, kernel_distance, manifolds):
         with pytest.raises(InputError, match="samples"):
             function(x[:1], y)
+
+
+def test_features_that_cannot_be_compared_are_refused():
+    x, y = sets(0)
+    for function in (frechet_distance, kernel_distance, manifolds):
+        with pytest.raises(InputError, match="finite"):
+            function(x * torch.nan, y)

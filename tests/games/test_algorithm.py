@@ -1,20 +1,32 @@
 """Algorithm 1 and its relatives: counts and order, laws in a game, when it ends."""
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from lawful import InputError, law
+from lawful import InputError
 from lawful.divergences import MMD, R1, Gaussian, Sinkhorn, TwoSided, Wasserstein
-from lawful.games.algorithm import Lawful, adversarial_moves, law_moves
+from lawful.games import methods
+from lawful.games.algorithm import Lawful, adversarial_moves, law_moves, sample_moves
 from lawful.games.conflicts import ConFIG
 from lawful.games.fit import fit
 from lawful.games.game import Batch, Game, Move, Objective
-from lawful.games.losses import Multipliers, critic_loss, generator_loss, joined, sample_loss
+from lawful.games.linear import invnet_game
+from lawful.games.losses import (
+    Multipliers,
+    critic_loss,
+    judged,
+    multiplied,
+    multiplier_loss,
+    obeying,
+    player_loss,
+)
 from lawful.games.optimizers import SGD, Adam
 from lawful.games.rules import RULES, Consensus
 from lawful.games.state import State
+from lawful.laws.law import FunctionLaw
 from lawful.laws.motif import MotifLaw
 
 D = 5
@@ -48,12 +60,12 @@ def draw(generator):
     return Batch({"noise": noise}, MEAN + noise)
 
 
-def play(moves, steps, until=None):
+def play(moves, steps, until=None, shapes=None):
     fabric = Fabric(accelerator="cpu", devices=1)
     game = Game(moves, draw, until or {})
     players = {"critic": Inner(), "generator": Shift()}
     if any(o.player == "multipliers" for m in moves for o in m.objectives):
-        players["multipliers"] = Multipliers({"motif": (1, 2)})
+        players["multipliers"] = Multipliers(shapes or {"motif": (1, 2)})
     state = State.create(players, game, fabric)
     for _ in fit(game, state, fabric, steps):
         pass
@@ -81,7 +93,7 @@ def test_algorithm_1_plays_generator_critic_and_law_as_often_as_asked():
         critic=Adam(2e-4), critic_steps=3, generator_steps=2,
     )  # fmt: skip
     assert [(move.name, move.times) for move in played] == [
-        ("generator", 2), ("critic", 3), ("law", 5),
+        ("generator", 2), ("critic", 3), ("motif", 5),
     ]  # fmt: skip
     batch = draw(torch.Generator().manual_seed(0))
     players = {"generator": Shift(), "critic": Inner()}
@@ -89,8 +101,8 @@ def test_algorithm_1_plays_generator_critic_and_law_as_often_as_asked():
     assert set(played[0].objectives[0].loss(players, batch)) == {"generator", "motif"}
     assert set(played[2].objectives[0].loss(players, batch)) == {"motif"}
     state = play(played, 1)
-    assert {k for k, _ in state.optimizers} == {"generator", "critic", "law"}
-    law_steps = state.optimizers[("law", "generator")]
+    assert {k for k, _ in state.optimizers} == {"generator", "critic", "motif"}
+    law_steps = state.optimizers[("motif", "generator")]
     assert law_steps is not state.optimizers[("generator", "generator")]
 
 
@@ -123,25 +135,64 @@ def test_alternation_stays_bounded():
     assert 0.01 < off < 5
 
 
-def pull(players, batch):
+def pull(x, players, batch):
     """A steady pull of the generator towards the data, against the law."""
-    return {"pull": (players["generator"](batch.condition) - batch.data).square().mean() * D / 2}
+    return {"pull": (x - batch.data).square().mean() * D / 2}
 
 
 def test_multipliers_remove_the_bias_that_a_penalty_leaves():
     """Minimise ½‖θ - v‖² under Pθ = m: the penalty ends at (v + ρ m) / (1 + ρ)."""
 
-    def end(by, steps):
-        from lawful.games.losses import lagrangian_loss, law_loss
-
-        side = lagrangian_loss([MOTIF], 2.0) if by == "lagrangian" else law_loss(MOTIF, weight=2.0)
-        move = Move("generator", (Objective("generator", joined([pull, side]), SGD(0.1)),))
-        return theta(play((move, *law_moves(Lawful((MOTIF,), by, 2.0))), steps))
+    def end(side, *own):
+        objective = Objective("generator", player_loss(pull, side({MOTIF: 2.0})), SGD(0.1))
+        return theta(play((Move("generator", (objective,)), *own), 300))
 
     biased = (MEAN + 2.0 * MOTIF.motif) / 3.0  # weight 2, a mean over two coordinates
-    torch.testing.assert_close(end("penalty", 300)[MASK], biased[MASK], atol=1e-3, rtol=0)
-    torch.testing.assert_close(end("lagrangian", 300)[MASK], MOTIF.motif[MASK], atol=1e-3, rtol=0)
-    torch.testing.assert_close(end("lagrangian", 300)[~MASK], MEAN[~MASK], atol=1e-3, rtol=0)
+    torch.testing.assert_close(end(obeying)[MASK], biased[MASK], atol=1e-3, rtol=0)
+    ascent = Move("multipliers", (Objective("multipliers", multiplier_loss([MOTIF]), SGD(2.0)),))
+    planted = end(multiplied, ascent)
+    torch.testing.assert_close(planted[MASK], MOTIF.motif[MASK], atol=1e-3, rtol=0)
+    torch.testing.assert_close(planted[~MASK], MEAN[~MASK], atol=1e-3, rtol=0)
+
+
+FIRST, SECOND = (
+    FunctionLaw(lambda x, c, k=k: x[:, 0, k : k + 1] - 1.0 - k, f"entry {k}") for k in (0, 1)
+)
+
+
+@pytest.mark.parametrize("by", ["penalty", "alternation", "lagrangian", "config"])
+def test_several_laws_without_data_by_every_way(by):
+    lawful = Lawful((FIRST, SECOND), by, optimizer=SGD(0.3))
+    played = law_moves(lawful)
+    shapes = {"entry 0": (1,), "entry 1": (1,)}
+    found = theta(play(played, 60, shapes=shapes))
+    torch.testing.assert_close(found[:2], torch.tensor([1.0, 2.0]), atol=0.25, rtol=0)
+    assert bool((found[2:] == 0).all())
+    names = {
+        "penalty": ["generator"], "config": ["generator"], "alternation": ["entry 0", "entry 1"],
+        "lagrangian": ["generator", "multipliers"],
+    }[by]  # fmt: skip
+    assert [move.name for move in played] == names
+
+
+def test_every_law_has_its_own_weight():
+    def ends(weight):
+        return theta(
+            play(law_moves(Lawful((FIRST, clash), weight=weight, optimizer=SGD(0.02))), 200)
+        )
+
+    clash = FunctionLaw(lambda x, c: x[:, 0, :1] - 3.0, "clash")
+    even = ends(1.0)
+    heavy = ends({"entry 0": 1.0, "clash": 3.0})
+    assert float(even[0]) == pytest.approx(2.0, abs=0.2)
+    assert float(heavy[0]) == pytest.approx(2.5, abs=0.2)
+
+
+def test_a_plain_function_is_a_law_here_too():
+    def first(x, c):
+        return x[:, 0, :1] - 1.0
+
+    assert [m.name for m in law_moves(Lawful((first,), "alternation"))] == ["first"]
 
 
 def test_config_has_the_same_positive_cosine_with_every_term():
@@ -173,16 +224,17 @@ def test_config_is_chosen_by_configuration_and_steps_along_its_direction():
 
 
 def test_a_game_ends_when_every_law_is_below_its_threshold():
-    one = law(lambda x, c: x[:, 0, :1] - 3.0)
-    other = law(lambda x, c: x[:, 0, 1:2].mean(0, keepdim=True).expand(len(x), 1) - 1.0)
-    object.__setattr__(one, "name", "one")
-    object.__setattr__(other, "name", "other")
+    one = FunctionLaw(lambda x, c: x[:, 0, :1] - 3.0, "one")
+    other = FunctionLaw(
+        lambda x, c: (x[:, 0, 1:2] - 1.0).mean(0, keepdim=True).expand(16, 1), "other"
+    )
     played = law_moves(Lawful((one, other), "alternation", optimizer=SGD(0.05)))
-    until = {"law/one": 1.5, "law/other": 1e-3}
+    until = {"one/one": 1.5, "other/other": 1e-3}
     state = play(played, 5000, until)
     assert 5 < state.step < 5000
+    assert state.over
     assert all(state.values[name] < bound for name, bound in until.items())
-    assert play(played, 5000, {**until, "law/absent": 1.0}).step == 5000
+    assert play(played, 5000, {**until, "one/absent": 1.0}).step == 5000
 
 
 def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should():
@@ -195,7 +247,11 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     torch.stack(list(terms.values())).sum().backward()
     assert players["generator"].theta.grad is None
     assert players["critic"].psi.grad is not None
-    shown = generator_loss(entry, see=MOTIF.hide)(players, batch)["generator"]
+    hidden = players["critic"].psi.grad[MASK]
+    assert bool((hidden == 0).all())  # of the penalties too
+    seen = players["critic"].psi.detach()[~MASK].norm()
+    assert float(terms["R1"]) == pytest.approx(float(seen**2), rel=1e-5)
+    shown = player_loss(judged(entry, see=MOTIF.hide))(players, batch)["generator"]
     (gradient,) = torch.autograd.grad(shown, players["generator"].theta)
     assert bool((gradient[MASK] == 0).all())
     torch.testing.assert_close(gradient[~MASK], -players["critic"].psi.detach()[~MASK])
@@ -203,8 +259,11 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
 
 @pytest.mark.parametrize("entry", [MMD(Gaussian((1.0, 3.0))), Sinkhorn(0.3)])
 def test_games_without_a_critic_find_the_mean(entry):
-    move = Move("generator", (Objective("generator", sample_loss(entry), Adam(0.1, clip=None)),))
-    torch.testing.assert_close(theta(play((move,), 150)), MEAN, atol=0.05, rtol=0)
+    played = sample_moves(entry, generator=Adam(0.1, clip=None))
+    torch.testing.assert_close(theta(play(played, 150)), MEAN, atol=0.05, rtol=0)
+    with_law = sample_moves(entry, Lawful((MOTIF,), weight=50.0), generator=Adam(0.1, clip=None))
+    found = theta(play(with_law, 150))
+    torch.testing.assert_close(found[MASK], MOTIF.motif[MASK], atol=0.2, rtol=0)
 
 
 def test_two_sided_penalties_move_the_equilibrium_and_r1_does_not():
@@ -220,7 +279,41 @@ def test_two_sided_penalties_move_the_equilibrium_and_r1_does_not():
         assert psi["two"] > 0.5
 
 
+def test_consensus_sees_the_other_player_through_both_losses():
+    """One step of the trainer is the matrix of the linear game."""
+    moves_ = adversarial_moves(Wasserstein(), generator=SGD(0.1), critic=SGD(0.1),
+                               rule=Consensus(1.0))  # fmt: skip
+    state = play(moves_, 1)
+    game = invnet_game(np.zeros(D, bool), 0.0, MEAN.numpy(), np.zeros(D))
+    update = methods.Consensus(1.0).update(game, 0.1)
+    found = torch.cat([theta(state), state.players["critic"].psi.detach()])
+    torch.testing.assert_close(found.double(), torch.from_numpy(update.offset), atol=1e-6, rtol=0)
+
+
+def test_directions_that_are_not_finite_are_not_hidden():
+    rows = torch.randn(3, 6)
+    rows[1, 2] = torch.nan
+    assert bool(torch.isnan(ConFIG()(rows)).any())
+    large = ConFIG()(1e20 * torch.eye(2))
+    assert bool((large > 1e19).all())
+    opposed = torch.stack([torch.ones(4), -torch.ones(4)])
+    assert float(ConFIG()(opposed).abs().max()) < 1e-6
+
+
 def test_misuse_is_named():
+    with pytest.raises(InputError, match="laws by 'lagrangain'"):
+        Lawful((MOTIF,), "lagrangain")
+    with pytest.raises(InputError, match="expected distinct names, got motif, motif"):
+        Lawful((MOTIF, MotifLaw(MASK, MOTIF.motif + 1)))
+    with pytest.raises(InputError, match="weight of law 'motif': expected at least 0, got -1"):
+        Lawful((MOTIF,), weight=-1.0)
+    with pytest.raises(InputError, match="weight of law 'motif': none is given"):
+        Lawful((MOTIF,), weight={"volume": 1.0})
+    with pytest.raises(InputError, match=r"declared for {'motif': \(1, 3\)}"):
+        Multipliers({"motif": (1, 3)})({"motif": torch.zeros(4, 1, 2)})
+    named = FunctionLaw(MOTIF, "generator")
+    with pytest.raises(InputError, match="two terms are called 'generator'"):
+        play(moves(laws=(named,)), 1)
     with pytest.raises(InputError, match="moves generator and critic as often; got 1 and 5"):
         adversarial_moves(
             Wasserstein(), generator=SGD(), critic=SGD(), critic_steps=5, rule=RULES["optimistic"]

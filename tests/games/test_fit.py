@@ -106,7 +106,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_moves_nothing():
         return {"drift": players["generator"](batch.condition["x"]).sum() * torch.nan}
 
     bad = Game((Move("law", (Objective("generator", broken),)),), draw)
-    with pytest.raises(NonFiniteError, match=r"step 3: the loss of law 'drift' is nan"):
+    with pytest.raises(NonFiniteError, match=r"step 3: the loss term 'drift' is nan"):
         next(fit(bad, current, device, 4))
     for name, value in weights(current).items():
         assert torch.equal(value, before[name])

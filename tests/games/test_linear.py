@@ -55,8 +55,8 @@ def test_bounds_in_closed_form_are_the_computed_ones(name, critic, weight, motif
     )
     if closed is None:
         pytest.skip("no closed form")
-    found = stability_bound(game(motif, weight, critic), METHODS[name], largest=8.0)
-    assert found == pytest.approx(closed, abs=2e-4)
+    found = stability_bound(game(motif, weight, critic), METHODS[name])
+    assert found == pytest.approx(closed, abs=1e-6)
 
 
 def test_equilibria():
@@ -116,8 +116,23 @@ def test_a_readers_own_game():
     own = LinearGame(np.array([[2.0]]), critic=np.array([[1.0]]), pull=np.array([3.0]))
     np.testing.assert_allclose(own.equilibrium(), [-0.75, -1.5])
     assert methods.Simultaneous().update(own, 0.2).spectral_radius() < 1
+    assert methods.Simultaneous().update(own, 0.2).converges()
+    runs_away = LinearGame(np.zeros((1, 1)), pull=np.ones(1))
     with pytest.raises(InputError, match="no point is stationary"):
-        LinearGame(np.zeros((1, 1)), pull=np.ones(1)).equilibrium()
+        runs_away.equilibrium()
+    update = methods.Simultaneous().update(runs_away, 0.1)
+    assert update.spectral_radius() == 0.0
+    assert not update.converges()
+    for scale in (1e-3, 1.0, 1e4):  # bounds scale with the game
+        large = LinearGame(scale * np.eye(2), push=1e8 * np.ones(2))
+        assert stability_bound(large, methods.Extragradient()) * scale == pytest.approx(1.0)
+        assert stability_bound(large, methods.Simultaneous()) == 0.0
+        np.testing.assert_allclose(large.equilibrium()[:2], -1e8 / scale, rtol=1e-9)
+    assert LinearGame([[1.0]]).size == 2
+    with pytest.raises(InputError, match="coupling is not finite"):
+        LinearGame([[np.nan]])
+    with pytest.raises(InputError, match=r"expected mean \(2,\), got \(3,\)"):
+        invnet_game([True, False], 1.0, np.ones(3), np.ones(2))
     with pytest.raises(InputError, match=r"expected generator \(1, 1\), got \(2, 2\)"):
         LinearGame(np.ones((1, 1)), np.eye(2))
     with pytest.raises(InputError, match="must be symmetric"):

@@ -77,7 +77,44 @@ def test_one_process_that_is_not_finite_stops_both(tmp_path):
     script.write_text(SCRIPT.format(here=str(HERE)))
     subprocess.run([sys.executable, script, tmp_path, "nan", "toy"], check=True, timeout=240)
     assert "another process" in (tmp_path / "said-0").read_text()
-    assert "the loss of law 'odd' is nan" in (tmp_path / "said-1").read_text()
+    assert "the loss term 'odd' is nan" in (tmp_path / "said-1").read_text()
+
+
+UNTIL = """
+import sys
+from pathlib import Path
+import torch
+from lightning_fabric import Fabric
+from lawful.games.fit import fit
+from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.optimizers import SGD
+from lawful.games.state import State
+
+def run(fabric, folder):
+    torch.manual_seed(0)
+    def loss(players, batch):
+        return {"l": (players["p"](batch.condition["x"]) - fabric.global_rank).square().mean()}
+    move = Move("m", (Objective("p", loss, SGD(0.05)),))
+    game = Game((move,), lambda g: Batch({"x": torch.ones(4, 1)}), {"m/l": 0.3})
+    state = State.create({"p": torch.nn.Linear(1, 1)}, game, fabric)
+    for s in fit(game, state, fabric, 500):
+        pass
+    (folder / f"ended-{fabric.global_rank}").write_text(str(s.step))
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
+
+if __name__ == "__main__":
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
+    fabric.launch(run, Path(sys.argv[1]))
+"""
+
+
+def test_a_threshold_ends_the_game_on_every_process_at_once(tmp_path):
+    script = tmp_path / "until.py"
+    script.write_text(UNTIL)
+    subprocess.run([sys.executable, script, tmp_path], check=True, timeout=240)
+    ends = [int((tmp_path / f"ended-{rank}").read_text()) for rank in (0, 1)]
+    assert ends[0] == ends[1] < 500
 
 
 @pytest.mark.parametrize("kind", ["toy", "duel", "config"])

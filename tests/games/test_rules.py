@@ -12,6 +12,7 @@ from torch import nn
 
 from lawful import InputError
 from lawful.games import methods, rules
+from lawful.games.conflicts import ConFIG
 from lawful.games.fit import fit
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.linear import LinearGame
@@ -24,6 +25,7 @@ RULES = {
     "long extrapolation": rules.Extragradient(1.7),
     "lookahead of extragradient": rules.Lookahead(rules.Extragradient(), every=3, weight=0.3),
     "heavy consensus": rules.Consensus(0.8),
+    "lookahead of optimistic": rules.Lookahead(rules.Optimistic(), every=3),
 }
 METHODS = {
     "simultaneous": methods.Simultaneous(),
@@ -32,7 +34,7 @@ METHODS = {
     "long extrapolation": methods.Extragradient(1.7),
     "lookahead": methods.Lookahead(),
     "lookahead of extragradient": methods.Lookahead(methods.Extragradient(), 3, 0.3),
-    "consensus": methods.Consensus(0.1),
+    "consensus": methods.Consensus(0.5),
     "heavy consensus": methods.Consensus(0.8),
 }
 
@@ -106,6 +108,14 @@ def test_optimistic_steps_are_their_matrix(seed):
     for steps in (1, 2, 6):
         found = Table(game, 0.2).run(rules.Optimistic(), start, steps)
         np.testing.assert_allclose(found, path[steps], rtol=0, atol=1e-10)
+
+
+def test_lookahead_of_a_rule_with_memory_is_its_matrix():
+    game, start = random_game(3), np.ones(5)
+    method = methods.Lookahead(methods.Optimistic(), every=3)
+    path = method.update(game, 0.1).trajectory(start, 3)
+    found = Table(game, 0.1).run(RULES["lookahead of optimistic"], start, 3)
+    np.testing.assert_allclose(found, path[1], atol=1e-10)
 
 
 def test_lookahead_returns_to_its_slow_weights_every_time():
@@ -241,5 +251,12 @@ def test_misuse_is_named():
     with pytest.raises(InputError, match="lookahead: expected every >= 1"):
         rules.Lookahead(every=0)
     loss = lambda players, batch: {}  # noqa: E731
-    with pytest.raises(InputError, match="consensus does not clip"):
-        Move("m", (Objective("a", loss, Adam()),), rule=rules.Consensus())
+    for rule in (rules.Consensus(), rules.Lookahead(rules.Consensus())):
+        with pytest.raises(InputError, match="cannot be clipped or combined"):
+            Move("m", (Objective("a", loss, Adam()),), rule=rule)
+        with pytest.raises(InputError, match="cannot be clipped or combined"):
+            Move("m", (Objective("a", loss, SGD(), ConFIG()),), rule=rule)
+    with pytest.raises(InputError, match="expected a rate above 0"):
+        Adam(-1.0)
+    with pytest.raises(InputError, match="schedule"):
+        Adam(schedule="cosin")

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import draw, fabric, game, state, weights
+from toy import Player, draw, fabric, game, state, weights
 
 from lawful import InputError
 from lawful.games import checkpoint
 from lawful.games.fit import fit
 from lawful.games.game import Game, Move, Objective
+from lawful.games.rules import Optimistic
 from lawful.games.state import State
 
 
@@ -159,3 +160,27 @@ def test_the_checkpoint_of_another_game_is_refused(tmp_path):
     other = State.create(players, Game(game().moves, draw), device)
     with pytest.raises(InputError, match="does not fit this game"):
         other.restore(path, device)
+
+
+def test_a_checkpoint_of_another_game_is_refused_before_anything_changes(tmp_path):
+    device = fabric()
+    current = state(device)
+    play(current, device, 2)
+    current.save(tmp_path / "a.safetensors", device, {})
+    moves = game().moves
+    other_rule = Game((*moves[:2], Move(moves[2].name, moves[2].objectives, 3, Optimistic())), draw)
+    fewer = Game(moves[:2], draw)
+    for other in (other_rule, fewer):
+        torch.manual_seed(5)
+        players = {"generator": Player(), "critic": Player()}
+        fresh = State.create(players, other, device, average={"generator": 0.9})
+        before = {name: value.clone() for name, value in weights(fresh).items()}
+        with pytest.raises(InputError, match="of another game"):
+            fresh.restore(tmp_path / "a.safetensors", device)
+        for name, value in weights(fresh).items():
+            assert torch.equal(value, before[name])
+
+
+def test_batches_and_torchs_own_numbers_are_not_the_same_stream():
+    current = state(fabric())
+    assert not torch.equal(torch.rand(4), torch.rand(4, generator=current.generator))

@@ -2,8 +2,9 @@
 
 import pytest
 
-from lawful.studies import linear_samples, linear_verdicts
-from lawful.studies.linear_samples import DIMENSION, MOTIF, play
+from lawful import InputError
+from lawful.studies import linear_verdicts
+from lawful.studies.linear_samples import DIMENSION, MOTIF, play, sampling_errors
 from lawful.studies.linear_verdicts import UNEXPECTED, bounds, case, verdicts
 
 
@@ -37,34 +38,39 @@ def test_figures_of_the_facts():
 def played():
     pairs = (("extragradient", "projected"), ("extragradient", "standard"),
              ("simultaneous", "projected"))  # fmt: skip
-    return {pair: play(*pair, steps=1200) for pair in pairs}
+    return {pair: play(*pair, steps=500 if "sim" in pair[0] else 1500) for pair in pairs}
 
 
 def test_sampled_extragradient_with_the_projected_critic_is_within_the_sampling_error(played):
     found = played["extragradient", "projected"]
-    assert found.on[-1] < found.on_error
-    assert found.to_data < found.off_error
-    # Of v itself no more is known than the data's mean tells.
-    assert found.off[-1] < found.data_error + found.off_error / 2
+    on, off = sampling_errors(1_000)
+    assert found.on[-1] < on
+    assert found.off[-1] < off
     assert found.to_v > 1  # Pv ≠ m
-    # The last iterate keeps the error of a batch: sqrt(12 / 100) = 0.35.
-    assert 0.1 < found.last_to_data < 1.0
+    # The last iterate keeps the error of a batch, √(12 / 100) = 0.35.
+    assert 0.1 < found.last < 1.0
 
 
 def test_the_standard_critic_goes_to_the_data_and_simultaneous_steps_away(played):
     standard = played["extragradient", "standard"]
-    assert standard.to_v < 0.25
+    assert standard.to_v < sum(sampling_errors(1_000))
     assert standard.on[-1] > 1
     wild = played["simultaneous", "projected"]
     assert wild.off[-1] > 1e3
-    assert wild.on[-1] < wild.on_error
+    assert wild.on[-1] < sampling_errors(1_000)[0]
 
 
-def test_the_game_is_the_one_asked_for():
+def test_of_fixed_data_only_their_mean_is_learnt():
+    found = play("extragradient", "projected", data=200, steps=1500, seed=1)
+    assert found.to_data < sampling_errors(200)[1] / 3
+    assert found.data_error > found.to_data
+    assert found.off[-1] == pytest.approx(found.data_error, abs=found.to_data)
+
+
+def test_play_is_seeded_and_refuses_what_it_does_not_know():
     assert (DIMENSION, MOTIF) == (16, 4)
-    other = play("optimistic", "projected", steps=30, seed=3)
-    same = play("optimistic", "projected", steps=30, seed=3)
-    assert other == same
-    assert linear_samples.Played.__dataclass_fields__["on_error"].default == pytest.approx(
-        (4 / 1000) ** 0.5
-    )
+    one, two = (play("optimistic", "projected", steps=30, seed=3) for _ in range(2))
+    assert one == two
+    for rule, critic in (("zigzag", "projected"), ("optimistic", "projectd")):
+        with pytest.raises(InputError, match="no rule"):
+            play(rule, critic)

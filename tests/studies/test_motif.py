@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
@@ -18,8 +19,10 @@ from lawful.networks.judge import load_judge
 from lawful.studies.digit_quality import digit_quality, real_floor
 from lawful.studies.model import load
 from lawful.studies.motif import DIVERGENCES, MotifStudy, generate
-from lawful.studies.motif_table import ROWS, motif_result, motif_runs
+from lawful.studies.motif_table import ROWS, label, motif_result, motif_runs
 from lawful.studies.run import checkpoints, history, snapshots, train
+
+WEIGHTS_AT_START = 29752.326031
 
 
 def study(**changes):
@@ -108,7 +111,11 @@ def test_a_motif_from_a_picture_is_kept_in_the_configuration(tmp_path):
     [
         ({"size": 8}, "odd size"),
         ({"row": 1}, "do not fit into 28 x 28"),
-        ({"motif": "circle"}, "not a PNG"),
+        ({"motif": "circle"}, "circle: expected plus, cross or a PNG"),
+        ({"critic": "prjected"}, "critic: expected one of projected, standard, got 'prjected'"),
+        ({"law": "lagrangan"}, "law: expected one of"),
+        ({"critic_rate": -1.0}, "critic_rate: optimizer: expected a rate above 0"),
+        ({"beta2": 1.0}, "beta2"),
         ({"weight": -1.0}, "weight: expected at least 0, got -1"),
         ({"penalty": float("nan")}, "penalty: expected at least 0, got nan"),
         ({"critic_steps": 0}, "critic_steps: expected at least 1, got 0"),
@@ -163,6 +170,8 @@ def test_quality_knows_good_digits_from_bad_ones():
     digits = load_digits("uci")
     law = study().planted()
     floor = real_floor(law, digits)
+    with pytest.raises(InputError, match="at least 10"):
+        digit_quality(digits.train[:9], law, digits)
     noise = digit_quality(torch.rand(400, 1, 28, 28), law, digits)
     one = digit_quality(digits.train[:1].expand(400, -1, -1, -1), law, digits)
     assert floor.frechet < 0.2 * min(noise.frechet, one.frechet)
@@ -176,21 +185,60 @@ def test_quality_knows_good_digits_from_bad_ones():
 
 def test_the_table_has_a_line_for_every_row_and_judges_pasted_samples_pasted(tmp_path):
     entry = study(training=Training(1, 2, checkpoint=1))
-    runs = motif_runs(entry, "quick")
-    assert len(runs) == sum(row.seeds for row in ROWS.values())
-    assert runs["quick-standard-2"].critic == "standard"
-    assert runs["quick-standard-2"].training.seed == 2
-    names = ("quick-projected-0", "quick-projected-1", "quick-standard-0", "quick-pasted-0")
-    models = {name: run(runs[name], tmp_path / name) for name in names}
+    runs = motif_runs(entry, "full-cross")
+    assert len(runs) == sum(seeds for _, seeds in ROWS)
+    configurations = [yaml.safe_dump(run.config()) for run in runs.values()]
+    assert len(set(configurations)) == len(runs)  # no row is another under a new label
+    for run_ in runs.values():
+        words = {"penalty": "penalty", "alternation": "alternation", "lagrangian": "multipliers"}
+        assert words.get(run_.law, "") in label(run_)
+        assert run_.critic in label(run_)
+    chosen = [name for name in runs if "penalty-mu-10-" in name and "cross" not in name[11:]]
+    chosen = [*(n for n in chosen if n[-1] in "01"), next(n for n in runs if "onto" in n)]
+    models = {name: run(runs[name], tmp_path / name) for name in chosen}
     result = motif_result(models)
     lines = [line for line in result.markdown.splitlines() if line.startswith("| ")]
-    assert [line.split(" | ")[0] for line in lines[2:]] == [
-        "| projected critic, alternation", "| standard critic, alternation",
-        "| no law; pasted onto the samples", "| real training digits (the floor)",
+    assert [line.split(" | ")[0] for line in lines[2:7]] == [
+        "| projected critic, penalty, μ = 10", "| standard critic, penalty, μ = 10",
+        "| standard critic, motif pasted onto the samples", "| real digits (the floor)",
+        "| uniform noise",
     ]  # fmt: skip
-    assert result.data["runs"]["quick-pasted-0"]["motif"] == 0.0
-    assert "projected over standard critic" in result.markdown
+    (pasted,) = result.data["rows"]["standard critic, motif pasted onto the samples"]
+    assert pasted["motif"] == 0.0
+    assert len(result.data["rows"]["projected critic, penalty, mu = 10"]) == 2
+    assert "ratio of Fréchet distances" in result.markdown
     assert set(result.figures) == {"figure-2ab", "figure-2c", "figure-2d"}
+
+
+def test_a_run_ends_when_its_law_is_obeyed(tmp_path):
+    for law in ("penalty", "alternation", "lagrangian"):
+        entry = study(law=law, until=10.0, training=Training(50, 4, checkpoint=50))
+        model = run(entry, tmp_path / law)
+        assert model.manifest["steps"] == 1  # every image is within 1 of the motif
+        run(entry, tmp_path / law, resume=True)
+    entry = study(until=1e-12, training=Training(3, 4, checkpoint=3))
+    assert run(entry, tmp_path / "strict").manifest["steps"] == 3
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
+    entry = study(training=Training(6, 4, checkpoint=2))
+    for progress in train(entry, tmp_path / "run", fabric()):
+        if progress.step == 3:
+            break
+    monkeypatch.setattr(MotifStudy, "origin", lambda self: {"digits": "others"})
+    with pytest.raises(InputError, match=r"was trained on .*scikit-learn.*; to be had now"):
+        run(entry, tmp_path / "run", resume=True)
+
+
+def test_the_first_steps_of_the_shipped_preset_are_what_they_were():
+    """Initial weights and losses of the `full` preset; whoever changes them retrains the models."""
+    entry = MotifStudy.presets()["full"]
+    torch.manual_seed(entry.training.seed)
+    players = entry.players()
+    assert list(players) == ["generator", "critic"]
+    weights = [p.detach().double() for m in players.values() for p in m.parameters()]
+    total = sum(float(weight.abs().sum()) for weight in weights)
+    assert total == pytest.approx(WEIGHTS_AT_START, rel=1e-6)
 
 
 def test_generation_is_seeded_and_chunked():

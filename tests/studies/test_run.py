@@ -68,7 +68,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(t
     process = command(tmp_path / "run", steps=200, TINY_NAN_FROM="120")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "lawful: step 120: the loss of law 'mean' is nan in move 'mean'" in said
+    assert "lawful: step 120: the loss term 'mean' is nan in move 'mean'" in said
     assert "Traceback" not in said
     assert checkpoints(tmp_path / "run")[-1].stem == "00000100"
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -211,7 +211,7 @@ class PNGWriter(Writer):
 
     def __init__(self, path: Path, manifest: str) -> None:
         self.path, self.kept = path, np.empty(0)
-        self.images = json.loads(manifest).get("sampled", {}).get("images", False)
+        self.images = json.loads(manifest).get("images", False)
 
     def append(self, arrays: Arrays) -> None:
         if len(self.kept) < MONTAGE:

@@ -47,7 +47,9 @@ def with_conditions(options: type, quantities: Sequence[Quantity]) -> type:
     """`options` with an option for each quantity: numbers, or a file of them for a vector."""
     extra = []
     for quantity in quantities:
-        about = f"{quantity.about} [{quantity.lower:g}, {quantity.upper:g}]"
+        normal = quantity.distribution == "normal"
+        extent = "normal" if normal else f"{quantity.lower:g}, {quantity.upper:g}"
+        about = f"{quantity.about} [{extent}]"
         kind: Any = tuple[str, ...] if quantity.shape else tuple[float, ...]
         if quantity.shape:
             about += "; a .npy file of one value or a stack"

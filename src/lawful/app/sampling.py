@@ -86,7 +86,7 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     )
     origin = {
         "model": options.model, "seed": options.seed,
-        "refine": options.refine, "enforce": options.enforce, "images": model.study.images,
+        "refine": options.refine, "enforce": options.enforce,
     }  # fmt: skip
     summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)
@@ -95,7 +95,7 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
     first = next(stream)  # the conditions are checked before a file is opened
-    manifest = {**model.manifest, "sampled": origin}
+    manifest = {**model.manifest, "sampled": origin, "images": model.study.images}
     with bar, writing(options.out, manifest, arrays_of(first), count) as writer:
         task = bar.add_task("", total=count)
         for samples in chain([first], stream):

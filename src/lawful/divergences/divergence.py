@@ -28,6 +28,13 @@ class Divergence(ABC):
 
     penalties: tuple[Penalty, ...] = ()
 
+    def __post_init__(self) -> None:
+        given = self.penalties
+        if not isinstance(given, tuple) or not all(isinstance(p, Penalty) for p in given):
+            raise InputError(f"penalties: expected a tuple of penalties, got {given!r}")
+        if len({type(p) for p in given}) < len(given):
+            raise InputError(f"penalties: expected one of a kind, got {given!r}")
+
     @abstractmethod
     def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
         """What the critic descends, without the penalties."""

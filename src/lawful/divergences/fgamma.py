@@ -14,7 +14,7 @@ table 2), so that any network may be a critic.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, inf, log
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,13 @@ from lawful.errors import InputError
 BISECTIONS = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FGamma(Divergence):
     """A member of the family, min-max: the generator descends what the critic ascends.
 
     Arguments:
         reverse: D(P‖Q) instead of D(Q‖P).
-        shift: Optimise nu; else nu = 0.
+        shift: Optimise nu; else nu = 0. Second derivatives leave out the shift's own.
     """
 
     reverse: bool = False
@@ -55,12 +55,19 @@ class FGamma(Divergence):
         """A raw score as a value in the domain of f*, increasing."""
         return v
 
+    def under(self, v: Tensor) -> Tensor:
+        """f*(onto(v)); in a form that does not overflow where there is one."""
+        return self.conjugate(self.onto(v))
+
     def value(self, real: Scores, fake: Scores) -> Scalar:
         """The lower bound of the divergence that these scores give."""
         upper, lower = (fake, real) if self.reverse else (real, fake)
-        gamma = self.onto(lower)
-        nu = self._best_shift(gamma.detach()) if self.shift else gamma.new_zeros(())
-        return self.onto(upper).mean() - nu - self.conjugate(gamma - nu).mean()
+        if not self.shift:
+            return self.onto(upper).mean() - self.under(lower).mean()
+        gamma = self.onto(lower.double())  # near the bound of the domain single precision ends
+        nu = self._best_shift(gamma.detach())
+        inner = nu + self.conjugate(gamma - nu).mean()
+        return self.onto(upper).mean() - inner.to(lower)
 
     def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
         return -self.value(real, fake)
@@ -72,7 +79,7 @@ class FGamma(Divergence):
         """The root of 1 = E f*'(gamma - nu), which falls in nu, by bisection."""
         top = gamma.max()
         centre = self._neutral()
-        # At `low` the largest entry alone makes the mean at least 1; at `high` no entry exceeds 1.
+        # At `low` every entry's slope is at least 1; at `high` none exceeds 1.
         low, high = gamma.min() - centre, top - centre
         floor = top - self.bound
         for _ in range(BISECTIONS):
@@ -86,7 +93,7 @@ class FGamma(Divergence):
         return 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KL(FGamma):
     """f(x) = x log x: KL(Q‖P); with the shift, Donsker and Varadhan's bound."""
 
@@ -103,7 +110,7 @@ class KL(FGamma):
         return 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReverseKL(FGamma):
     """f(x) = -log x: KL(P‖Q)."""
 
@@ -120,11 +127,14 @@ class ReverseKL(FGamma):
     def onto(self, v: Tensor) -> Tensor:
         return -(-v).exp()
 
+    def under(self, v: Tensor) -> Tensor:
+        return v - 1
+
     def _neutral(self) -> float:
         return -1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JensenShannon(FGamma):
     """f(x) = x log x - (x + 1) log((x + 1) / 2): twice the Jensen-Shannon divergence."""
 
@@ -141,8 +151,11 @@ class JensenShannon(FGamma):
     def onto(self, v: Tensor) -> Tensor:
         return log(2) - F.softplus(-v)
 
+    def under(self, v: Tensor) -> Tensor:
+        return F.softplus(v) - log(2)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Hellinger(FGamma):
     """f(x) = (sqrt(x) - 1)²: the squared Hellinger distance, 2 - 2 E sqrt(qp)."""
 
@@ -159,8 +172,11 @@ class Hellinger(FGamma):
     def onto(self, v: Tensor) -> Tensor:
         return 1 - (-v).exp()
 
+    def under(self, v: Tensor) -> Tensor:
+        return v.expm1()
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Alpha(FGamma):
     r"""f(x) = (x^alpha - 1) / (alpha (alpha - 1)), alpha > 1.
 
@@ -174,7 +190,8 @@ class Alpha(FGamma):
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.alpha > 1:
+        super().__post_init__()
+        if not 1 < self.alpha < inf:
             raise InputError(f"alpha: expected above 1, got {self.alpha:g}")
 
     def conjugate(self, y: Tensor) -> Tensor:

@@ -6,11 +6,14 @@ With :math:`g = \nabla_x D(x)` of each sample, over all entries of a sample.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 from lawful.errors import InputError
 
@@ -24,7 +27,7 @@ class Penalty(ABC):
     weight: float = 10.0
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
+        if not 0 <= self.weight < inf:
             raise InputError(f"penalty weight: expected at least 0, got {self.weight:g}")
 
     def __call__(
@@ -93,6 +96,11 @@ class OneSidedSquared(_AtInterpolates):
 
     lipschitz: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.lipschitz < inf:
+            raise InputError(f"penalty: expected lipschitz above 0, got {self.lipschitz:g}")
+
     def height(self, square: Tensor) -> Tensor:
         return (square / self.lipschitz**2 - 1).relu()
 
@@ -121,8 +129,13 @@ def spectral_norm(critic: nn.Module) -> nn.Module:
 
     Power iteration, one step a forward pass in training (Miyato et al. 2018); for a convolution
     the norm is that of its weight as a matrix, not of the operator.
+
+    Raises:
+        InputError: There is no such weight, or one is held already.
     """
-    for module in critic.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            parametrizations.spectral_norm(module)
+    found = [m for m in critic.modules() if isinstance(m, nn.Linear | _ConvNd)]
+    if not found or any(is_parametrized(module, "weight") for module in found):
+        raise InputError("spectral norm: expected a critic with free linear or convolution weights")
+    for module in found:
+        parametrizations.spectral_norm(module)
     return critic

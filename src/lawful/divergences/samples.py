@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from math import isfinite, nan
 
 import torch
 from geomloss import SamplesLoss
@@ -22,9 +23,17 @@ class Kernel(ABC):
 
 
 def _square(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances, differentiable where two samples coincide."""
+    """Squared distances, differentiable where two samples coincide; taken about a common centre,
+    since distances do not depend on it and their digits do."""
+    centre = x.detach().mean(0)
+    x, y = x - centre, y - centre
     cross = x @ y.T
     return (x.square().sum(1)[:, None] + y.square().sum(1)[None, :] - 2 * cross).clamp_min(0)
+
+
+def _positive(name: str, values: tuple[float, ...]) -> None:
+    if not values or not all(value > 0 for value in values):
+        raise InputError(f"kernel {name}: expected numbers above 0, got {values}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,9 @@ class Gaussian(Kernel):
     """Sum over `scales` s of exp(-‖x - y‖² / 2s²)."""
 
     scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        _positive("scales", self.scales)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         square = _square(x, y)
@@ -44,6 +56,9 @@ class RationalQuadratic(Kernel):
 
     shapes: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0)
 
+    def __post_init__(self) -> None:
+        _positive("shapes", self.shapes)
+
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         square = _square(x, y)
         return torch.stack([(1 + square / (2 * a)).pow(-a) for a in self.shapes]).sum(0)
@@ -51,7 +66,7 @@ class RationalQuadratic(Kernel):
 
 @dataclass(frozen=True)
 class Energy(Kernel):
-    """-‖x - y‖: half the energy distance (Szekely & Rizzo 2013)."""
+    """-‖x - y‖: the energy distance (Szekely & Rizzo 2013); it has no scale to be chosen."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return -(_square(x, y) + 1e-12).sqrt()
@@ -72,19 +87,26 @@ class MMD:
     """Squared maximum mean discrepancy, the unbiased estimate (Gretton et al. 2012, eq. 3).
 
     Raises:
-        InputError: Fewer than two samples on a side.
+        InputError: Fewer than two samples on a side, or samples of different sizes.
     """
 
-    kernel: Kernel = field(default_factory=Gaussian)
+    kernel: Kernel = field(default_factory=Energy)
 
     def __call__(
         self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
     ) -> Float[Tensor, ""]:
-        x, y = real.flatten(1), fake.flatten(1)
+        x, y = _rows(real, fake)
         if len(x) < 2 or len(y) < 2:
             raise InputError(f"MMD: expected two samples a side or more, got {len(x)}, {len(y)}")
         within = [_mean_off_diagonal(self.kernel(z, z)) for z in (x, y)]
         return within[0] + within[1] - 2 * self.kernel(x, y).mean()
+
+
+def _rows(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    x, y = real.flatten(1), fake.flatten(1)
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"samples: of {x.shape[1]} and {y.shape[1]} entries; expected the same")
+    return x, y
 
 
 def _mean_off_diagonal(gram: Tensor) -> Tensor:
@@ -114,8 +136,14 @@ class Sinkhorn:
     def __call__(
         self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
     ) -> Float[Tensor, ""]:
+        x, y = _rows(real, fake)
+        centre = x.detach().mean(0)
+        size = float((torch.cat([x, y]).detach() - centre).norm(dim=1).max())
+        if not isfinite(size):
+            return (x.sum() + y.sum()) * nan
         loss = SamplesLoss(
-            "sinkhorn", p=2, blur=self.blur, scaling=self.scaling, backend="tensorized"
-        )
-        value: Tensor = loss(fake.flatten(1), real.flatten(1))
+            "sinkhorn", p=2, blur=self.blur, scaling=self.scaling, backend="tensorized",
+            diameter=max(2 * size, 2 * self.blur),
+        )  # fmt: skip
+        value: Tensor = loss(y - centre, x - centre)
         return value

@@ -25,6 +25,7 @@ def frechet_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"
     Raises:
         InputError: A set has fewer than two samples.
     """
+    _check("Fréchet distance", x, y, 2)
     (mean_x, cov_x), (mean_y, cov_y) = _moments(x), _moments(y)
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp_min(0).sqrt() @ vectors.T
@@ -33,9 +34,16 @@ def frechet_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"
     return float((mean + cov_x.trace() + cov_y.trace() - 2 * cross).clamp_min(0))
 
 
+def _check(name: str, x: Tensor, y: Tensor, least: int) -> None:
+    if min(len(x), len(y)) < least:
+        raise InputError(f"{name}: expected {least} samples or more, got {len(x)} and {len(y)}")
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"{name}: features of {x.shape[1]} and of {y.shape[1]} entries")
+    if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):
+        raise InputError(f"{name}: expected finite features, got NaN or infinity")
+
+
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    if len(x) < 2:
-        raise InputError(f"Fréchet distance: expected two samples or more, got {len(x)}")
     double = x.double()
     return double.mean(0), torch.cov(double.T).reshape(x.shape[1], x.shape[1])
 
@@ -45,8 +53,7 @@ def kernel_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]
 
     It may be negative for equal distributions: its mean over sets is then zero.
     """
-    if min(len(x), len(y)) < 2:
-        raise InputError(f"kernel distance: expected two samples or more, got {len(x)}, {len(y)}")
+    _check("kernel distance", x, y, 2)
     a, b = x.double(), y.double()
     gram = lambda u, v: (u @ v.T / u.shape[1] + 1).pow(3)  # noqa: E731
     within = 0.0
@@ -81,11 +88,7 @@ def manifolds(
     Raises:
         InputError: A set has no more than `neighbours` samples.
     """
-    if min(len(real), len(fake)) <= neighbours:
-        raise InputError(
-            f"precision and recall: expected more than {neighbours} samples, got {len(real)} and "
-            f"{len(fake)}"
-        )
+    _check("precision and recall", real, fake, neighbours + 1)
     a, b = real.double(), fake.double()
     radius_real, radius_fake = (
         torch.cdist(z, z).kthvalue(neighbours + 1, 1).values for z in (a, b)

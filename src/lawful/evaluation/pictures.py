@@ -1,6 +1,6 @@
 """Figures of fields beside their reference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
 
 import torch
@@ -83,4 +83,16 @@ def scatter_figure(error: Float[Tensor, " batch"], estimate: Float[Tensor, " bat
     axes.plot(ends, ends, color="0.5", lw=1)
     axes.set_xlabel("true relative error")
     axes.set_ylabel("estimated, without a reference")
+    return figure
+
+
+def strips_figure(strips: Mapping[str, Float[Tensor, "_ 1 h w"]]) -> Figure:
+    """Rows of pictures in grey, a title over each."""
+    count = max(len(images) for images in strips.values())
+    figure = Figure(figsize=(0.5 * count + 0.2, 0.72 * len(strips) + 0.2), layout="constrained")
+    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
+    for axis, (title, images) in zip(axes, strips.items(), strict=True):
+        axis.imshow(torch.cat(list(images[:, 0]), 1).numpy(), cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title, loc="left", fontsize=7, pad=2)
+        axis.axis("off")
     return figure

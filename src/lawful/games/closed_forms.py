@@ -51,6 +51,13 @@ def _three_way(step: float, mu: float, projected: bool) -> float:
     return abs(left) if projected else max(map(abs, _quadratic(left * (1 - step**2) + 1, left)))
 
 
+def _algorithm_1(step: float, mu: float, projected: bool) -> float:
+    left = 1 - step * mu
+    if projected:
+        return left**2
+    return max(map(abs, _quadratic(left**2 + 1 - step**2, left**2)))
+
+
 def _consensus(step: float, mu: float, projected: bool) -> float:
     if projected:
         return abs(1 - step * (mu + mu**2))
@@ -98,6 +105,13 @@ def _three_way_damped(mu: float) -> float:
     return min([1 / mu, *real])
 
 
+def _algorithm_1_damped(mu: float) -> float:
+    """Both ημ < 2 and η² < 2 + 2(1 - ημ)², i.e. (2μ² - 1)η² - 4μη + 4 > 0."""
+    roots = np.roots([2 * mu**2 - 1, -4 * mu, 4.0])
+    real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0]
+    return min([2 / mu, *real])
+
+
 def _extragradient_damped(mu: float) -> float:
     if mu >= 2:
         return (mu - root(mu * mu - 4)) / 2
@@ -115,6 +129,7 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
     "alternating": ClosedForm(
         _alternating, 2.0, lambda mu: root(mu * mu + 4) - mu, lambda mu: 2 / mu
     ),
+    "algorithm 1": ClosedForm(_algorithm_1, 2.0, _algorithm_1_damped, lambda mu: 2 / mu),
     "three-way": ClosedForm(_three_way, 2.0, _three_way_damped, lambda mu: 2 / mu),
     "extragradient": ClosedForm(
         _polynomial(lambda s: 1 - s + s * s), 1.0, _extragradient_damped, lambda mu: 1 / mu

@@ -26,8 +26,13 @@ class ConFIG(Combination):
     """
 
     def __call__(self, gradients: Tensor) -> Tensor:
-        alive = gradients[gradients.norm(dim=1) > 0]
+        if not bool(torch.isfinite(gradients).all()):
+            return gradients.sum(0)  # not finite either: whoever steps along it must see that
+        largest = gradients.abs().max()
+        scaled = gradients / largest
+        alive = scaled[scaled.norm(dim=1) > 0] if largest > 0 else scaled[:0]
         if len(alive) < 2:
             return gradients.sum(0)
         direction: Tensor = ConFIG_update(alive, use_least_square=False)
-        return torch.nan_to_num(direction)
+        opposed = not bool(torch.isfinite(direction).all())  # rows that cancel leave no direction
+        return torch.zeros_like(direction) if opposed else largest * direction

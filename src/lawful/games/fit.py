@@ -10,8 +10,10 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from lawful.errors import InputError, NonFiniteError
 from lawful.games.conflicts import Combination
-from lawful.games.game import Batch, Game, Move, Objective
+from lawful.games.game import Batch, Game, Move, Objective, unwrapped
 from lawful.games.state import State
+
+Terms = dict[str, Tensor]
 
 
 def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]:
@@ -25,14 +27,15 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
     Raises:
         NonFiniteError: A loss term or a gradient is not finite; its step has moved no player then.
     """
-    while state.step < steps and not game.over(state.values):
+    while state.step < steps and not state.over:
         state.values = {}
         for move in game.moves:
             for _ in range(move.times):
                 _play(move, game, state, fabric, steps)
         for name, average in state.averages.items():
-            average.update_parameters(_unwrapped(state.players[name]))
+            average.update_parameters(unwrapped(state.players[name]))
         state.step += 1
+        state.over = _agreed(game.over(state.values), fabric)
         yield state
 
 
@@ -74,14 +77,12 @@ def _gradient(
     values = {name: float(value.detach()) for name, value in terms.items()}
     state.values |= {f"{move.name}/{name}": value for name, value in values.items()}
     wrong = [name for name, value in values.items() if not isfinite(value)]
-    said = ", ".join(f"the loss of law {name!r} is {values[name]}" for name in wrong)
+    said = ", ".join(f"the loss term {name!r} is {values[name]}" for name in wrong)
     _stop_unless(not wrong, said, move, state, fabric)
     player.zero_grad(set_to_none=True)
     parameters = [p for p in player.parameters() if p.requires_grad]
-    if objective.combine is not None and len(terms) > 1:
-        _combined(objective.combine, terms, parameters, fabric)
-    elif graph:
-        _with_graph(terms, parameters, fabric)
+    if graph or (objective.combine is not None and len(terms) > 1):
+        _directly(objective.combine, terms, parameters, fabric, graph)
     else:
         fabric.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
     limit = objective.optimizer.clip
@@ -93,8 +94,27 @@ def _gradient(
     _stop_unless(isfinite(norm), said, move, state, fabric)
 
 
+def _directly(
+    combine: Combination | None,
+    terms: Terms,
+    parameters: list[nn.Parameter],
+    fabric: Fabric,
+    graph: bool,
+) -> None:
+    """Gradients that are combined, or differentiated again: by autograd itself."""
+    try:
+        if graph or combine is None:
+            _with_graph(terms, parameters, fabric)
+        else:
+            _combined(combine, terms, parameters, fabric)
+    except RuntimeError as error:
+        if "fabric.backward" not in str(error):
+            raise
+        raise InputError("game: ConFIG and consensus need --device.precision 32-true") from None
+
+
 def _combined(
-    combine: Combination, terms: dict[str, Tensor], parameters: list[nn.Parameter], fabric: Fabric
+    combine: Combination, terms: Terms, parameters: list[nn.Parameter], fabric: Fabric
 ) -> None:
     """Set the gradient that `combine` makes of the terms' own, each averaged over processes."""
     rows = []
@@ -104,12 +124,12 @@ def _combined(
     gradients = torch.stack(rows)
     if fabric.world_size > 1:
         gradients = torch.as_tensor(fabric.all_reduce(gradients, reduce_op="mean"))
-    parts = combine(gradients).split([p.numel() for p in parameters])
-    for p, part in zip(parameters, parts, strict=True):
-        p.grad = part.view_as(p).clone()
+    pieces = combine(gradients).split([p.numel() for p in parameters])
+    for p, piece in zip(parameters, pieces, strict=True):
+        p.grad = piece.view_as(p).clone()
 
 
-def _with_graph(terms: dict[str, Tensor], parameters: list[nn.Parameter], fabric: Fabric) -> None:
+def _with_graph(terms: Terms, parameters: list[nn.Parameter], fabric: Fabric) -> None:
     """Gradients that can be differentiated themselves."""
     if fabric.world_size > 1:
         raise InputError("game: second derivatives (consensus) need a single process")
@@ -121,20 +141,20 @@ def _with_graph(terms: dict[str, Tensor], parameters: list[nn.Parameter], fabric
 
 def _stop_unless(fine: bool, said: str, move: Move, state: State, fabric: Fabric) -> None:
     """Raise on every process as soon as one of them is not fine."""
-    all_fine = fine
-    if fabric.world_size > 1:
-        flag = torch.tensor(float(fine), device=fabric.device)
-        all_fine = bool(fabric.all_reduce(flag, reduce_op="min"))
+    all_fine = _agreed(fine, fabric)
     if not all_fine:
         reason = "another process is not finite" if fine else said
         raise NonFiniteError(f"step {state.step}: {reason} in move {move.name!r}")
 
 
+def _agreed(mine: bool, fabric: Fabric) -> bool:
+    """Whether it is so on every process."""
+    if fabric.world_size == 1:
+        return mine
+    flag = torch.tensor(float(mine), device=fabric.device)
+    return bool(fabric.all_reduce(flag, reduce_op="min"))
+
+
 def _to_device(batch: Batch, fabric: Fabric) -> Batch:
     condition = {name: value.to(fabric.device) for name, value in batch.condition.items()}
     return Batch(condition, None if batch.data is None else batch.data.to(fabric.device))
-
-
-def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    inner = getattr(module, "module", module)
-    return inner if isinstance(inner, torch.nn.Module) else module

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from math import inf
 
 import torch
+from lightning_fabric.wrappers import is_wrapped
 from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.games.conflicts import Combination
 from lawful.games.optimizers import Adam, Optimizer
-from lawful.games.rules import Consensus, Rule, Simultaneous
+from lawful.games.rules import Rule, Simultaneous
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,14 @@ class Move:
                 f"move {self.name!r}: expected distinct players and times >= 1, "
                 f"got {players} and times = {self.times}"
             )
-        clipped = any(objective.optimizer.clip is not None for objective in self.objectives)
-        if isinstance(self.rule, Consensus) and clipped:
-            raise InputError(f"move {self.name!r}: consensus does not clip; set clip to None")
+        if not self.rule.needs_graph:
+            return
+        for objective in self.objectives:
+            if objective.optimizer.clip is not None or objective.combine is not None:
+                raise InputError(
+                    f"move {self.name!r}: {type(self.rule).__name__} differentiates gradients; "
+                    "they cannot be clipped or combined: set clip and combine to None"
+                )
 
 
 @dataclass(frozen=True)
@@ -93,3 +99,9 @@ class Game:
         return bool(self.until) and all(
             values.get(name, inf) < threshold for name, threshold in self.until.items()
         )
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """A player without the wrappers of its device and its replicas."""
+    inner = module.module if is_wrapped(module) else module
+    return inner if isinstance(inner, nn.Module) else module

@@ -5,9 +5,9 @@ r"""Linear games: quadratic two-player games whose update rules are matrices.
 
 The joint gradient field of :math:`w = (\theta, \psi)` is :math:`F(w) = J w + j` with
 :math:`J = [[H, B^T], [-B, K]]` and :math:`j = (a, -b)`. Every method of `lawful.games.methods`
-takes such a game and a step size to an affine map :math:`w \mapsto M w + m`; it converges from
-everywhere iff the spectral radius of M, on the quotient by the fixed directions, is below 1.
-A singular value above 1 proves nothing: M need not be normal.
+takes such a game and a step size to an affine map :math:`w \mapsto M w + m`. Where the game has
+an equilibrium, it converges from everywhere iff the spectral radius of M, on the quotient by the
+fixed directions, is below 1. A singular value above 1 proves nothing: M need not be normal.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
+from numpy.typing import ArrayLike
 
 from lawful.errors import InputError
 
@@ -45,12 +46,15 @@ class LinearGame:
         if np.ndim(self.coupling) != 2:
             raise InputError(f"linear game: expected a matrix B, got {np.shape(self.coupling)}")
         q, p = np.shape(self.coupling)
-        given = {"generator": (self.generator, (p, p)), "critic": (self.critic, (q, q)),
-                 "pull": (self.pull, (p,)), "push": (self.push, (q,))}  # fmt: skip
-        for name, (value, shape) in given.items():
-            if value is not None and np.shape(value) != shape:
-                raise InputError(f"linear game: expected {name} {shape}, got {np.shape(value)}")
-            if value is not None and len(shape) == 2 and not np.allclose(value, value.T):
+        shapes = {"coupling": (q, p), "generator": (p, p), "critic": (q, q), "pull": (p,),
+                  "push": (q,)}  # fmt: skip
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _array(name, value, shape))
+        for name in ("generator", "critic"):
+            value = getattr(self, name)
+            if value is not None and not np.allclose(value, value.T):
                 raise InputError(f"linear game: {name} must be symmetric")
 
     @property
@@ -96,14 +100,25 @@ class LinearGame:
             InputError: There is none.
         """
         w: ndarray = -np.linalg.pinv(self.field) @ self.offset
-        if not np.allclose(self.field @ w + self.offset, 0, atol=1e-9):
+        left = np.linalg.norm(self.field @ w + self.offset)
+        if left > 1e-9 * np.linalg.norm(self.offset):
             raise InputError("linear game: no point is stationary for both players")
         return w
 
     def frozen(self) -> Float[ndarray, "n k"]:
         """An orthonormal basis of the directions along which nothing moves, J n = 0."""
         _, values, rows = np.linalg.svd(self.field)
-        return rows[values < 1e-12 * max(values.max(), 1.0)].T
+        return rows[values <= 1e-12 * values.max()].T
+
+
+def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> ndarray:
+    """Finite numbers of the given shape."""
+    array = np.asarray(value, dtype=float)
+    if array.shape != shape:
+        raise InputError(f"linear game: expected {name} {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"linear game: {name} is not finite")
+    return array
 
 
 def _blocks(
@@ -141,6 +156,7 @@ def invnet_game(
     if critic not in ("standard", "projected"):
         raise InputError(f"critic {critic!r}: expected standard or projected")
     p = np.diag(np.asarray(mask, dtype=float))
+    mean, motif = (_array(n, v, (len(p),)) for n, v in (("mean", mean), ("motif", motif)))
     seen = np.eye(len(p)) if critic == "standard" else np.eye(len(p)) - p
     return LinearGame(
         coupling=-seen, generator=weight * p, pull=-weight * p @ motif, push=seen @ mean
@@ -173,6 +189,13 @@ class Update:
         """rho: largest magnitude of an eigenvalue; below 1 iff the iterates converge."""
         reduced = self.reduced
         return float(np.abs(np.linalg.eigvals(reduced)).max()) if len(reduced) else 0.0
+
+    def converges(self) -> bool:
+        """Whether the iterates converge from everywhere: rho below 1, and a fixed point."""
+        gap = np.eye(len(self.matrix)) - self.matrix
+        point = np.linalg.pinv(gap) @ self.offset
+        left = np.linalg.norm(gap @ point - self.offset)
+        return self.spectral_radius() < 1 and bool(left <= 1e-9 * np.linalg.norm(self.offset))
 
     def largest_singular_value(self) -> float:
         """sigma: below 1 every step contracts; above 1 says nothing about convergence."""

@@ -1,6 +1,10 @@
-"""Losses of players: a law's, a law's correction, a divergence's two sides, multipliers."""
+"""Losses of players, put together from the sides that a player's output is seen from.
 
-from collections.abc import Callable, Mapping, Sequence
+A side is a function of the player's output, all players and the batch, and returns named terms; a
+player's output is computed once for all of its sides.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +12,12 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.divergences import MMD, Divergence, Sinkhorn
 from lawful.errors import InputError
-from lawful.games.game import Batch, Loss, Players
+from lawful.games.game import Batch, Loss, Players, unwrapped
 from lawful.laws.law import AffineLaw, CorrectableLaw, Law
 
 See = Callable[[Tensor, Condition], Tensor]
+Terms = dict[str, Tensor]
+Side = Callable[[Tensor, Players, Batch], Terms]
 
 
 def everything(x: Tensor, c: Condition) -> Tensor:
@@ -19,99 +25,130 @@ def everything(x: Tensor, c: Condition) -> Tensor:
     return x
 
 
-def law_loss(law: Law, player: str = "generator", weight: float = 1.0) -> Loss:
-    """The law's mean square residual on the player's output (InvNet, eq. 2)."""
+def player_loss(*sides: Side, player: str = "generator") -> Loss:
+    """The terms of all sides of one player's output.
 
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
+    Raises:
+        InputError: When it is called, if two sides have a term of the same name.
+    """
+
+    def loss(players: Players, batch: Batch) -> Terms:
         x = players[player](batch.condition)
-        return {law.name: weight * law.loss(x, batch.condition)}
+        return _merged(side(x, players, batch) for side in sides)
 
     return loss
+
+
+def _merged(parts: Iterable[Terms]) -> Terms:
+    terms: Terms = {}
+    for part in parts:
+        if twice := terms.keys() & part.keys():
+            raise InputError(f"loss: two terms are called {sorted(twice)[0]!r}; rename a law")
+        terms |= part
+    return terms
+
+
+def obeying(laws: Mapping[Law, float]) -> Side:
+    """Each law's mean square residual times its weight (InvNet, eq. 2)."""
+
+    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        return _merged({law.name: weight * law.loss(x, c)} for law, weight in laws.items())
+
+    return side
+
+
+def judged(divergence: Divergence, *, see: See = everything, through: bool = False) -> Side:
+    """The generator's side of a divergence.
+
+    Arguments:
+        see: What the critic is shown of a sample.
+        through: Keep the dependence of real scores on the critic, for rules that differentiate
+            one player's gradient by the other's parameters.
+    """
+
+    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        with torch.set_grad_enabled(through):
+            real = players["critic"](see(_data(batch), c), c)
+        fake = players["critic"](see(x, c), c)
+        return {"generator": divergence.generator_loss(real, fake)}
+
+    return side
+
+
+def compared(divergence: MMD | Sinkhorn, *, see: See = everything) -> Side:
+    """A divergence between samples, which needs no critic."""
+
+    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        return {"generator": divergence(see(_data(batch), c), see(x, c))}
+
+    return side
+
+
+def multiplied(laws: Mapping[Law, float]) -> Side:
+    r"""The player's side of the augmented Lagrangian (Hestenes 1969; Powell 1969).
+
+    .. math:: \langle \lambda, \bar r \rangle + \tfrac\rho2 \operatorname{mean}_b \|r_b\|^2
+
+    The multipliers act on the mean residual: they cancel the steady pull of whatever else the
+    player descends, which a penalty alone leaves as a bias of order 1 / rho.
+    """
+
+    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
+        residuals = {law: law(x, batch.condition) for law in laws}
+        squares = ({law.name: laws[law] / 2 * _square(r)} for law, r in residuals.items())
+        means = players["multipliers"]({law.name: r for law, r in residuals.items()})
+        return _merged([*squares, {"multipliers": means}])
+
+    return side
+
+
+def _square(r: Tensor) -> Tensor:
+    return r.flatten(1).square().sum(1).mean()
+
+
+def law_loss(law: Law, player: str = "generator", weight: float = 1.0) -> Loss:
+    """The law's mean square residual on the player's output (InvNet, eq. 2)."""
+    return player_loss(obeying({law: weight}), player=player)
 
 
 def correction_loss(law: CorrectableLaw, player: str = "generator", weight: float = 1.0) -> Loss:
     """Distance of the player's output from its correction by the law."""
 
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        x = players[player](batch.condition)
+    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
         return {f"{law.name} correction": weight * law.correction_loss(x, batch.condition)}
 
-    return loss
+    return player_loss(side, player=player)
 
 
-def critic_loss(
-    divergence: Divergence,
-    *,
-    see: See = everything,
-    generator: str = "generator",
-    critic: str = "critic",
-) -> Loss:
+def critic_loss(divergence: Divergence, *, see: See = everything, through: bool = False) -> Loss:
     """What the critic descends: the divergence's critic loss and its penalties, a term each.
+
+    Penalties are taken of the critic with its view, so that what it is not shown has no gradient.
 
     Arguments:
         see: What the critic is shown of real and of generated samples; a law's `hide` makes the
             projected critic (InvNet, section 3.1 and eq. 10).
+        through: Keep the dependence on the generator, for rules that differentiate one player's
+            gradient by the other's parameters.
     """
 
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        c = batch.condition
-        with torch.no_grad():
-            fake = see(players[generator](c), c)
-        real = see(_data(batch), c)
-        judge = lambda x: players[critic](x, c)  # noqa: E731
-        terms = {critic: divergence.critic_loss(judge(real), judge(fake))}
+    def loss(players: Players, batch: Batch) -> Terms:
+        c, real = batch.condition, _data(batch)
+        with torch.set_grad_enabled(through):
+            fake = players["generator"](c)
+        critic = players["critic"]
+        scores = [critic(see(x, c), c) for x in (real, fake)]
+        terms = {"critic": divergence.critic_loss(*scores)}
+        # Outside the device wrapper: its hooks allow one backward pass only, and its replicas
+        # share these parameters, so that the gradients still meet.
+        inner = unwrapped(critic)
         for penalty in divergence.penalties:
-            terms[type(penalty).__name__] = penalty(judge, real, fake)
+            value = penalty(lambda x: inner(see(x, c), c), real, fake)
+            terms |= {type(penalty).__name__: value}
         return terms
-
-    return loss
-
-
-def generator_loss(
-    divergence: Divergence,
-    *,
-    laws: Mapping[Law, float] | None = None,
-    see: See = everything,
-    generator: str = "generator",
-    critic: str = "critic",
-) -> Loss:
-    """What the generator descends: the divergence, and laws with their weights (InvNet, eq. 2).
-
-    Arguments:
-        laws: Weight of each law; a law of weight zero is left out.
-    """
-
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        c = batch.condition
-        x = players[generator](c)
-        with torch.no_grad():
-            real = players[critic](see(_data(batch), c), c)
-        terms = {generator: divergence.generator_loss(real, players[critic](see(x, c), c))}
-        for law, weight in (laws or {}).items():
-            if weight:
-                terms[law.name] = weight * law.loss(x, c)
-        return terms
-
-    return loss
-
-
-def joined(losses: Sequence[Loss]) -> Loss:
-    """All terms of several losses."""
-
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        return {name: term for part in losses for name, term in part(players, batch).items()}
-
-    return loss
-
-
-def sample_loss(
-    divergence: MMD | Sinkhorn, *, see: See = everything, generator: str = "generator"
-) -> Loss:
-    """A divergence between samples, which needs no critic."""
-
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        c = batch.condition
-        return {generator: divergence(see(_data(batch), c), see(players[generator](c), c))}
 
     return loss
 
@@ -135,47 +172,30 @@ class Multipliers(nn.Module):
         self.values = nn.ParameterList(nn.Parameter(torch.zeros(*s)) for s in shapes.values())
 
     def forward(self, residuals: Mapping[str, Tensor]) -> Tensor:
-        """Sum over laws of ⟨multiplier, batch mean of the residual⟩."""
+        """Sum over laws of ⟨multiplier, batch mean of the residual⟩.
+
+        Raises:
+            InputError: The laws or the shapes of their residuals are not those declared.
+        """
+        found = {name: tuple(r.shape[1:]) for name, r in residuals.items()}
+        declared = {n: tuple(v.shape) for n, v in zip(self.names, self.values, strict=True)}
+        if found != declared:
+            raise InputError(f"multipliers: declared for {declared}, got residuals {found}")
         pairs = zip(self.names, self.values, strict=True)
         return torch.stack([(v * residuals[name].mean(0)).sum() for name, v in pairs]).sum()
 
 
-def lagrangian_loss(
-    laws: Sequence[Law], weight: float, player: str = "generator", multipliers: str = "multipliers"
-) -> Loss:
-    r"""The player's side of the augmented Lagrangian (Hestenes 1969; Powell 1969).
-
-    .. math:: \langle \lambda, \bar r \rangle + \tfrac\rho2 \operatorname{mean}_b \|r_b\|^2
-
-    The multipliers act on the mean residual: they cancel the steady pull of whatever else the
-    player descends, which a penalty alone leaves as a bias of order 1 / rho.
-    """
-
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
-        x = players[player](batch.condition)
-        residuals = {law.name: law(x, batch.condition) for law in laws}
-        terms = {name: weight / 2 * _square(r) for name, r in residuals.items()}
-        return terms | {multipliers: players[multipliers](residuals)}
-
-    return loss
-
-
-def multiplier_loss(
-    laws: Sequence[Law], player: str = "generator", multipliers: str = "multipliers"
-) -> Loss:
+def multiplier_loss(laws: Iterable[Law]) -> Loss:
     """The multipliers' side: a gradient step of rate rho is their classical update."""
+    laws = tuple(laws)
 
-    def loss(players: Players, batch: Batch) -> dict[str, Tensor]:
+    def loss(players: Players, batch: Batch) -> Terms:
         with torch.no_grad():
-            x = players[player](batch.condition)
+            x = players["generator"](batch.condition)
             residuals = {law.name: law(x, batch.condition) for law in laws}
-        return {multipliers: -players[multipliers](residuals)}
+        return {"multipliers": -players["multipliers"](residuals)}
 
     return loss
-
-
-def _square(r: Tensor) -> Tensor:
-    return r.flatten(1).square().sum(1).mean()
 
 
 class Enforced(nn.Module):

@@ -1,7 +1,8 @@
 r"""Update rules of a linear game as matrices: step size to affine map.
 
-Each is the rule of the same name in `lawful.games.rules` with plain gradient steps; Heun's and the
-classical Runge-Kutta method of the flow w' = -F(w) stand for comparison.
+Each is the rule of the same name in `lawful.games.rules` with plain gradient steps of equal size
+for both players (scale the game's rows for others); Heun's and the classical Runge-Kutta method of
+the flow w' = -F(w) stand for comparison.
 """
 
 from abc import ABC, abstractmethod
@@ -148,25 +149,29 @@ class Lookahead(Method):
         matrix, offset = np.eye(len(one.matrix)), np.zeros(len(one.matrix))
         for _ in range(self.every):
             matrix, offset = one.matrix @ matrix, one.matrix @ offset + one.offset
-        blend = (1 - self.weight) * np.eye(len(matrix)) + self.weight * matrix
-        return Update(blend, self.weight * offset, one.fixed)
+        # The players go back towards their slow weights; an inner method's memory stays.
+        share = np.where(np.arange(len(matrix)) < game.size, self.weight, 1.0)
+        blend = np.diag(1 - share) + share[:, None] * matrix
+        return Update(blend, share * offset, one.fixed)
 
 
 def stability_bound(
-    game: LinearGame, method: Method, *, largest: float = 4.0, points: int = 400
+    game: LinearGame, method: Method, *, largest: float = 12.0, points: int = 600
 ) -> float:
-    """The step size up to which rho stays at or below 1; 0 if it exceeds 1 already below 0.005.
+    """The step size up to which rho stays at or below 1.
 
-    A scan finds the first crossing, bisection places it. Infinite if there is none below `largest`.
+    A scan finds the first crossing, bisection places it. It is 0 if rho exceeds 1 already below
+    0.02 / ‖J‖, and infinite if it does not below `largest` / ‖J‖.
     """
     tolerance = 1e-12
+    unit = 1 / max(float(np.linalg.norm(game.field, 2)), 1e-300)
     unstable = lambda step: method.update(game, step).spectral_radius() > 1 + tolerance  # noqa: E731
-    grid: Float[ndarray, " points"] = np.linspace(0, largest, points + 1)[1:]
+    grid: Float[ndarray, " points"] = np.linspace(0, largest * unit, points + 1)[1:]
     high = next((float(step) for step in grid if unstable(float(step))), None)
     if high is None:
         return float("inf")
-    low = high - largest / points
+    low = high - float(grid[0])
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if unstable(middle) else (middle, high)
-    return 0.0 if high < 5e-3 else high
+    return 0.0 if high < 0.02 * unit else high

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Literal
 
 import torch
 from torch import nn
+
+from lawful.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,19 @@ class Optimizer(ABC):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: float = 0.05
     clip: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        schedules = ("constant", "cosine")
+        if not 0 < self.learning_rate < inf or self.schedule not in schedules:
+            raise InputError(
+                f"optimizer: expected a rate above 0 and a schedule of {', '.join(schedules)}, got "
+                f"{self.learning_rate:g} and {self.schedule!r}"
+            )
+        if not 0 <= self.warmup <= 1 or (self.clip is not None and not self.clip > 0):
+            raise InputError(
+                f"optimizer: expected a warm-up in [0, 1] and a clip above 0, got {self.warmup:g} "
+                f"and {self.clip}"
+            )
 
     @abstractmethod
     def build(self, player: nn.Module) -> torch.optim.Optimizer:

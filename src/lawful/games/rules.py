@@ -40,6 +40,11 @@ class Gradients(Protocol):
 class Rule(ABC):
     """A way to step; its fields are its configuration."""
 
+    @property
+    def needs_graph(self) -> bool:
+        """Whether it differentiates gradients."""
+        return False
+
     @abstractmethod
     def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         """Take one step.
@@ -137,8 +142,13 @@ class Lookahead(Rule):
                 f"{self.weight:g}"
             )
 
+    @property
+    def needs_graph(self) -> bool:
+        return self.inner.needs_graph
+
     def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
-        slow = memory.setdefault("slow", _copies(optimizers))
+        slow = memory["slow"] if "slow" in memory else _copies(optimizers)
+        memory["slow"] = slow
         self.inner.step(gradients, optimizers, memory.setdefault("inner", {}))
         memory["steps"] = memory.get("steps", 0) + 1
         if memory["steps"] == self.every:
@@ -158,7 +168,11 @@ class Consensus(Rule):
         weight: γ.
     """
 
-    weight: float = 0.1
+    weight: float = 0.5
+
+    @property
+    def needs_graph(self) -> bool:
+        return True
 
     def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         gradients(graph=True)
@@ -199,13 +213,16 @@ def _rates_times(factor: float, optimizers: Optimizers) -> Iterator[None]:
     rates = [group["lr"] for group in groups]
     for group in groups:
         group["lr"] = group["lr"] * factor
-    yield
-    for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
 
 RULES: dict[str, Rule] = {
     "simultaneous": Simultaneous(),
+    "alternating": Alternating(),
     "extragradient": Extragradient(),
     "optimistic": Optimistic(),
     "lookahead": Lookahead(),

@@ -36,6 +36,8 @@ class State:
         step: Turns of the game already taken.
         values: Loss terms of the last turn, by move and term.
         memory: What each move's rule keeps between steps, by move.
+        over: Whether every threshold of the game was passed in the last turn.
+        rules: Each move's rule in words; a checkpoint of other rules is refused.
     """
 
     players: dict[str, nn.Module]
@@ -45,6 +47,8 @@ class State:
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    over: bool = False
+    rules: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -84,8 +88,9 @@ class State:
             modules[name] = module
             optimizers |= {(move, name): r for (move, _), r in zip(mine, ready, strict=True)}
         generator = torch.Generator().manual_seed(seed * 1009 + fabric.global_rank)
-        torch.manual_seed(seed * 1013 + fabric.global_rank)
-        return cls(modules, optimizers, averages, generator)
+        torch.manual_seed(2**32 + seed * 1013 + fabric.global_rank)
+        rules = {move.name: repr(move.rule) for move in game.moves}
+        return cls(modules, optimizers, averages, generator, rules=rules)
 
     def save(self, path: Path, fabric: Fabric, config: Mapping[str, Any]) -> None:
         """Write the state and the configuration it belongs to, atomically; rank 0 writes.
@@ -97,6 +102,8 @@ class State:
             "step": self.step,
             "values": self.values,
             "memory": self.memory,
+            "over": self.over,
+            "rules": self.rules,
             "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
             "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
             "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
@@ -119,6 +126,7 @@ class State:
                 f"checkpoint {path}: of {processes} processes, resumed on {fabric.world_size}"
             )
         try:
+            self._check(tree, path)
             for name, player in self.players.items():
                 player.load_state_dict(tree["players"][name])
             for name, average in self.averages.items():
@@ -129,7 +137,7 @@ class State:
             rank = fabric.global_rank
             states = {name: rows[rank].clone() for name, rows in tree["random"].items()}
             self.step, self.values = tree["step"], tree["values"]
-            self.memory = _to(tree["memory"], fabric.device)
+            self.memory, self.over = _to(tree["memory"], fabric.device), bool(tree["over"])
             self.generator.set_state(states["draw"])
             torch.set_rng_state(states["torch"])
             _set_python_random(states["python"].tolist())
@@ -140,6 +148,23 @@ class State:
             reason = str(error).splitlines()[0]
             raise InputError(f"checkpoint {path}: does not fit this game ({reason})") from None
         return dict(tree["config"])
+
+    def _check(self, tree: dict[str, Any], path: Path) -> None:
+        """Refuse another game's checkpoint before anything is taken over."""
+        mine = {
+            "players": sorted(self.players), "averages": sorted(self.averages),
+            "optimizers": sorted(map(list, self.optimizers)), "rules": self.rules,
+        }  # fmt: skip
+        found = {
+            "players": sorted(tree["players"]), "averages": sorted(tree["averages"]),
+            "optimizers": sorted(key for key, _ in tree["optimizers"]), "rules": tree["rules"],
+        }  # fmt: skip
+        for name, value in mine.items():
+            if found[name] != value:
+                raise InputError(
+                    f"checkpoint {path}: of another game; its {name} are {found[name]}, "
+                    f"this game's {value}"
+                )
 
     def _random(self) -> dict[str, torch.Tensor]:
         states = {

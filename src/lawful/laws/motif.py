@@ -15,7 +15,7 @@ from lawful.laws.law import AffineLaw
 class MotifLaw(AffineLaw):
     r"""P x = m: the entries of `mask` have the values of `motif`, in every sample and channel.
 
-    .. math:: r(x) = (x_i - m_i)_{i \\in \\Omega}
+    .. math:: r(x) = (x_i - m_i)_{i \in \Omega}
 
     Arguments:
         mask: The set Omega, over the last axes of a field.
@@ -34,6 +34,8 @@ class MotifLaw(AffineLaw):
                 f"{int(self.mask.sum())} pixels of {tuple(self.mask.shape)} and "
                 f"{tuple(self.motif.shape)}"
             )
+        if self.mask.dtype != torch.bool or not bool(torch.isfinite(self.motif[self.mask]).all()):
+            raise InputError("motif: expected a mask of truth values and finite values on it")
 
     def __call__(
         self, x: Float[Tensor, "batch channel *space"], c: Condition

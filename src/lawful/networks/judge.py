@@ -7,19 +7,17 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lawful.condition import Condition
+from lawful.networks.weights import load_weights
 
 
 @lru_cache(maxsize=1)
 def load_judge() -> "Judge":
     """The judge of digits that comes with the package, in evaluation mode."""
     path = Path(str(resources.files("lawful"))) / "models" / "digits" / "model.safetensors"
-    judge = Judge(28)
-    judge.load_state_dict(load_file(path))
-    return judge.eval()
+    return load_weights(Judge(28), path)
 
 
 class Judge(nn.Module):

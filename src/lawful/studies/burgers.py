@@ -30,7 +30,7 @@ from lawful.physics.exact import raised_cosine
 from lawful.physics.grid import Grid, coarsen, refine
 from lawful.physics.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.physics.solve import explicit_euler, solve
-from lawful.studies.study import Quantity, Study, Training
+from lawful.studies.study import Quantity, Study, Training, check_choices
 
 CELLS, TIMES, DURATION = 64, 64, 0.2
 ROWS = torch.linspace(0, DURATION, TIMES, dtype=torch.float64)
@@ -89,6 +89,7 @@ class BurgersStudy(Study):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        check_choices(self)
         least = {"refinement": 1, "speeds": 0, "width": 1, "depth": 0}
         for name, value in least.items():
             if getattr(self, name) < value:

@@ -1,17 +1,18 @@
 """How good generated digits are on the pixels outside a motif."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lawful.data.digits import CLASSES, Digits
+from lawful.errors import InputError
 from lawful.evaluation.distances import frechet_distance, kernel_distance, manifolds
 from lawful.laws.motif import MotifLaw
 from lawful.networks.judge import load_judge
 
-SURE = 0.9
+SURE, SAMPLES, LEAST, CHUNK = 0.9, 2_000, 10, 500
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class DigitQuality:
     Arguments:
         motif: Mean squared error on the motif's pixels; `motif_worst`, of the worst image.
         sure: Share of images of which the classifier is sure, i.e. gives a class 0.9 or more.
-        least_class: Share of the rarest class among these.
+        least_class: Share of all images that are surely of the rarest class.
         frechet, kernel: Distances to held-out digits, on the judge's 64 features.
         precision, recall, density, coverage: On the same features.
     """
@@ -42,20 +43,25 @@ class DigitQuality:
 def digit_quality(
     images: Float[Tensor, "batch 1 28 28"], law: MotifLaw, digits: Digits
 ) -> DigitQuality:
-    """Judge images against the held-out digits."""
-    judge = load_judge()
+    """Judge images against held-out digits, as many of both; at most two thousand.
+
+    Raises:
+        InputError: Fewer than ten images or held-out digits.
+    """
+    count = min(len(images), len(digits.held_out), SAMPLES)
+    if count < LEAST:
+        raise InputError(f"digits: expected at least {LEAST} to judge by, got {count}")
+    images, held_out = images[:count], _some(digits.held_out, count)
     residual = law(images, {}).flatten(1).square().mean(1)
     hidden = law.hide(images, {})
-    probability = judge.probabilities(hidden)
-    sure = probability.amax(1) >= SURE
-    classes = probability.argmax(1)[sure].bincount(minlength=CLASSES)
-    ours, real = judge.features(hidden), judge.features(law.hide(digits.held_out, {}))
+    shares = _class_shares(hidden)
+    ours, real = _features(hidden), _features(law.hide(held_out, {}))
     cover = manifolds(real, ours)
     return DigitQuality(
         motif=float(residual.mean()),
         motif_worst=float(residual.max()),
-        sure=float(sure.float().mean()),
-        least_class=float(classes.min() / classes.sum().clamp_min(1)),
+        sure=float(shares.sum()),
+        least_class=float(shares.min()),
         frechet=frechet_distance(ours, real),
         kernel=kernel_distance(ours, real),
         precision=cover.precision,
@@ -66,7 +72,27 @@ def digit_quality(
 
 
 def real_floor(law: MotifLaw, digits: Digits) -> DigitQuality:
-    """As many training digits as there are held-out ones, judged alike: the floor."""
+    """As many training digits, judged alike: the floor; sureness, of held-out digits."""
+    count = min(len(digits.train), len(digits.held_out), SAMPLES)
+    quality = digit_quality(_some(digits.train, count), law, digits)
+    with torch.no_grad():
+        shares = _class_shares(law.hide(digits.held_out, {}))
+    return replace(quality, sure=float(shares.sum()), least_class=float(shares.min()))
+
+
+def _some(images: Tensor, count: int) -> Tensor:
+    """A fixed random choice."""
     random = torch.Generator().manual_seed(0)
-    rows = torch.randperm(len(digits.train), generator=random)[: len(digits.held_out)]
-    return digit_quality(digits.train[rows], law, digits)
+    return images[torch.randperm(len(images), generator=random)[:count]]
+
+
+def _class_shares(hidden: Tensor) -> Tensor:
+    """Share of all images that are surely of each class."""
+    judge = load_judge()
+    probability = torch.cat([judge.probabilities(part) for part in hidden.split(CHUNK)])
+    sure = probability.amax(1) >= SURE
+    return probability.argmax(1)[sure].bincount(minlength=CLASSES) / len(hidden)
+
+
+def _features(hidden: Tensor) -> Tensor:
+    return torch.cat([load_judge().features(part) for part in hidden.split(CHUNK)])

@@ -1,8 +1,8 @@
 """The linear InvNet game on samples: the trainer's own moves, rules and losses on two vectors.
 
-Data are drawn from N(v, I), the generator is z + θ, the critic ⟨ψ, x⟩ (InvNet, eq. 9). With n data
-the mean is known to √(k / n) in k coordinates, the sampling error; nothing that sees the data alone
-comes closer to v than their mean does.
+Data are drawn from N(v, I), the generator is z + θ, the critic ⟨ψ, x⟩ (InvNet, eq. 9). n samples
+tell the mean to √(k / n) in k coordinates, the sampling error. Batches are drawn afresh, or from n
+data once drawn: nothing that sees those alone comes closer to v than their mean v̂ does.
 
 Every batch adds noise of its own. A rotation is damped by η² a step and shaken by η times the
 noise, so the last iterate keeps trembling by the error of a *batch*, however small η: the average
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.divergences import Wasserstein
+from lawful.errors import InputError
 from lawful.games.algorithm import Lawful, adversarial_moves
 from lawful.games.fit import fit
 from lawful.games.game import Batch, Game
@@ -30,7 +31,7 @@ from lawful.games.state import State
 from lawful.laws.motif import MotifLaw
 
 DIMENSION, MOTIF, DATA, BATCH = 16, 4, 1_000, 100
-STEPS, DECAY = 2_500, 0.997
+STEPS, DECAY = 2_000, 0.997
 
 
 class Shift(nn.Module):
@@ -60,44 +61,63 @@ class Played:
     """Where a sampled game has gone; θ is the average of the iterates unless said otherwise.
 
     Arguments:
+        data: Number of data; None where every batch was fresh.
         off: ‖(I - P)(θ - v)‖ after every tenth step.
         on: ‖P(θ - m)‖ likewise.
         to_v: ‖θ - v‖ at the end.
-        to_data: ‖(I - P)(θ - mean of the data)‖ at the end; `last_to_data`, of the last iterate.
-        data_error: ‖(I - P)(mean of the data - v)‖.
-        off_error, on_error: Sampling errors of n data, off and on the motif.
+        to_data: ‖(I - P)(θ - v̂)‖ at the end; v̂ is v where batches were fresh.
+        last: ‖(I - P)(θ - v)‖ of the last iterate.
+        data_error: ‖(I - P)(v̂ - v)‖.
     """
 
     rule: str
     critic: str
+    data: int | None
     off: tuple[float, ...]
     on: tuple[float, ...]
     to_v: float
     to_data: float
-    last_to_data: float
+    last: float
     data_error: float
-    off_error: float = sqrt((DIMENSION - MOTIF) / DATA)
-    on_error: float = sqrt(MOTIF / DATA)
+
+
+def sampling_errors(count: int) -> tuple[float, float]:
+    """What `count` samples leave unknown of the mean, on the motif and off it."""
+    return sqrt(MOTIF / count), sqrt((DIMENSION - MOTIF) / count)
 
 
 def play(
-    rule: str, critic: Literal["standard", "projected"], *, steps: int = STEPS, seed: int = 0
+    rule: str,
+    critic: Literal["standard", "projected"],
+    *,
+    data: int | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
 ) -> Played:
     """Play the sampled game at d = 16, |Omega| = 4, Pv ≠ m, with μ = 1 and η = 0.2.
 
     Arguments:
         rule: One of `lawful.games.rules.RULES`, for generator and critic together.
+        data: Number of data that batches are drawn from; None for fresh ones.
+
+    Raises:
+        InputError: There is no such rule or critic.
     """
-    random = torch.Generator().manual_seed(seed)
+    if rule not in RULES or critic not in ("standard", "projected"):
+        raise InputError(f"linear game: no rule {rule!r} with critic {critic!r}")
+    random = torch.Generator().manual_seed(10_000 + seed)
     mean = torch.randn(DIMENSION, generator=random)
     mask = torch.arange(DIMENSION) < MOTIF
     law = MotifLaw(mask, 2 * torch.randn(DIMENSION, generator=random))
-    data = mean + torch.randn(DATA, 1, DIMENSION, generator=random)
+    shape = (1, DIMENSION)
+    kept = None if data is None else mean + torch.randn(data, *shape, generator=random)
 
     def draw(generator: torch.Generator) -> Batch:
-        rows = torch.randint(DATA, (BATCH,), generator=generator)
-        noise = torch.randn(BATCH, 1, DIMENSION, generator=generator)
-        return Batch({"noise": noise}, data[rows])
+        noise = torch.randn(BATCH, *shape, generator=generator)
+        if kept is None:
+            return Batch({"noise": noise}, mean + torch.randn(BATCH, *shape, generator=generator))
+        rows = torch.randint(len(kept), (BATCH,), generator=generator)
+        return Batch({"noise": noise}, kept[rows])
 
     rate = SGD(0.2)
     weight = MOTIF / 2  # the law's loss is a mean over the motif, the game's term half a sum
@@ -121,14 +141,15 @@ def play(
         if entry.step % 10 == 0:
             off.append(float((theta.detach() - mean)[~mask].norm()))
             on.append(float((theta.detach() - law.motif)[mask].norm()))
-    found = data.mean((0, 1))
+    known = mean if kept is None else kept.mean((0, 1))
     return Played(
         rule,
         critic,
+        data,
         tuple(off),
         tuple(on),
         to_v=float((theta.detach() - mean).norm()),
-        to_data=float((theta.detach() - found)[~mask].norm()),
-        last_to_data=float((last.detach() - found)[~mask].norm()),
-        data_error=float((found - mean)[~mask].norm()),
+        to_data=float((theta.detach() - known)[~mask].norm()),
+        last=float((last.detach() - mean)[~mask].norm()),
+        data_error=float((known - mean)[~mask].norm()),
     )

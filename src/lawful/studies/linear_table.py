@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lawful.studies.linear_samples import STEPS, Played, play
+from lawful.studies.linear_samples import BATCH, DATA, STEPS, Played, play, sampling_errors
 from lawful.studies.linear_verdicts import (
     CRITICS,
     DIMENSION,
@@ -25,11 +25,12 @@ from lawful.studies.linear_verdicts import (
 from lawful.studies.result import Result, markdown_table
 
 ABOUT = "the linear game of InvNet's section 4, computed: what its theorems say and what holds"
-# Rule, critic, steps; simultaneous steps leave the range of numbers after two thousand.
-PLAYED: tuple[tuple[str, CriticKind, int], ...] = (
-    ("extragradient", "projected", STEPS), ("extragradient", "standard", STEPS),
-    ("optimistic", "projected", STEPS), ("lookahead", "projected", STEPS),
-    ("simultaneous", "projected", 500),
+# Rule, critic, data, steps; simultaneous steps leave the range of numbers after two thousand.
+PLAYED: tuple[tuple[str, CriticKind, int | None, int], ...] = (
+    ("extragradient", "projected", None, STEPS), ("extragradient", "standard", None, STEPS),
+    ("optimistic", "projected", None, STEPS), ("lookahead", "projected", None, STEPS),
+    ("consensus", "projected", None, STEPS), ("alternating", "projected", None, STEPS),
+    ("simultaneous", "projected", None, 500), ("extragradient", "projected", DATA, STEPS),
 )  # fmt: skip
 AGREE = 1e-8
 
@@ -37,7 +38,7 @@ AGREE = 1e-8
 def linear_result() -> Result:
     """All tables and pictures; some twenty seconds."""
     rows, cases, limits = verdicts(), grid(), bounds()
-    played = [play(rule, critic, steps=steps) for rule, critic, steps in PLAYED]
+    played = [play(r, critic, data=data, steps=steps) for r, critic, data, steps in PLAYED]
     decided = [entry for row in rows for entry in row.cases]
     apart = max(abs(entry.radius - entry.closed) for entry in decided)
     on_grid = max(abs(entry.radius - entry.closed) / max(1.0, entry.closed) for entry in cases)
@@ -53,12 +54,13 @@ def linear_result() -> Result:
             "## Largest stable step, closed form and computed (|Ω| = 2 of 6)",
             _bounds_table(limits),
             "– : no closed form is known to us. 0: no step is stable.",
-            "## On samples: d = 16, |Ω| = 4, 1,000 data, batches of 100",
+            "## On samples: d = 16, |Ω| = 4, batches of 100",
             _played_table(played),
             "The trainer's own rules and losses; both half-steps of extragradient see the same "
-            "batch and noise. η = 0.2, 2,500 steps, simultaneous 500. θ is the exponential average "
-            "of the iterates: the last one trembles by the error of a batch, √(12/100) = 0.35, "
-            "whatever η. What is left of ‖(I − P)(θ − v)‖ is the data's own: v̂ is as far from v.",
+            "batch and noise. η = 0.2, 2,000 steps, simultaneous 500. θ is the exponential average "
+            "of the iterates: the last one trembles by the error of a batch, whatever η. In the "
+            "last row θ can come no closer to v than the mean v̂ of those data, which is "
+            f"{played[-1].data_error:.3g} off; θ is {played[-1].to_data:.3g} from v̂.",
         ]
     )
     data: dict[str, Any] = {
@@ -101,17 +103,20 @@ def _closed(bound: Bound) -> str:
 
 
 def _played_table(played: Sequence[Played]) -> str:
-    head = ("rule, critic", "‖P(θ − m)‖", "‖(I − P)(θ − v)‖", "‖(I − P)(θ − v̂)‖",
-            "the same, last iterate", "‖θ − v‖")  # fmt: skip
+    head = ("rule, critic, data", "‖P(θ − m)‖", "‖(I − P)(θ − v)‖", "last iterate", "‖θ − v‖")
     lines = [
-        [f"{p.rule}, {p.critic}"]
-        + [f"{x:.3g}" for x in (p.on[-1], p.off[-1], p.to_data, p.last_to_data, p.to_v)]
-        for p in played
+        [_label(p), *(f"{x:.3g}" for x in (p.on[-1], p.off[-1], p.last, p.to_v))] for p in played
     ]
-    p = played[0]
-    error = ["sampling error √(k/n)", *(f"{x:.3g}" for x in (p.on_error, p.off_error, p.off_error))]
-    mean = ["v̂, the mean of the data", "", f"{p.data_error:.3g}", "0"]
-    return markdown_table(head, [*lines, [*error, "", ""], [*mean, "", ""]])
+    errors = [
+        [f"sampling error of {n:,}", *(f"{x:.3g}" for x in sampling_errors(n)), "", ""]
+        for n in (BATCH, DATA)
+    ]
+    return markdown_table(head, [*lines, *errors])
+
+
+def _label(entry: Played) -> str:
+    data = "fresh" if entry.data is None else f"{entry.data:,}"
+    return f"{entry.rule}, {entry.critic}, {data}"
 
 
 def _maps(cases: Sequence[Case], name: str) -> Figure:
@@ -168,17 +173,17 @@ def _sampled(played: Sequence[Played]) -> Figure:
     axes = figure.subplots(1, 2, sharex=True)
     for entry in played:
         steps = 10 * np.arange(1, len(entry.off) + 1)
-        label = f"{entry.rule}, {entry.critic}"
+        label = _label(entry)
         axes[0].semilogy(steps, entry.on, lw=1, label=label)
         axes[1].semilogy(steps, entry.off, lw=1, label=label)
     for axis, error, name in zip(
         axes,
-        (played[0].on_error, played[0].off_error),
+        sampling_errors(DATA),
         ("‖P(θ − m)‖", "‖(I − P)(θ − v)‖"),
         strict=True,
     ):
         axis.axhline(error, color="0.4", ls=":", lw=1)
-        axis.set_title(f"{name} (dotted: sampling error)", fontsize=9)
+        axis.set_title(f"{name} (dotted: of 1,000 samples)", fontsize=9)
         axis.set_xlabel("step")
     axes[0].legend(fontsize=7)
     return figure

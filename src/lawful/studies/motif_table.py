@@ -1,15 +1,17 @@
 """Figure 2 of InvNet: standard against projected critic, and other ways to plant a motif."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.laws.motif import MotifLaw
+from lawful.evaluation.pictures import strips_figure
 from lawful.studies.digit_quality import DigitQuality, digit_quality, real_floor
 from lawful.studies.model import Model
 from lawful.studies.motif import MotifStudy, generate
@@ -17,91 +19,93 @@ from lawful.studies.result import Result, markdown_table
 from lawful.studies.run import history, snapshots
 from lawful.studies.study import Study
 
-SEEDS = (0, 1, 2)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A way to plant the motif.
-
-    Arguments:
-        label: In the table.
-        changes: Of the preset's configuration.
-        pasted: Paste the motif onto the samples before they are judged.
-        seeds: How many runs.
-    """
-
-    label: str
-    changes: Mapping[str, Any]
-    pasted: bool = False
-    seeds: int = 1
-
-
-WGAN = {"divergence": "wasserstein", "penalty": 10.0, "critic_steps": 2}
-ROWS: Mapping[str, Row] = {
-    "projected": Row("projected critic, alternation", {}, seeds=3),
-    "standard": Row("standard critic, alternation", {"critic": "standard"}, seeds=3),
-    "projected-penalty": Row("projected critic, penalty", {"law": "penalty"}),
-    "standard-penalty": Row("standard critic, penalty", {"critic": "standard", "law": "penalty"}),
-    "standard-lagrangian": Row(
-        "standard critic, multipliers", {"critic": "standard", "law": "lagrangian"}
-    ),
-    "standard-config": Row("standard critic, ConFIG", {"critic": "standard", "law": "config"}),
-    "projected-enforce": Row("projected critic, enforced", {"law": "enforce"}),
-    "standard-enforce": Row("standard critic, enforced", {"critic": "standard", "law": "enforce"}),
-    "wgan-projected": Row("projected critic, alternation, WGAN-GP", WGAN, seeds=3),
-    "wgan-standard": Row(
-        "standard critic, alternation, WGAN-GP", {**WGAN, "critic": "standard"}, seeds=3
-    ),
-    "wgan-data": Row(
-        "WGAN-GP on digits with the motif pasted in",
-        {**WGAN, "critic": "standard", "law": "data"},
-    ),
-    "pasted": Row(
-        "no law; pasted onto the samples", {"critic": "standard", "law": "none"}, pasted=True
-    ),
-}
-HEAD = ("way", "motif MSE", "Fréchet", "kernel", "sure", "least class", "precision", "recall",
-        "coverage", "minutes")  # fmt: skip
+STANDARD: Mapping[str, Any] = {"critic": "standard"}
+WGAN: Mapping[str, Any] = {
+    "law": "alternation", "divergence": "wasserstein", "penalty": 10.0, "critic_steps": 2,
+}  # fmt: skip
+# Changes of the preset, and how many seeds.
+ROWS: Sequence[tuple[Mapping[str, Any], int]] = (
+    ({}, 3),
+    (STANDARD, 3),
+    (WGAN, 1),
+    ({**WGAN, **STANDARD}, 1),
+    ({"motif": "cross"}, 1),
+    ({"motif": "cross", **STANDARD}, 1),
+    ({**STANDARD, "weight": 1.0}, 1),
+    ({**STANDARD, "weight": 100.0}, 1),
+    ({"law": "alternation"}, 1),
+    ({**STANDARD, "law": "alternation"}, 1),
+    ({**STANDARD, "law": "lagrangian"}, 1),
+    ({**STANDARD, "law": "config"}, 1),
+    ({"law": "enforce"}, 1),
+    ({**STANDARD, "law": "enforce"}, 1),
+    ({**WGAN, **STANDARD, "law": "data"}, 1),
+    ({**STANDARD, "law": "none"}, 1),
+)
+WAYS = {
+    "penalty": "penalty", "alternation": "alternation", "lagrangian": "multipliers",
+    "config": "ConFIG", "enforce": "enforced", "data": "motif pasted into the digits",
+    "none": "motif pasted onto the samples",
+}  # fmt: skip
+HEAD = ("way", "seeds", "motif MSE", "Fréchet", "kernel", "sure", "least class", "precision",
+        "recall", "coverage", "minutes")  # fmt: skip
 
 
 def motif_runs(study: Study, preset: str) -> Mapping[str, Study]:
-    """Every row's configuration and seed at the preset's size."""
+    """Every row's configuration and seed at the preset's size, by the name of its run."""
     if not isinstance(study, MotifStudy):
         raise InputError(f"motif table: expected the study motif, got {study.name}")
-    return {
-        f"{preset}-{name}-{seed}": replace(
-            study, training=replace(study.training, seed=seed), **row.changes
-        )
-        for name, row in ROWS.items()
-        for seed in SEEDS[: row.seeds]
-    }
+    runs = {}
+    for changes, seeds in ROWS:
+        for seed in range(seeds):
+            training = replace(study.training, seed=seed)
+            row = replace(study, training=training, **changes)
+            runs[f"{preset}-{re.sub('[^a-z0-9]+', '-', label(row).lower())}-{seed}"] = row
+    return runs
+
+
+def label(study: MotifStudy) -> str:
+    """A configuration in the words of the table."""
+    parts = [f"{study.critic} critic, {WAYS[study.law]}"]
+    parts += [f"mu = {study.weight:g}"] if study.law in ("penalty", "lagrangian") else []
+    parts += [] if study.divergence == "non-saturating" else [study.divergence]
+    parts += [] if study.motif == "plus" else [_motif_name(study)]
+    return ", ".join(parts)
 
 
 def motif_result(models: Mapping[str, Model]) -> Result:
     """The table over all models, and figure 2 (a) to (d)."""
+    groups: dict[str, list[Model]] = {}
+    for model in models.values():
+        groups.setdefault(label(_study(model)), []).append(model)
+    judged = {name: [_judge(model) for model in rows] for name, rows in groups.items()}
     first = _study(next(iter(models.values())))
     law, digits = first.planted(), first.data()
     floor = real_floor(law, digits)
-    judged = {name: _judge(name, model, law) for name, model in models.items()}
-    lines = [_line(label, [judged[n] for n in names], [models[n] for n in names])
-             for label, names in _grouped(models).items()]  # fmt: skip
-    real = ["real training digits (the floor)", "–", *_figures(floor)[1:], "–"]
-    table = markdown_table(HEAD, [*lines, real])
-    seeds = max(len(names) for names in _grouped(models).values())
-    text = (
-        f"Digits: {digits.source}; {len(digits.held_out)} held out. Motif: {_motif_name(first)}, "
-        f"{int(law.mask.sum())} pixels. All figures but the first are of the pixels outside the "
-        f"motif, 2,000 samples a model{f', median of up to {seeds} seeds' if seeds > 1 else ''}. "
-        "Distances are on 64 features of an autoencoder of digits and cannot be compared with "
-        "others'.\n\n" + table + "\n\n" + _comparisons(judged)
+    noise = digit_quality(torch.rand(digits.held_out.shape), law, digits)
+    rows = [_line(name, groups[name], qualities) for name, qualities in judged.items()]
+    rows += [[name, "", "", *_figures(quality)[1:], ""] for name, quality in
+             (("real digits (the floor)", floor), ("uniform noise", noise))]  # fmt: skip
+    text = "\n\n".join(
+        [
+            f"Digits: {digits.source}; {len(digits.held_out):,} held out. Figures but the motif's "
+            "are of the pixels outside the motif. Sure: the classifier gives a class 0.9 or more; "
+            "it is as sure of noise, so read it beside the distances, on 64 features of an "
+            "autoencoder of digits. Least class: share of all samples that are surely of the "
+            "rarest class. Rows of several seeds: medians, least and most of the Fréchet "
+            f"distance. {first.training.steps:,} steps, batches of {first.training.batch}.",
+            *_strangers(models, digits.source),
+            markdown_table(HEAD, rows),
+            *_comparisons(judged),
+        ]
     )
     data = {
         "digits": digits.source,
         "floor": asdict(floor),
-        "runs": {name: asdict(quality) for name, quality in judged.items()},
+        "noise": asdict(noise),
+        "rows": {name: [asdict(q) for q in qualities] for name, qualities in judged.items()},
     }
-    return Result("Motifs in digits (InvNet, figure 2)", text, data, _pictures(models, law))
+    return Result("Motifs in digits (InvNet, figure 2)", text, data, _pictures(groups))
 
 
 def _study(model: Model) -> MotifStudy:
@@ -110,27 +114,17 @@ def _study(model: Model) -> MotifStudy:
     return model.study
 
 
-def _row_of(name: str) -> str | None:
-    """The row that a run's name `preset-row-seed` stands for."""
-    parts = name.split("-")
-    return next((row for row in ROWS if row == "-".join(parts[1:-1])), None)
+def _images(model: Model, count: int) -> Tensor:
+    """Samples as the row means them: a model without a law has the motif pasted on."""
+    study = _study(model)
+    images = generate(model.network, count)
+    return study.planted().enforce(images, {}) if study.law == "none" else images
 
 
-def _grouped(models: Mapping[str, Model]) -> dict[str, list[str]]:
-    """Names of models by label of their row; a single model stands for itself."""
-    groups: dict[str, list[str]] = {}
-    for name in models:
-        row = _row_of(name)
-        groups.setdefault(name if row is None else ROWS[row].label, []).append(name)
-    return groups
-
-
-def _judge(name: str, model: Model, law: MotifLaw) -> DigitQuality:
-    images = generate(model.network)
-    row = _row_of(name)
-    if row is not None and ROWS[row].pasted:
-        images = law.enforce(images, {})
-    return digit_quality(images, law, _study(model).data())
+def _judge(model: Model) -> DigitQuality:
+    study = _study(model)
+    digits = study.data()
+    return digit_quality(_images(model, len(digits.held_out)), study.planted(), digits)
 
 
 def _figures(quality: DigitQuality) -> list[str]:
@@ -141,86 +135,78 @@ def _figures(quality: DigitQuality) -> list[str]:
     ]  # fmt: skip
 
 
-def _line(label: str, judged: Sequence[DigitQuality], models: Sequence[Model]) -> list[str]:
-    middle = {
-        name: median(getattr(quality, name) for quality in judged) for name in asdict(judged[0])
-    }
+def _line(name: str, models: Sequence[Model], judged: Sequence[DigitQuality]) -> list[str]:
+    middle = {key: median(getattr(q, key) for q in judged) for key in asdict(judged[0])}
+    figures = _figures(DigitQuality(**middle))
+    if len(judged) > 1:
+        all_of_them = sorted(q.frechet for q in judged)
+        figures[1] += f" ({all_of_them[0]:.2f}–{all_of_them[-1]:.2f})"
     minutes = median(float(model.manifest["training_seconds"]) for model in models) / 60
-    return [label, *_figures(DigitQuality(**middle)), f"{minutes:.1f}"]
+    return [name.replace("mu", "μ"), str(len(judged)), *figures, f"{minutes:.1f}"]
 
 
-def _comparisons(judged: Mapping[str, DigitQuality]) -> str:
-    """Projected against standard critic, where both were trained."""
-    lines = []
-    for ours, theirs, label in (
-        ("projected", "standard", "non-saturating"),
-        ("wgan-projected", "wgan-standard", "WGAN-GP"),
-    ):
-        pair = [
-            [q.frechet for n, q in judged.items() if _row_of(n) == row] for row in (ours, theirs)
-        ]
-        if all(pair):
-            ratio = median(pair[0]) / median(pair[1])
-            lines.append(
-                f"Fréchet distance, projected over standard critic, {label}: {ratio:.2f} "
-                f"(medians {median(pair[0]):.2f} and {median(pair[1]):.2f})."
-            )
-    return "\n".join(lines)
+def _strangers(models: Mapping[str, Model], source: str) -> list[str]:
+    """A remark on models that were trained on other digits than they are judged against."""
+    found = {str(model.manifest.get("data", {}).get("digits")) for model in models.values()}
+    others = sorted(found - {source})
+    return [f"Note: trained on {', '.join(others)}; judged against {source}."] if others else []
+
+
+def _comparisons(judged: Mapping[str, Sequence[DigitQuality]]) -> list[str]:
+    """Projected against standard critic, wherever both were trained alike."""
+    rows = []
+    for name, ours in judged.items():
+        theirs = judged.get(name.replace("projected", "standard"))
+        if name.startswith("projected") and theirs:
+            pair = [median(q.frechet for q in side) for side in (ours, theirs)]
+            motif = [median(q.motif for q in side) for side in (ours, theirs)]
+            way = name.removeprefix("projected critic, ").replace("mu", "μ")
+            rows.append([way, f"{pair[0] / pair[1]:.2f}", *(f"{m:.1e}" for m in motif)])
+    head = ("projected against standard critic", "ratio of Fréchet distances",
+            "motif MSE, projected", "standard")  # fmt: skip
+    return [markdown_table(head, rows)] if rows else []
 
 
 def _motif_name(study: MotifStudy) -> str:
-    return study.motif if study.motif in ("plus", "cross") else "from a picture"
+    return study.motif if study.motif in ("plus", "cross") else "motif from a picture"
 
 
-def _pictures(models: Mapping[str, Model], law: MotifLaw) -> dict[str, Figure]:
-    shown = {label: models[names[0]] for label, names in _grouped(models).items()}
-    figures = {"figure-2ab": _samples_figure(shown)}
-    curves = {label: rows for label, model in shown.items() if (rows := _critic_curve(model))}
+def _pictures(groups: Mapping[str, Sequence[Model]]) -> dict[str, Figure]:
+    shown = {name.replace("mu", "μ"): models[0] for name, models in groups.items()}
+    strips = {name: _images(model, 16) for name, model in shown.items()}
+    figures = {"figure-2ab": strips_figure(strips)}
+    curves = {name: rows for name, model in shown.items() if (rows := _critic_curve(model))}
     if curves:
         figures["figure-2c"] = _curves_figure(curves)
-    first = next(iter(models.values()))
+    first = next(iter(shown.values()))
     if first.folder is not None and (kept := snapshots(first.folder)):
-        figures["figure-2d"] = _evolution_figure(kept)
+        figures["figure-2d"] = strips_figure({f"step {s:,}": x for s, x in kept.items()})
     return figures
 
 
 def _critic_curve(model: Model) -> list[tuple[float, float]]:
-    rows = [] if model.folder is None else history(model.folder)
+    """Step and critic's loss, of the rows that figure 2 (c) is about."""
+    study = _study(model)
+    plain = study.law == "penalty" and study.weight == 10 and study.motif == "plus"
+    if model.folder is None or not (plain or study.divergence == "wasserstein"):
+        return []
     names = ("critic/critic", "players/critic")
+    rows = history(model.folder)
     return [(row["step"], row[name]) for row in rows for name in names if name in row]
 
 
-def _samples_figure(models: Mapping[str, Model], count: int = 12) -> Figure:
-    """A row of samples for each model."""
-    figure = Figure(figsize=(0.62 * count + 2.6, 0.66 * len(models) + 0.3), layout="constrained")
-    axes = figure.subplots(len(models), 1, squeeze=False)[:, 0]
-    for axis, (label, model) in zip(axes, models.items(), strict=True):
-        images = generate(model.network, count)[:, 0]
-        if (row := ROWS.get(_label_row(label))) and row.pasted:
-            images = _study(model).planted().enforce(images[:, None], {})[:, 0]
-        axis.imshow(torch.cat(list(images), 1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    return figure
-
-
-def _label_row(label: str) -> str:
-    return next((name for name, row in ROWS.items() if row.label == label), "")
-
-
 def _curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots(1, 2)
-    for label, points in curves.items():
-        axis = axes[int("WGAN" in label)]
+    for name, points in curves.items():
+        axis = axes[int("wasserstein" in name)]
         steps, values = zip(*points, strict=True)
-        axis.plot(steps, _smooth(values), lw=1, label=label)
+        axis.plot(steps, _smooth(values), lw=1, label=name.removesuffix(", wasserstein"))
     for axis, title in zip(axes, ("non-saturating", "WGAN-GP"), strict=True):
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("step")
         if axis.lines:
-            axis.legend(fontsize=6)
+            axis.legend(fontsize=7)
     axes[0].set_ylabel("critic's loss, mean of the last 20 entries")
     return figure
 
@@ -228,15 +214,3 @@ def _curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figur
 def _smooth(values: Sequence[float], window: int = 20) -> list[float]:
     ends = range(1, len(values) + 1)
     return [sum(part) / len(part) for k in ends if (part := values[max(0, k - window) : k])]
-
-
-def _evolution_figure(kept: Mapping[int, torch.Tensor]) -> Figure:
-    """The same eight latent vectors over the training."""
-    figure = Figure(figsize=(6, 0.62 * len(kept) + 0.3), layout="constrained")
-    axes = figure.subplots(len(kept), 1, squeeze=False)[:, 0]
-    for axis, (step, fields) in zip(axes, kept.items(), strict=True):
-        axis.imshow(torch.cat(list(fields[:, 0]), 1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_ylabel(f"{step:,}", rotation=0, ha="right", va="center", fontsize=8)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    return figure

@@ -73,5 +73,10 @@ def quality_result(model: Model) -> Result:
         if data.get(name):
             entries[name.replace("_", " ")] = data[name]
     rows = [[name, *(f"{value:.3e}" for value in e.values())] for name, e in entries.items()]
+    table = markdown_table(head, rows)
+    if figures := model.study.measure(model.network):
+        table += "\n\n" + markdown_table(
+            ("measured", "value"), [(name, f"{value:.4g}") for name, value in figures.items()]
+        )
     title = f"{model.study.name}: {model.study.about}"
-    return Result(title, markdown_table(head, rows), data)
+    return Result(title, table, data)

@@ -63,18 +63,20 @@ def train(
     torch.manual_seed(study.training.seed)
     average = {"generator": study.training.average}
     state = State.create(study.players(), game, fabric, seed=study.training.seed, average=average)
-    seconds = _open(study, folder, state, fabric, resume)
+    _enter(study, folder, fabric, resume)
     if (folder / MANIFEST).is_file():
         return
+    seconds = _take_up(study, folder, state, fabric)
     network = state.averages["generator"].module.eval()
     monitor = _Monitor(Model(study, network, {}), folder / SNAPSHOTS, fabric)
     metrics = _Metrics(folder / "metrics.jsonl", state.step, fabric.is_global_zero)
     started = time.perf_counter() - seconds
     steps = study.training.steps
-    monitor.keep(state.step)
+    if not state.step:
+        monitor.keep(0)
     for _ in fit(game, state, fabric, steps):
         seconds = time.perf_counter() - started
-        last = state.step == steps or game.over(state.values)
+        last = state.step == steps or state.over
         violations = monitor.violations(state.step, last)
         if state.step % LOG_EVERY == 0 or last:
             row = {"step": state.step, "seconds": round(seconds, 2), **state.values}
@@ -174,8 +176,8 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("[0-9]*.safetensors"))
 
 
-def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool) -> float:
-    """Start or take up the run; returns the seconds it has been trained."""
+def _enter(study: Study, folder: Path, fabric: Fabric, resume: bool) -> None:
+    """Make the run's folder, or see that it is this study's."""
     config = folder / "config.yaml"
     asked = {"study": registry.source_of(type(study)), **study.config()}
     text = yaml.safe_dump(asked, sort_keys=False)
@@ -189,8 +191,19 @@ def _open(study: Study, folder: Path, state: State, fabric: Fabric, resume: bool
         refusal = _begin(config, text) if fabric.is_global_zero else None
         if refusal := fabric.broadcast(refusal):
             raise InputError(f"run {folder}: cannot be written ({refusal})")
+
+
+def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
+    """Restore the last checkpoint, if there is one; returns the seconds it has been trained."""
     saved = checkpoints(folder)
-    return float(state.restore(saved[-1], fabric)["seconds"]) if saved else 0.0
+    if not saved:
+        return 0.0
+    found = state.restore(saved[-1], fabric)
+    if found["origin"] != dict(study.origin()):
+        raise InputError(
+            f"run {folder}: was trained on {found['origin']}; to be had now: {study.origin()}"
+        )
+    return float(found["seconds"])
 
 
 def _begin(config: Path, text: str) -> str | None:
@@ -220,7 +233,7 @@ def _compare(config: Path, asked: dict[str, Any], kind: type[Study]) -> None:
 
 def _save(study: Study, folder: Path, state: State, fabric: Fabric, seconds: float) -> None:
     path = folder / "checkpoints" / f"{state.step:08d}.safetensors"
-    state.save(path, fabric, {"study": study.config(), "seconds": seconds})
+    state.save(path, fabric, {"seconds": seconds, "origin": dict(study.origin())})
     if fabric.is_global_zero:
         left_by_a_kill = path.parent.glob(".*.safetensors")
         for old in (*checkpoints(folder)[:-KEEP], *left_by_a_kill):

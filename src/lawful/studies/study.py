@@ -7,7 +7,8 @@ commands take the file's path where they take a study's name.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from math import inf
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import Bool, Float
@@ -115,7 +116,7 @@ class Training:
                 raise InputError(f"training.{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"training.seed: expected 0 to 2**32 - 1, got {self.seed}")
-        if not self.learning_rate > 0 or not 0 <= self.average < 1:
+        if not 0 < self.learning_rate < inf or not 0 <= self.average < 1:
             raise InputError(
                 "training: expected learning_rate > 0 and 0 <= average < 1, got "
                 f"{self.learning_rate:g} and {self.average:g}"
@@ -233,6 +234,18 @@ class Study(ABC):
             InputError: An entry is unknown or a required one is missing.
         """
         return _build(cls, config, cls.name)
+
+
+def check_choices(config: Any) -> None:
+    """Refuse a value that is none of its field's choices.
+
+    Raises:
+        InputError: Names the field, the value and the choices.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise InputError(f"{name}: expected one of {choices}, got {getattr(config, name)!r}")
 
 
 def _build(cls: type, config: Mapping[str, Any], place: str) -> Any:
