@@ -143,10 +143,15 @@ def test_train_and_held_out_are_disjoint():
     assert torch.isfinite(found.train).all()
 
 
-def test_a_damaged_cache_is_fetched_afresh(folder, monkeypatch):
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped"])
+def test_a_damaged_cache_is_fetched_afresh(folder, monkeypatch, damage):
     path = digits.cache() / "digits-npm-1.1.0.npz"
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"PK\x03\x04 half")
+    rows = np.random.default_rng(0).integers(0, 255, (100, 28, 28)).astype(np.uint8)
+    np.savez_compressed(path, pixels=rows, labels=np.zeros(100, np.uint8))
+    whole = path.read_bytes()
+    flipped = whole[:20_000] + bytes(64) + whole[20_064:]
+    path.write_bytes({"empty": b"", "truncated": whole[:9_000], "flipped": flipped}[damage])
     fetched = []
 
     def fetch(place):

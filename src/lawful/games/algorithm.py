@@ -8,6 +8,7 @@ than alternation plays generator and critic in one move on the same batch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, get_args
 
 from lawful.divergences import MMD, Divergence, Sinkhorn
@@ -48,7 +49,8 @@ class Lawful:
         optimizer: Of the law steps.
 
     Raises:
-        InputError: The way is unknown, a weight is negative or missing, or two laws share a name.
+        InputError: The way is unknown, a weight is negative or missing, two laws share a name, or
+            multipliers are to have several weights.
     """
 
     laws: tuple[Law | Residual, ...] = ()
@@ -63,20 +65,24 @@ class Lawful:
         names = [law(entry).name for entry in self.laws]
         if len(set(names)) < len(names):
             raise InputError(f"laws: expected distinct names, got {', '.join(names)}")
-        for name, weight in zip(names, self.weights.values(), strict=True):
-            if not weight >= 0:
+        if isinstance(self.weight, Mapping) and set(self.weight) != set(names):
+            raise InputError(
+                f"laws: expected a weight of each of {', '.join(names)}, got {list(self.weight)}"
+            )
+        for name, (_, weight) in self.weighted.items():
+            if not 0 <= weight < inf:
                 raise InputError(f"weight of law {name!r}: expected at least 0, got {weight}")
+        if self.by == "lagrangian" and len({w for _, w in self.weighted.values()} - {0.0}) != 1:
+            raise InputError("laws by lagrangian: expected one weight above 0 for all laws")
 
     @property
-    def weights(self) -> dict[Law, float]:
-        """The weight of each law."""
-        found = {}
-        for entry in map(law, self.laws):
-            if isinstance(self.weight, Mapping) and entry.name not in self.weight:
-                raise InputError(f"weight of law {entry.name!r}: none is given")
-            weight = self.weight
-            found[entry] = weight[entry.name] if isinstance(weight, Mapping) else weight
-        return found
+    def weighted(self) -> dict[str, tuple[Law, float]]:
+        """Every law with its weight, by name."""
+        entries = [law(entry) for entry in self.laws]
+        weight = self.weight
+        if isinstance(weight, Mapping):
+            return {entry.name: (entry, weight[entry.name]) for entry in entries}
+        return {entry.name: (entry, weight) for entry in entries}
 
 
 def adversarial_moves(
@@ -139,6 +145,8 @@ def law_moves(lawful: Lawful, *, generator: Optimizer | None = None) -> tuple[Mo
     Arguments:
         generator: Optimizer of the step on all laws; that of the law steps where not given.
     """
+    if not lawful.laws:
+        raise InputError("game: without data and without laws there is nothing to learn")
     if lawful.by == "alternation":
         return _own_moves(lawful)
     objective = _objective(lawful, generator or lawful.optimizer)
@@ -147,15 +155,16 @@ def law_moves(lawful: Lawful, *, generator: Optimizer | None = None) -> tuple[Mo
 
 def _objective(lawful: Lawful, optimizer: Optimizer, *sides: Side) -> Objective:
     """The generator's whole objective."""
-    weights = lawful.weights
-    if weights:
-        sides = (*sides, (multiplied if lawful.by == "lagrangian" else obeying)(weights))
-    combine = ConFIG() if lawful.by == "config" and weights else None
+    weighted = tuple(lawful.weighted.values())
+    if weighted:
+        sides = (*sides, (multiplied if lawful.by == "lagrangian" else obeying)(weighted))
+    combine = ConFIG() if lawful.by == "config" and weighted else None
     return Objective("generator", player_loss(*sides), optimizer, combine)
 
 
 def _own_moves(lawful: Lawful) -> tuple[Move, ...]:
     """The moves that laws add to a turn: steps on each law, or the multipliers' step."""
+    laws = [entry for entry, _ in lawful.weighted.values()]
     if lawful.by == "alternation":
         return tuple(
             Move(
@@ -163,12 +172,9 @@ def _own_moves(lawful: Lawful) -> tuple[Move, ...]:
                 (Objective("generator", law_loss(entry), lawful.optimizer),),
                 times=lawful.steps,
             )
-            for entry in lawful.weights
+            for entry in laws
         )
-    if lawful.by == "lagrangian" and lawful.laws:
-        rates = set(lawful.weights.values())
-        if len(rates) > 1:
-            raise InputError("laws by lagrangian: expected one weight for all laws")
-        ascent = Objective("multipliers", multiplier_loss(lawful.weights), SGD(rates.pop()))
-        return (Move("multipliers", (ascent,)),)
+    if lawful.by == "lagrangian" and laws:
+        rate = SGD(max(weight for _, weight in lawful.weighted.values()))
+        return (Move("multipliers", (Objective("multipliers", multiplier_loss(laws), rate),)),)
     return ()

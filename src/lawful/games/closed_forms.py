@@ -59,9 +59,10 @@ def _algorithm_1(step: float, mu: float, projected: bool) -> float:
 
 
 def _consensus(step: float, mu: float, projected: bool) -> float:
+    """With the default weight, γ = ½."""
     if projected:
-        return abs(1 - step * (mu + mu**2))
-    a, b, c, d = mu + mu**2 + 1, -1 - mu, 1 - mu, 1.0  # J + J'J of a damped block
+        return abs(1 - step * (mu + mu**2 / 2))
+    a, b, c, d = mu + (mu**2 + 1) / 2, -1 - mu / 2, 1 - mu / 2, 0.5  # J + ½ JᵀJ
     trace = 2 - step * (a + d)
     return max(map(abs, _quadratic(trace, (1 - step * a) * (1 - step * d) - step**2 * b * c)))
 
@@ -135,7 +136,7 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
         _polynomial(lambda s: 1 - s + s * s), 1.0, _extragradient_damped, lambda mu: 1 / mu
     ),
     "optimistic": ClosedForm(_optimistic, 1 / root(3), None, lambda mu: 2 / (3 * mu)),
-    "consensus": ClosedForm(_consensus, 1.0, None, lambda mu: 2 / (mu + mu * mu)),
+    "consensus": ClosedForm(_consensus, 0.8, None, lambda mu: 2 / (mu + mu * mu / 2)),
     "heun": ClosedForm(
         _polynomial(lambda s: 1 - s + s * s / 2), 0.0, None, lambda mu: 2 / mu
     ),

@@ -10,10 +10,8 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from lawful.errors import InputError, NonFiniteError
 from lawful.games.conflicts import Combination
-from lawful.games.game import Batch, Game, Move, Objective, unwrapped
+from lawful.games.game import Batch, Game, Move, Objective, Terms, unwrapped
 from lawful.games.state import State
-
-Terms = dict[str, Tensor]
 
 
 def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]:
@@ -35,7 +33,7 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
         for name, average in state.averages.items():
             average.update_parameters(unwrapped(state.players[name]))
         state.step += 1
-        state.over = _agreed(game.over(state.values), fabric)
+        state.over = bool(game.until) and _agreed(game.over(state.values), fabric)
         yield state
 
 
@@ -82,7 +80,7 @@ def _gradient(
     player.zero_grad(set_to_none=True)
     parameters = [p for p in player.parameters() if p.requires_grad]
     if graph or (objective.combine is not None and len(terms) > 1):
-        _directly(objective.combine, terms, parameters, fabric, graph)
+        _directly(objective.combine, terms, parameters, fabric)
     else:
         fabric.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
     limit = objective.optimizer.clip
@@ -99,11 +97,10 @@ def _directly(
     terms: Terms,
     parameters: list[nn.Parameter],
     fabric: Fabric,
-    graph: bool,
 ) -> None:
-    """Gradients that are combined, or differentiated again: by autograd itself."""
+    """Gradients that are combined, or else differentiated again: by autograd itself."""
     try:
-        if graph or combine is None:
+        if combine is None:
             _with_graph(terms, parameters, fabric)
         else:
             _combined(combine, terms, parameters, fabric)

@@ -29,7 +29,8 @@ class Batch:
 
 
 Players = Mapping[str, nn.Module]
-Loss = Callable[[Players, Batch], dict[str, Tensor]]
+Terms = dict[str, Tensor]
+Loss = Callable[[Players, Batch], Terms]
 Draw = Callable[[torch.Generator], Batch]
 
 
@@ -93,6 +94,9 @@ class Game:
         names = [move.name for move in self.moves]
         if len(set(names)) < len(names) or not names:
             raise InputError(f"game: expected moves with distinct names, got {names}")
+        for entry in self.until:
+            if entry.partition("/")[0] not in names:
+                raise InputError(f"game: until {entry!r}; expected move/term, moves are {names}")
 
     def over(self, values: Mapping[str, float]) -> bool:
         """Whether every threshold is passed by the loss terms of a turn."""

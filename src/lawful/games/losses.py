@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.divergences import MMD, Divergence, Sinkhorn
 from lawful.errors import InputError
-from lawful.games.game import Batch, Loss, Players, unwrapped
+from lawful.games.game import Batch, Loss, Players, Terms, unwrapped
 from lawful.laws.law import AffineLaw, CorrectableLaw, Law
 
 See = Callable[[Tensor, Condition], Tensor]
-Terms = dict[str, Tensor]
 Side = Callable[[Tensor, Players, Batch], Terms]
 
 
@@ -48,12 +47,12 @@ def _merged(parts: Iterable[Terms]) -> Terms:
     return terms
 
 
-def obeying(laws: Mapping[Law, float]) -> Side:
+def obeying(laws: Sequence[tuple[Law, float]]) -> Side:
     """Each law's mean square residual times its weight (InvNet, eq. 2)."""
 
     def side(x: Tensor, players: Players, batch: Batch) -> Terms:
         c = batch.condition
-        return _merged({law.name: weight * law.loss(x, c)} for law, weight in laws.items())
+        return _merged({law.name: weight * law.loss(x, c)} for law, weight in laws)
 
     return side
 
@@ -87,7 +86,7 @@ def compared(divergence: MMD | Sinkhorn, *, see: See = everything) -> Side:
     return side
 
 
-def multiplied(laws: Mapping[Law, float]) -> Side:
+def multiplied(laws: Sequence[tuple[Law, float]]) -> Side:
     r"""The player's side of the augmented Lagrangian (Hestenes 1969; Powell 1969).
 
     .. math:: \langle \lambda, \bar r \rangle + \tfrac\rho2 \operatorname{mean}_b \|r_b\|^2
@@ -97,9 +96,9 @@ def multiplied(laws: Mapping[Law, float]) -> Side:
     """
 
     def side(x: Tensor, players: Players, batch: Batch) -> Terms:
-        residuals = {law: law(x, batch.condition) for law in laws}
-        squares = ({law.name: laws[law] / 2 * _square(r)} for law, r in residuals.items())
-        means = players["multipliers"]({law.name: r for law, r in residuals.items()})
+        residuals = {law.name: law(x, batch.condition) for law, _ in laws}
+        squares = ({law.name: rho / 2 * _square(residuals[law.name])} for law, rho in laws)
+        means = players["multipliers"](residuals)
         return _merged([*squares, {"multipliers": means}])
 
     return side
@@ -111,7 +110,7 @@ def _square(r: Tensor) -> Tensor:
 
 def law_loss(law: Law, player: str = "generator", weight: float = 1.0) -> Loss:
     """The law's mean square residual on the player's output (InvNet, eq. 2)."""
-    return player_loss(obeying({law: weight}), player=player)
+    return player_loss(obeying([(law, weight)]), player=player)
 
 
 def correction_loss(law: CorrectableLaw, player: str = "generator", weight: float = 1.0) -> Loss:
@@ -131,8 +130,8 @@ def critic_loss(divergence: Divergence, *, see: See = everything, through: bool 
     Arguments:
         see: What the critic is shown of real and of generated samples; a law's `hide` makes the
             projected critic (InvNet, section 3.1 and eq. 10).
-        through: Keep the dependence on the generator, for rules that differentiate one player's
-            gradient by the other's parameters.
+        through: Keep the dependence of the scores on the generator, for rules that differentiate
+            one player's gradient by the other's parameters; penalties hold samples constant.
     """
 
     def loss(players: Players, batch: Batch) -> Terms:

@@ -128,7 +128,7 @@ class Optimistic(Method):
 class Consensus(Method):
     """I - η (J + γ JᵀJ), γ = `weight`."""
 
-    weight: float = 1.0
+    weight: float = 0.5
 
     def update(self, game: LinearGame, step: float) -> Update:
         push = step * (np.eye(game.size) + self.weight * game.field.T)

@@ -88,7 +88,7 @@ class State:
             modules[name] = module
             optimizers |= {(move, name): r for (move, _), r in zip(mine, ready, strict=True)}
         generator = torch.Generator().manual_seed(seed * 1009 + fabric.global_rank)
-        torch.manual_seed(2**32 + seed * 1013 + fabric.global_rank)
+        torch.manual_seed(500_009 + seed * 1013 + fabric.global_rank)
         rules = {move.name: repr(move.rule) for move in game.moves}
         return cls(modules, optimizers, averages, generator, rules=rules)
 
@@ -125,8 +125,8 @@ class State:
             raise InputError(
                 f"checkpoint {path}: of {processes} processes, resumed on {fabric.world_size}"
             )
+        self._check(tree, path)
         try:
-            self._check(tree, path)
             for name, player in self.players.items():
                 player.load_state_dict(tree["players"][name])
             for name, average in self.averages.items():
@@ -155,10 +155,13 @@ class State:
             "players": sorted(self.players), "averages": sorted(self.averages),
             "optimizers": sorted(map(list, self.optimizers)), "rules": self.rules,
         }  # fmt: skip
-        found = {
-            "players": sorted(tree["players"]), "averages": sorted(tree["averages"]),
-            "optimizers": sorted(key for key, _ in tree["optimizers"]), "rules": tree["rules"],
-        }  # fmt: skip
+        try:
+            found = {
+                "players": sorted(tree["players"]), "averages": sorted(tree["averages"]),
+                "optimizers": sorted(key for key, _ in tree["optimizers"]), "rules": tree["rules"],
+            }  # fmt: skip
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"checkpoint {path}: of another version or program") from None
         for name, value in mine.items():
             if found[name] != value:
                 raise InputError(

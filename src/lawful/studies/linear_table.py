@@ -57,9 +57,9 @@ def linear_result() -> Result:
             "## On samples: d = 16, |Ω| = 4, batches of 100",
             _played_table(played),
             "The trainer's own rules and losses; both half-steps of extragradient see the same "
-            "batch and noise. η = 0.2, 2,000 steps, simultaneous 500. θ is the exponential average "
-            "of the iterates: the last one trembles by the error of a batch, whatever η. In the "
-            "last row θ can come no closer to v than the mean v̂ of those data, which is "
+            "batch and noise. η = 0.2, 2,000 steps, simultaneous 500; γ = ½. θ is the exponential "
+            "average of the iterates: the last one trembles by the error of a batch, whatever η. "
+            "With 1,000 data θ can come no closer to v than the mean v̂ of those data, which is "
             f"{played[-1].data_error:.3g} off; θ is {played[-1].to_data:.3g} from v̂.",
         ]
     )

@@ -133,9 +133,15 @@ class MotifStudy(Study):
             raise InputError(f"beta2: expected 0 to 1, got {self.beta2:g}")
         if self.motif not in SHAPES and not self.motif.startswith(PREFIX):
             object.__setattr__(self, "motif", _from_picture(Path(self.motif)))
+        if self.until and (self.law in ("enforce", "data", "none") or not self.weight):
+            raise InputError(f"until: has nothing to wait for with law {self.law!r}, weight "
+                             f"{self.weight:g}")  # fmt: skip
+        if self.rule == "consensus" and self.law == "config":
+            raise InputError("rule consensus: differentiates gradients; law config combines them")
         self.planted()
         for name in ("training.learning_rate", "critic_rate", "law_rate"):
             self._adam(name)
+        self._lawful(self.planted())
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.evaluation.pictures import strips_figure
-from lawful.studies.digit_quality import DigitQuality, digit_quality, real_floor
+from lawful.studies.digit_quality import SAMPLES, DigitQuality, digit_quality, real_floor
 from lawful.studies.model import Model
 from lawful.studies.motif import MotifStudy, generate
 from lawful.studies.result import Result, markdown_table
@@ -23,7 +23,11 @@ STANDARD: Mapping[str, Any] = {"critic": "standard"}
 WGAN: Mapping[str, Any] = {
     "law": "alternation", "divergence": "wasserstein", "penalty": 10.0, "critic_steps": 2,
 }  # fmt: skip
-# Changes of the preset, and how many seeds.
+PLAIN: Mapping[str, Any] = {
+    "motif": "plus", "critic": "projected", "law": "penalty", "weight": 10.0,
+    "divergence": "non-saturating", "penalty": 1.0, "critic_steps": 1, "law_steps": 1,
+}  # fmt: skip
+# Changes of the plain configuration, and how many seeds.
 ROWS: Sequence[tuple[Mapping[str, Any], int]] = (
     ({}, 3),
     (STANDARD, 3),
@@ -59,15 +63,16 @@ def motif_runs(study: Study, preset: str) -> Mapping[str, Study]:
     for changes, seeds in ROWS:
         for seed in range(seeds):
             training = replace(study.training, seed=seed)
-            row = replace(study, training=training, **changes)
-            runs[f"{preset}-{re.sub('[^a-z0-9]+', '-', label(row).lower())}-{seed}"] = row
+            row = replace(study, training=training, **{**PLAIN, **changes})
+            words = label(row).lower().replace("μ", "mu")
+            runs[f"{preset}-{re.sub('[^a-z0-9]+', '-', words)}-{seed}"] = row
     return runs
 
 
 def label(study: MotifStudy) -> str:
-    """A configuration in the words of the table."""
+    """A configuration in the words of the table: what its rows differ in."""
     parts = [f"{study.critic} critic, {WAYS[study.law]}"]
-    parts += [f"mu = {study.weight:g}"] if study.law in ("penalty", "lagrangian") else []
+    parts += [f"μ = {study.weight:g}"] if study.law in ("penalty", "lagrangian") else []
     parts += [] if study.divergence == "non-saturating" else [study.divergence]
     parts += [] if study.motif == "plus" else [_motif_name(study)]
     return ", ".join(parts)
@@ -75,20 +80,20 @@ def label(study: MotifStudy) -> str:
 
 def motif_result(models: Mapping[str, Model]) -> Result:
     """The table over all models, and figure 2 (a) to (d)."""
-    groups: dict[str, list[Model]] = {}
-    for model in models.values():
-        groups.setdefault(label(_study(model)), []).append(model)
+    groups = _grouped(models)
     judged = {name: [_judge(model) for model in rows] for name, rows in groups.items()}
     first = _study(next(iter(models.values())))
     law, digits = first.planted(), first.data()
     floor = real_floor(law, digits)
-    noise = digit_quality(torch.rand(digits.held_out.shape), law, digits)
+    random = torch.Generator().manual_seed(0)
+    noise = digit_quality(torch.rand(digits.held_out.shape, generator=random), law, digits)
     rows = [_line(name, groups[name], qualities) for name, qualities in judged.items()]
     rows += [[name, "", "", *_figures(quality)[1:], ""] for name, quality in
              (("real digits (the floor)", floor), ("uniform noise", noise))]  # fmt: skip
     text = "\n\n".join(
         [
-            f"Digits: {digits.source}; {len(digits.held_out):,} held out. Figures but the motif's "
+            f"Digits: {digits.source}; {min(len(digits.held_out), SAMPLES):,} held out to judge as "
+            "many samples by. Figures but the motif's "
             "are of the pixels outside the motif. Sure: the classifier gives a class 0.9 or more; "
             "it is as sure of noise, so read it beside the distances, on 64 features of an "
             "autoencoder of digits. Least class: share of all samples that are surely of the "
@@ -108,6 +113,19 @@ def motif_result(models: Mapping[str, Model]) -> Result:
     return Result("Motifs in digits (InvNet, figure 2)", text, data, _pictures(groups))
 
 
+def _grouped(models: Mapping[str, Model]) -> dict[str, list[Model]]:
+    """Models of equal configuration but for the seed, by label; a second one keeps its own name."""
+    groups: dict[str, list[Model]] = {}
+    seedless: dict[str, MotifStudy] = {}
+    for name, model in models.items():
+        study = _study(model)
+        bare = replace(study, training=replace(study.training, seed=0))
+        words = label(study)
+        words = words if seedless.setdefault(words, bare) == bare else name
+        groups.setdefault(words, []).append(model)
+    return groups
+
+
 def _study(model: Model) -> MotifStudy:
     if not isinstance(model.study, MotifStudy):
         raise InputError(f"motif table: expected a model of motif, got {model.study.name}")
@@ -124,7 +142,9 @@ def _images(model: Model, count: int) -> Tensor:
 def _judge(model: Model) -> DigitQuality:
     study = _study(model)
     digits = study.data()
-    return digit_quality(_images(model, len(digits.held_out)), study.planted(), digits)
+    return digit_quality(
+        _images(model, min(len(digits.held_out), SAMPLES)), study.planted(), digits
+    )
 
 
 def _figures(quality: DigitQuality) -> list[str]:
@@ -142,7 +162,7 @@ def _line(name: str, models: Sequence[Model], judged: Sequence[DigitQuality]) ->
         all_of_them = sorted(q.frechet for q in judged)
         figures[1] += f" ({all_of_them[0]:.2f}–{all_of_them[-1]:.2f})"
     minutes = median(float(model.manifest["training_seconds"]) for model in models) / 60
-    return [name.replace("mu", "μ"), str(len(judged)), *figures, f"{minutes:.1f}"]
+    return [name, str(len(judged)), *figures, f"{minutes:.1f}"]
 
 
 def _strangers(models: Mapping[str, Model], source: str) -> list[str]:
@@ -160,7 +180,7 @@ def _comparisons(judged: Mapping[str, Sequence[DigitQuality]]) -> list[str]:
         if name.startswith("projected") and theirs:
             pair = [median(q.frechet for q in side) for side in (ours, theirs)]
             motif = [median(q.motif for q in side) for side in (ours, theirs)]
-            way = name.removeprefix("projected critic, ").replace("mu", "μ")
+            way = name.removeprefix("projected critic, ")
             rows.append([way, f"{pair[0] / pair[1]:.2f}", *(f"{m:.1e}" for m in motif)])
     head = ("projected against standard critic", "ratio of Fréchet distances",
             "motif MSE, projected", "standard")  # fmt: skip
@@ -172,7 +192,7 @@ def _motif_name(study: MotifStudy) -> str:
 
 
 def _pictures(groups: Mapping[str, Sequence[Model]]) -> dict[str, Figure]:
-    shown = {name.replace("mu", "μ"): models[0] for name, models in groups.items()}
+    shown = {name: models[0] for name, models in groups.items()}
     strips = {name: _images(model, 16) for name, model in shown.items()}
     figures = {"figure-2ab": strips_figure(strips)}
     curves = {name: rows for name, model in shown.items() if (rows := _critic_curve(model))}

@@ -74,9 +74,7 @@ def quality_result(model: Model) -> Result:
             entries[name.replace("_", " ")] = data[name]
     rows = [[name, *(f"{value:.3e}" for value in e.values())] for name, e in entries.items()]
     table = markdown_table(head, rows)
-    if figures := model.study.measure(model.network):
-        table += "\n\n" + markdown_table(
-            ("measured", "value"), [(name, f"{value:.4g}") for name, value in figures.items()]
-        )
+    if figures := [(n, f"{v:.4g}") for n, v in data.items() if isinstance(v, float)]:
+        table += "\n\n" + markdown_table(("measured", "value"), figures)
     title = f"{model.study.name}: {model.study.about}"
     return Result(title, table, data)
