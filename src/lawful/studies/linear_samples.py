@@ -23,7 +23,7 @@ from lawful.divergences import Wasserstein
 from lawful.errors import InputError
 from lawful.games.algorithm import Lawful, adversarial_moves
 from lawful.games.fit import fit
-from lawful.games.game import Batch, Game
+from lawful.games.game import Batch, Game, Move
 from lawful.games.losses import everything
 from lawful.games.optimizers import SGD
 from lawful.games.rules import RULES
@@ -32,6 +32,7 @@ from lawful.laws.motif import MotifLaw
 
 DIMENSION, MOTIF, DATA, BATCH = 16, 4, 1_000, 100
 STEPS, DECAY = 2_000, 0.997
+MASK = torch.arange(DIMENSION) < MOTIF
 
 
 class Shift(nn.Module):
@@ -81,6 +82,36 @@ class Played:
     data_error: float
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Batches of N(v, I) and of latent vectors: fresh ones, or from data once drawn."""
+
+    mean: Tensor
+    data: Tensor | None
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        noise = torch.randn(BATCH, 1, DIMENSION, generator=generator)
+        if self.data is None:
+            fresh = torch.randn(BATCH, 1, DIMENSION, generator=generator)
+            return Batch({"noise": noise}, self.mean + fresh)
+        rows = torch.randint(len(self.data), (BATCH,), generator=generator)
+        return Batch({"noise": noise}, self.data[rows])
+
+
+def _moves(rule: str, critic: str, law: MotifLaw) -> tuple[Move, ...]:
+    """The game's moves with plain gradient steps."""
+    rate = SGD(0.2)
+    weight = MOTIF / 2  # the law's loss is a mean over the motif, the game's term half a sum
+    return adversarial_moves(
+        Wasserstein(),
+        Lawful((law,), "penalty", weight),
+        see=law.hide if critic == "projected" else everything,
+        generator=rate,
+        critic=rate,
+        rule=RULES[rule],
+    )
+
+
 def sampling_errors(count: int) -> tuple[float, float]:
     """What `count` samples leave unknown of the mean, on the motif and off it."""
     return sqrt(MOTIF / count), sqrt((DIMENSION - MOTIF) / count)
@@ -107,29 +138,9 @@ def play(
         raise InputError(f"linear game: no rule {rule!r} with critic {critic!r}")
     random = torch.Generator().manual_seed(10_000 + seed)
     mean = torch.randn(DIMENSION, generator=random)
-    mask = torch.arange(DIMENSION) < MOTIF
-    law = MotifLaw(mask, 2 * torch.randn(DIMENSION, generator=random))
-    shape = (1, DIMENSION)
-    kept = None if data is None else mean + torch.randn(data, *shape, generator=random)
-
-    def draw(generator: torch.Generator) -> Batch:
-        noise = torch.randn(BATCH, *shape, generator=generator)
-        if kept is None:
-            return Batch({"noise": noise}, mean + torch.randn(BATCH, *shape, generator=generator))
-        rows = torch.randint(len(kept), (BATCH,), generator=generator)
-        return Batch({"noise": noise}, kept[rows])
-
-    rate = SGD(0.2)
-    weight = MOTIF / 2  # the law's loss is a mean over the motif, the game's term half a sum
-    moves = adversarial_moves(
-        Wasserstein(),
-        Lawful((law,), "penalty", weight),
-        see=law.hide if critic == "projected" else everything,
-        generator=rate,
-        critic=rate,
-        rule=RULES[rule],
-    )
-    game = Game(moves, draw)
+    law = MotifLaw(MASK, 2 * torch.randn(DIMENSION, generator=random))
+    kept = None if data is None else mean + torch.randn(data, 1, DIMENSION, generator=random)
+    game = Game(_moves(rule, critic, law), Draw(mean, kept))
     fabric = Fabric(accelerator="cpu", devices=1)
     players = {"generator": Shift(DIMENSION), "critic": Inner(DIMENSION)}
     average = {"generator": DECAY}
@@ -139,8 +150,8 @@ def play(
     off, on = [], []
     for entry in fit(game, state, fabric, steps):
         if entry.step % 10 == 0:
-            off.append(float((theta.detach() - mean)[~mask].norm()))
-            on.append(float((theta.detach() - law.motif)[mask].norm()))
+            off.append(float((theta.detach() - mean)[~MASK].norm()))
+            on.append(float((theta.detach() - law.motif)[MASK].norm()))
     known = mean if kept is None else kept.mean((0, 1))
     return Played(
         rule,
@@ -149,7 +160,7 @@ def play(
         tuple(off),
         tuple(on),
         to_v=float((theta.detach() - mean).norm()),
-        to_data=float((theta.detach() - known)[~mask].norm()),
-        last=float((last.detach() - mean)[~mask].norm()),
-        data_error=float((known - mean)[~mask].norm()),
+        to_data=float((theta.detach() - known)[~MASK].norm()),
+        last=float((last.detach() - mean)[~MASK].norm()),
+        data_error=float((known - mean)[~MASK].norm()),
     )
