@@ -250,7 +250,7 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     hidden = players["critic"].psi.grad[MASK]
     assert bool((hidden == 0).all())  # of the penalties too
     seen = players["critic"].psi.detach()[~MASK].norm()
-    assert float(terms["R1"]) == pytest.approx(float(seen**2), rel=1e-5)
+    assert float(terms["R1"].detach()) == pytest.approx(float(seen**2), rel=1e-5)
     shown = player_loss(judged(entry, see=MOTIF.hide))(players, batch)["generator"]
     (gradient,) = torch.autograd.grad(shown, players["generator"].theta)
     assert bool((gradient[MASK] == 0).all())
