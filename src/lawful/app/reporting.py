@@ -233,7 +233,7 @@ def _origin(study: Study, manifest: Mapping[str, Any]) -> str:
         "steps": str(manifest.get("steps")),
         "training time": f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min",
         "data": ", ".join(manifest.get("data", {}).values()) or "none",
-        "measured when it was made": study.headline(quality) if quality else "–",
+        "measured": study.headline(quality) if quality else "–",
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return page.facts(entries)
