@@ -138,7 +138,6 @@ class MotifStudy(Study):
                              f"{self.weight:g}")  # fmt: skip
         if self.rule == "consensus" and self.law == "config":
             raise InputError("rule consensus: differentiates gradients; law config combines them")
-        self.planted()
         for name in ("training.learning_rate", "critic_rate", "law_rate"):
             self._adam(name)
         self._lawful(self.planted())
