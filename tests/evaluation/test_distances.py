@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from lawful import InputError
+from lawful.divergences import MMD, Polynomial
 from lawful.evaluation.distances import frechet_distance, kernel_distance, manifolds
 
 
@@ -44,6 +45,12 @@ def test_kernel_distance_by_hand():
     within_y = np.mean([k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j])
     between = np.mean([k(a, b) for a in x for b in y])
     assert kernel_distance(x, y) == pytest.approx(within_x + within_y - 2 * between)
+
+
+def test_kernel_distance_is_the_discrepancy_of_the_cubic_kernel():
+    x, y = sets(3)
+    exact = MMD(Polynomial(3))(x.double(), y.double())
+    assert kernel_distance(x, y) == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_kernel_distance_is_unbiased():
