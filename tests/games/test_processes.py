@@ -91,6 +91,7 @@ from lawful.games.optimizers import SGD
 from lawful.games.state import State
 
 def run(fabric, folder):
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     def loss(players, batch):
         return {"l": (players["p"](batch.condition["x"]) - fabric.global_rank).square().mean()}
