@@ -1,13 +1,17 @@
 """What every law must satisfy: zero on a lawful field, positive when perturbed, batch-independent,
-differentiable; and what affine and correctable laws add."""
+differentiable; and what affine, linearised and correctable laws add."""
+
+from math import hypot
 
 import pytest
 import torch
 
 from lawful.errors import InputError
 from lawful.laws.burgers import BurgersLaw, MassLaw
-from lawful.laws.law import AffineLaw, CorrectableLaw, law
+from lawful.laws.law import AffineLaw, CorrectableLaw, LinearizedLaw, law
+from lawful.laws.moments import TwoPoint, VolumeFraction
 from lawful.laws.motif import MotifLaw, cross
+from lawful.laws.refine import rows_of
 from lawful.laws.sobel import SobelBurgersLaw
 from lawful.laws.values import BoundaryLaw, InitialLaw
 from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow
@@ -16,6 +20,7 @@ from lawful.physics.grid import Grid
 from lawful.physics.schemes import FirstOrder, Muscl, Weno5
 
 ROWS, CELLS, DT = 6, 16, 0.004
+RADII = 4  # half of the rows, and the origin
 MASK = cross(CELLS, 5, 3, 7)[:ROWS]
 BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
 
@@ -40,21 +45,45 @@ LAWS = {
     "sobel": SobelBurgersLaw(),
     "motif": MotifLaw(MASK, torch.linspace(0, 1, ROWS * CELLS).view(ROWS, CELLS).double()),
     "function": law(volume),
+    "volume fraction": VolumeFraction(),
+    "two-point": TwoPoint(RADII),
+    "two-point, weights": TwoPoint(RADII, weights=(0.0, 1.0, 0.0, 0.5)),
+    "two-point, modes": TwoPoint(RADII, modes=2),
+    "two-point, weights and modes": TwoPoint(RADII, weights=(1.0, 0.0, 2.0, 1.0), modes=2),
+    "two-point, not periodic": TwoPoint(RADII, periodic=False),
 }
+LINEARISED = {name: entry for name, entry in LAWS.items() if isinstance(entry, LinearizedLaw)}
 
 
-def condition(batch=3):
+def condition(entry=None, batch=3):
     generator = torch.Generator().manual_seed(5)
+    periodic = getattr(entry, "periodic", True)
+    curves = torch.stack([looped_two_point(x[0], periodic) for x in field()])
     return {
         "viscosity": torch.tensor([0.0, 0.01, 0.05]).double()[:batch],
         "initial": torch.rand(batch, CELLS, generator=generator).double(),
         "volume_fraction": torch.tensor([0.2, 0.5, 0.9]).double()[:batch],
+        "two_point": curves[:batch],
     }
 
 
 def field(batch=3):
     generator = torch.Generator().manual_seed(6)
     return 0.2 + 0.6 * torch.rand(batch, 1, ROWS, CELLS, generator=generator).double()
+
+
+def looped_two_point(x, periodic):
+    """Means over the lags whose length rounds to each radius, lag by lag."""
+    means = [[] for _ in range(RADII)]
+    for down in range(-RADII, RADII) if not periodic else range(-(ROWS // 2), ROWS // 2):
+        for along in range(-RADII, RADII):
+            pairs = x * x.roll((-down, -along), (0, 1))
+            if not periodic:
+                pairs = pairs[max(0, -down) : ROWS - max(0, down)]
+                pairs = pairs[:, max(0, -along) : CELLS - max(0, along)]
+            if (r := round(hypot(down, along))) < RADII:
+                means[r].append(pairs.mean())
+    return torch.stack([torch.stack(shell).mean() for shell in means])
 
 
 def lawful_field(entry, c):
@@ -72,6 +101,8 @@ def lawful_field(entry, c):
         x[..., entry.mask] = entry.motif[entry.mask]
     elif isinstance(entry, SobelBurgersLaw):
         x[:] = 0.7  # a constant state is a solution
+    elif isinstance(entry, TwoPoint):
+        pass  # the target is this field's
     else:
         x += (c["volume_fraction"] - x.mean((1, 2, 3)))[:, None, None, None]
     return x
@@ -96,7 +127,7 @@ each_law = pytest.mark.parametrize("entry", LAWS.values(), ids=LAWS.keys())
 
 @each_law
 def test_zero_on_a_lawful_field_and_positive_when_perturbed(entry):
-    c = condition()
+    c = condition(entry)
     x = lawful_field(entry, c)
     assert (entry.violation(x, c) < 1e-9).all()
     assert (entry.worst(x, c) < 1e-8).all()
@@ -106,7 +137,7 @@ def test_zero_on_a_lawful_field_and_positive_when_perturbed(entry):
 
 @each_law
 def test_residual_of_a_sample_does_not_depend_on_its_batch(entry):
-    c, x = condition(), field()
+    c, x = condition(entry), field()
     together = entry(x, c)
     assert together.shape[0] == 3
     for i in range(3):
@@ -116,7 +147,7 @@ def test_residual_of_a_sample_does_not_depend_on_its_batch(entry):
 
 @each_law
 def test_loss_and_violation_are_derived_from_the_residual(entry):
-    c, x = condition(), field()
+    c, x = condition(entry), field()
     r = entry(x, c)
     torch.testing.assert_close(entry.loss(x, c), r.square().mean())
     torch.testing.assert_close(entry.violation(x, c).square().mean(), entry.loss(x, c))
@@ -125,13 +156,22 @@ def test_loss_and_violation_are_derived_from_the_residual(entry):
 
 @each_law
 def test_gradients(entry):
-    c = condition(1)
+    c = condition(entry, 1)
     ramp = torch.linspace(0.2, 0.8, CELLS).double() ** 2  # no kink of a limiter nearby
     x = (ramp + 0.05 * torch.arange(ROWS)[:, None]).reshape(1, 1, ROWS, CELLS).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: entry.loss(v, c), x)
 
 
-@pytest.mark.parametrize("entry", [InitialLaw(), BoundaryLaw(0.25)])
+@pytest.mark.parametrize("entry", LINEARISED.values(), ids=LINEARISED.keys())
+def test_closed_jacobians_are_those_of_automatic_differentiation(entry):
+    c, x = condition(entry), field()
+    rows = entry.jacobian(x, c)
+    assert rows.shape == (3, entry(x, c).flatten(1).shape[1], *x.shape[1:])
+    torch.testing.assert_close(rows, rows_of(entry, x, c), rtol=0, atol=1e-10)
+    assert float(rows.abs().amax((2, 3, 4)).min()) > 1e-4
+
+
+@pytest.mark.parametrize("entry", [InitialLaw(), BoundaryLaw(0.25), VolumeFraction()])
 def test_affine_laws_project_orthogonally(entry):
     assert isinstance(entry, AffineLaw)
     c, x = condition(), field()

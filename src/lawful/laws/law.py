@@ -45,19 +45,19 @@ class Law(ABC):
         self, x: Float[Tensor, "batch channel *space"], c: Condition
     ) -> Float[Tensor, " batch"]:
         """Root mean square of each sample's residual, in the unit of the law."""
-        return self._rows(x, c).square().mean(1).sqrt()
+        return self.rows(x, c).square().mean(1).sqrt()
 
     def worst(
         self, x: Float[Tensor, "batch channel *space"], c: Condition
     ) -> Float[Tensor, " batch"]:
         """Largest magnitude of each sample's residual, in the unit of the law."""
-        return self._rows(x, c).abs().amax(1)
+        return self.rows(x, c).abs().amax(1)
 
     def loss(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Float[Tensor, ""]:
         """Mean square of the residual (InvNet, eq. 2)."""
-        return self._rows(x, c).square().mean()
+        return self.rows(x, c).square().mean()
 
-    def _rows(self, x: Tensor, c: Condition) -> Tensor:
+    def rows(self, x: Tensor, c: Condition) -> Tensor:
         """The residual with a row a sample."""
         r = self(x, c)
         if r.ndim == 0 or len(r) != len(x):
@@ -82,6 +82,16 @@ class AffineLaw(Law):
         self, x: Float[Tensor, "batch channel *space"], c: Condition
     ) -> Float[Tensor, "batch channel *space"]:
         """(I - P) x: what a critic may see when its data does not obey the law (section 3.1)."""
+
+
+class LinearizedLaw(Law):
+    """A law that knows its Jacobian in closed form; others are differentiated row by row."""
+
+    @abstractmethod
+    def jacobian(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch residual channel *space"]:
+        """Derivative of each entry of each sample's residual, flattened, by the field."""
 
 
 class CorrectableLaw(Law):

@@ -149,9 +149,15 @@ def random_field(
     target = (correlation @ weights).unflatten(1, (rows, columns))
     power = torch.fft.rfft2(target).real.clamp_min(0)
     if blur:
-        k2 = 2 * torch.pi * torch.fft.fftfreq(rows).to(noise)
-        k1 = 2 * torch.pi * torch.fft.rfftfreq(columns).to(noise)
-        power = power * torch.exp(-(blur**2) * (k2[:, None].square() + k1.square()))
+        power = power * blur_transfer(rows, columns, blur).to(noise).square()
     power[:, 0, 0] = 0.0
     field = torch.fft.irfft2(torch.fft.rfft2(noise) * power.sqrt(), s=(rows, columns))
     return field / field.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-12)
+
+
+@lru_cache(maxsize=16)
+def blur_transfer(rows: int, columns: int, width: float) -> Float[Tensor, "rows half"]:
+    """Half spectrum of a periodic Gaussian filter of standard deviation `width` pixels, float64."""
+    down = 2 * torch.pi * torch.fft.fftfreq(rows, dtype=torch.float64)
+    along = 2 * torch.pi * torch.fft.rfftfreq(columns, dtype=torch.float64)
+    return torch.exp(-(width**2) / 2 * (down[:, None].square() + along.square()))

@@ -1,0 +1,123 @@
+r"""Whether a two-point correlation can be that of a two-phase medium: necessary conditions.
+
+With the volume fraction :math:`\phi` (Torquato 2002, sections 2.2 and 2.7; Matheron 1987):
+
+1. :math:`0 < \phi < 1`,
+2. :math:`p_2(0) = \phi`,
+3. :math:`p_2(r) \le \phi`,
+4. :math:`p_2(r) \ge \max(0, 2\phi - 1)`,
+5. :math:`\phi - p_2` obeys the triangle inequality, as the variogram of an indicator does,
+6. :math:`p_2 - \phi^2` has a non-negative spectrum.
+
+They are not sufficient. The fifth and the sixth are exact for exact lags; a radial curve is a mean
+over shells, so they hold up to `TRIANGLE` and `SPECTRUM`.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import nnls
+from torch import Tensor
+
+from lawful.errors import InputError
+from lawful.laws.correlation import shell_spectra
+
+ORIGIN, BOUND = 1e-3, 1e-3  # probability; a bin of an image of 64 x 64 has 1e-6 or less
+TRIANGLE, SPECTRUM = 0.1, 1e-2
+STRICT = 1e3
+SIDE = 128  # of the periodic cell on which the spectrum is sought
+
+
+def check_target(
+    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
+) -> None:
+    """Refuse a target that no two-phase medium has; equal targets are looked at once.
+
+    Raises:
+        InputError: Names the first condition that is broken, by how much and where.
+    """
+    if not bool(torch.isfinite(volume_fraction).all() and torch.isfinite(two_point).all()):
+        raise InputError("target: expected finite statistics, got NaN or infinity")
+    targets = torch.cat([volume_fraction[:, None], two_point], 1).double()
+    for target in targets.unique(dim=0):
+        _check(float(target[0]), target[1:])
+
+
+def _check(phi: float, curve: Tensor) -> None:
+    if not 0 < phi < 1:
+        raise InputError(f"target: expected 0 < volume fraction < 1, got {phi:g}")
+    if abs(float(curve[0]) - phi) > ORIGIN:
+        raise InputError(
+            "target: p2(0) is the volume fraction in any medium; got p2(0) = "
+            f"{float(curve[0]):.4g} and volume fraction {phi:.4g}"
+        )
+    lower = max(0.0, 2 * phi - 1)
+    for name, excess in (("at most the volume fraction", curve - phi),
+                         ("at least max(0, 2 phi - 1)", lower - curve)):  # fmt: skip
+        if float(excess.max()) > BOUND:
+            r = int(excess.argmax())
+            raise InputError(
+                f"target: p2 is {name} in any medium; got p2({r}) = {float(curve[r]):.4g} "
+                f"with volume fraction {phi:.4g}"
+            )
+    _check_triangle(phi, curve)
+    if (distance := spectral_distance(phi, curve)) > SPECTRUM:
+        raise InputError(
+            "target: the spectrum of p2 - phi^2 is non-negative in any medium; no such spectrum "
+            f"has a p2 nearer than {distance:.2g} (RMS) to this one"
+        )
+
+
+def _check_triangle(phi: float, curve: Tensor) -> None:
+    """phi - p2(r + s) <= (phi - p2(r)) + (phi - p2(s)), up to a share of phi (1 - phi)."""
+    gamma = phi - curve
+    for r in range(1, len(gamma)):
+        s = torch.arange(1, r // 2 + 1)
+        if not len(s):
+            continue
+        excess = gamma[r] - gamma[s] - gamma[r - s]
+        if float(excess.max()) > TRIANGLE * phi * (1 - phi):
+            i = int(s[int(excess.argmax())])
+            raise InputError(
+                f"target: phi - p2 obeys the triangle inequality in any medium; between 0, {i} "
+                f"and {r} pixels it is broken by {float(excess.max()):.2g}"
+            )
+
+
+def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
+    """`curve` itself where `check_target` would take it, else the nearest one it would take.
+
+    The estimate from an image that is not periodic need not be the correlation of any medium: few
+    pairs of pixels are left at long lags, and the smaller the image, the worse.
+    """
+    phi = float(curve[0])
+    if spectral_distance(phi, curve) <= SPECTRUM:
+        return curve
+    waves, target = _waves(len(curve)), (curve - phi**2).double().numpy()
+    weight = np.ones(len(curve))
+    weight[0] = STRICT  # p2(0) is the volume fraction
+    power, _ = nnls(weight[:, None] * waves, weight * target)
+    found = torch.from_numpy(waves @ power).to(curve) + phi**2
+    found[0] = phi
+    return found.clamp(max(0.0, 2 * phi - 1), phi)
+
+
+def spectral_distance(phi: float, curve: Float[Tensor, " radius"]) -> float:
+    """Least RMS distance of `curve` from a curve whose p2 - phi^2 has a non-negative spectrum.
+
+    Non-negative least squares over the spectra of a periodic cell (Lawson & Hanson 1974): zero if
+    and only if there is a random field, of whatever values, with this autocovariance.
+    """
+    target = (curve - phi**2).numpy()
+    _, norm = nnls(_waves(len(curve)), target)
+    return float(norm) / len(curve) ** 0.5
+
+
+@lru_cache(maxsize=4)
+def _waves(radii: int) -> np.ndarray:
+    """Radial p2 of each distinct plane wave of the cell, a column a wave."""
+    side = max(SIDE, 2 * radii)
+    spectra = shell_spectra(side, side, radii).flatten(1).numpy()
+    return np.unique(spectra.round(10), axis=1)
