@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lawful.condition import Condition
 from lawful.laws.law import Law
+from lawful.laws.refine import Refined
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,40 @@ class LawLine:
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """What was done to each sample to bring every violation below `tolerance`.
+
+    Arguments:
+        raw: Largest violation of each raw sample.
+        iterations: Gauss-Newton steps.
+        exchanges: Pairs of pixels exchanged after them.
+        displacement: Mean absolute change of the sample.
+        reached: Whether it is below the tolerance now.
+    """
+
+    tolerance: float
+    raw: Float[Tensor, " batch"]
+    iterations: Int[Tensor, " batch"]
+    exchanges: Int[Tensor, " batch"]
+    displacement: Float[Tensor, " batch"]
+    reached: Bool[Tensor, " batch"]
+
+    @classmethod
+    def of(cls, refined: Refined, tolerance: float) -> "Refinement":
+        """In short, what `laws.refine` did."""
+        raw = torch.stack(list(refined.before.values())).amax(0)
+        return cls(tolerance, raw.cpu(), refined.iterations.cpu(), refined.exchanges.cpu(),
+                   refined.displacement.cpu(), refined.reached.cpu())  # fmt: skip
+
+    @classmethod
+    def merge(cls, parts: Sequence["Refinement"]) -> "Refinement":
+        """One account of the samples of several."""
+        names = ("raw", "iterations", "exchanges", "displacement", "reached")
+        joined = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+        return cls(parts[0].tolerance, *joined)
+
+
+@dataclass(frozen=True)
 class LawReport:
     """What is known of every sample without comparing it with a solution.
 
@@ -37,6 +72,7 @@ class LawReport:
         outside: For each quantity, which samples lie outside its trained range.
         refinements: Corrections applied to the raw samples.
         enforced: Whether affine laws were enforced on them after that.
+        refinement: What it took to bring each sample below a tolerance, where that was asked for.
     """
 
     lines: tuple[LawLine, ...]
@@ -44,6 +80,7 @@ class LawReport:
     outside: tuple[tuple[str, Tensor], ...] = ()
     refinements: int = 0
     enforced: bool = False
+    refinement: Refinement | None = None
 
     def line(self, name: str) -> LawLine:
         """The line of the law called `name`."""
@@ -86,7 +123,9 @@ def merge(reports: Sequence[LawReport]) -> LawReport:
         for i, (name, _) in enumerate(first.outside)
     )
     error = torch.cat(errors) if errors else None
-    return LawReport(lines, error, outside, first.refinements, first.enforced)
+    refined = [r.refinement for r in reports if r.refinement is not None]
+    refinement = Refinement.merge(refined) if refined else None
+    return LawReport(lines, error, outside, first.refinements, first.enforced, refinement)
 
 
 def relative_error(

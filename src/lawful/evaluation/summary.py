@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lawful.evaluation.report import LawReport
+from lawful.evaluation.report import LawReport, Refinement
 
 KEPT = 65_536
 
@@ -77,6 +77,28 @@ class LawTally:
     floor: float | None
 
 
+class RefinementTally:
+    """What refinement did to the samples so far."""
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance, self.count, self.reached = tolerance, 0, 0
+        self.tallies = {
+            name: Tally() for name in ("raw", "iterations", "exchanges", "displacement")
+        }
+
+    def add(self, refinement: Refinement) -> None:
+        """Take in the samples of one report."""
+        self.count += len(refinement.reached)
+        self.reached += int(refinement.reached.sum())
+        for name, tally in self.tallies.items():
+            tally.add(getattr(refinement, name).float())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        spreads = {name: tally.spread().as_dict() for name, tally in self.tallies.items()}
+        return {"tolerance": self.tolerance, "reached": self.reached, **spreads}
+
+
 class Summary:
     """Law reports taken together; its size does not depend on the number of samples.
 
@@ -90,6 +112,7 @@ class Summary:
         self.laws: dict[str, LawTally] = {}
         self.error: Tally | None = None
         self.outside: dict[str, int] = {}
+        self.refinement: RefinementTally | None = None
 
     @classmethod
     def of(
@@ -115,6 +138,10 @@ class Summary:
         if report.error is not None:
             self.error = self.error or Tally()
             self.error.add(report.error)
+        if report.refinement is not None:
+            done = report.refinement
+            self.refinement = self.refinement or RefinementTally(done.tolerance)
+            self.refinement.add(done)
         for name, mask in report.outside:
             self.outside[name] = self.outside.get(name, 0) + int(mask.sum())
 
@@ -128,6 +155,7 @@ class Summary:
             "samples": self.count,
             "refinements": self.refinements,
             "enforced": self.enforced,
+            "refinement": None if self.refinement is None else self.refinement.as_dict(),
             "laws": [
                 {
                     "law": tally.name,
