@@ -123,11 +123,13 @@ class Microstructures:
 
     Arguments:
         source: Where they come from, for manifests.
+        periodic: Whether an image continues at its opposite side.
     """
 
     train: Images
     held_out: Images
     source: str
+    periodic: bool = True
 
 
 def batch(recipe: CoarseningSet, number: int) -> Columns:

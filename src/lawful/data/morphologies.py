@@ -129,7 +129,8 @@ def _split(images: UInt8[Tensor, "n side side"], source: str) -> Microstructures
     block = torch.arange(len(images)) // length
     held = block % HELD_OUT == 0
     train = ~_near(held, length // 8)
-    return Microstructures(_part(images, block, train), _part(images, block, held), source)
+    train_part, held_part = (_part(images, block, rows) for rows in (train, held))
+    return Microstructures(train_part, held_part, source, periodic=False)
 
 
 def _near(held: Bool[Tensor, " n"], reach: int) -> Bool[Tensor, " n"]:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
-from lawful.evaluation.report import LawReport, law_report, merge
+from lawful.evaluation.report import LawReport, Refinement, law_report, merge
 from lawful.games.checkpoint import write_json, write_tensors
-from lawful.laws.law import AffineLaw, law
+from lawful.laws.law import law
 from lawful.networks.weights import load_weights
 from lawful.studies import registry
-from lawful.studies.study import Study
+from lawful.studies.study import Picture, Study
 
 CHUNK = 64
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
@@ -38,6 +39,33 @@ class Samples:
     fields: Float[Tensor, "batch channel height width"]
     condition: Condition
     report: LawReport
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn and what is done to them; the arguments of `Model.sample`."""
+
+    seed: int = 0
+    refine: int = 0
+    enforce: bool = False
+    tolerance: float | None = None
+
+    def check(self, study: Study) -> None:
+        """Refuse what the study cannot do.
+
+        Raises:
+            InputError: Names the option.
+        """
+        if self.refine < 0 or (self.refine and study.refiner() is None):
+            raise InputError(f"refine: {self.refine} steps; study {study.name!r} allows none")
+        if self.enforce and not study.affine():
+            raise InputError(f"enforce: study {study.name!r} has no affine law")
+        if self.tolerance is None:
+            return
+        if not 0 < self.tolerance < inf:
+            raise InputError(f"tolerance: expected a number above 0, got {self.tolerance:g}")
+        if self.refine or self.enforce:
+            raise InputError("tolerance: goes with neither refine nor enforce")
 
 
 @dataclass(frozen=True)
@@ -63,6 +91,7 @@ class Model:
         seed: int = 0,
         refine: int = 0,
         enforce: bool = False,
+        tolerance: float | None = None,
         **condition: Any,
     ) -> Samples:
         """Generate fields for the given conditions.
@@ -73,6 +102,8 @@ class Model:
             seed: Of whatever is drawn; the same seed gives the same samples.
             refine: Steps of correction by the study's law applied to the raw samples.
             enforce: Enforce the study's affine laws on the observed fields, in order.
+            tolerance: Bring every sample's violation of every law below this, by Gauss-Newton
+                steps and exchanges of pixels; the report says which samples it did not reach.
             condition: Tensors, arrays, lists or numbers, by the names of the study's quantities.
 
         Raises:
@@ -81,7 +112,8 @@ class Model:
         given = self._tensors(condition)
         if n is None:
             n = max((len(value) for value in given.values()), default=1)
-        chunks = list(self.stream(n, seed=seed, refine=refine, enforce=enforce, **given))
+        options = Options(seed, refine, enforce, tolerance)
+        chunks = list(self._stream(n, options, given))
         names = chunks[0].condition.keys()
         return Samples(
             torch.cat([chunk.fields for chunk in chunks]),
@@ -90,45 +122,77 @@ class Model:
         )
 
     def stream(
-        self, n: int, *, seed: int = 0, refine: int = 0, enforce: bool = False, **condition: Any
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        refine: int = 0,
+        enforce: bool = False,
+        tolerance: float | None = None,
+        **condition: Any,
     ) -> Iterator[Samples]:
         """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
+        options = Options(seed, refine, enforce, tolerance)
+        yield from self._stream(n, options, self._tensors(condition))
+
+    def like(self, picture: Picture | str | Path, **condition: Any) -> dict[str, Tensor]:
+        """The condition of samples like a picture's, to be given to `sample`.
+
+        Arguments:
+            condition: What is to be otherwise than in the picture.
+        """
+        shown = picture if isinstance(picture, Picture) else Picture(Path(picture))
+        return dict(self.study.like(shown, self._tensors(condition)))
+
+    def resized(self, size: int) -> "Model":
+        """The same weights on fields of another size, for studies whose networks allow it."""
+        return replace(self, study=self.study.resized(size))
+
+    def _stream(self, n: int, options: "Options", given: Condition) -> Iterator[Samples]:
         if n < 1:
             raise InputError(f"n: expected at least 1 sample, got {n}")
-        if refine < 0 or (refine and self.study.refiner() is None):
-            raise InputError(f"refine: {refine} steps; study {self.study.name!r} allows none")
-        if enforce and not self._affine():
-            raise InputError(f"enforce: study {self.study.name!r} has no affine law")
-        given = self._tensors(condition)
+        options.check(self.study)
         for first in range(0, n, CHUNK):
             rows = torch.arange(first, min(first + CHUNK, n))
             values = {name: value[rows % len(value)] for name, value in given.items()}
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + first) % 2**63)
-            yield self._chunk(self._complete(values, len(rows), generator), refine, enforce)
-
-    def _affine(self) -> list[AffineLaw]:
-        return [entry for entry in self.study.laws() if isinstance(entry, AffineLaw)]
+            generator = torch.Generator().manual_seed((options.seed * 1_000_003 + first) % 2**63)
+            yield self._chunk(
+                self.study.complete(self.network, values, len(rows), generator), options
+            )
 
     @torch.no_grad()
-    def _chunk(self, values: Condition, refine: int, enforce: bool) -> Samples:
-        outside = tuple(
-            (q.name, q.check(values[q.name])) for q in self.study.quantities if q.name in values
-        )
-        condition = self.study.condition(values)
+    def _chunk(self, values: Condition, options: "Options") -> Samples:
+        study = self.study
+        outside = tuple(study.outside(self.network, values).items())
+        condition = study.condition(values)
         device = next(self.network.parameters()).device
         placed = {name: value.to(device) for name, value in condition.items()}
-        fields = self.network(placed)
+        estimate = refinement = None
+        if options.tolerance is None:
+            fields = self._corrected(placed, options.refine)
+            estimate = study.estimate(fields, placed)
+            seen = study.observe(fields).cpu().float()
+        else:
+            refined = study.refine(self.network, placed, options.tolerance)
+            refinement = Refinement.of(refined, options.tolerance)
+            seen = refined.fields.cpu().float()
+        for affine in study.affine() if options.enforce else ():
+            seen = affine.enforce(seen, condition)
+        lines = law_report([law(entry) for entry in study.laws()], seen, condition).lines
+        error = None if estimate is None else estimate.cpu().float()
+        report = LawReport(lines, error, outside, options.refine, options.enforce, refinement)
+        dropped = {q.name for q in study.quantities if not q.kept}
+        kept = {name: value for name, value in condition.items() if name not in dropped}
+        return Samples(seen, kept, report)
+
+    def _corrected(self, condition: Condition, times: int) -> Tensor:
+        """Raw fields after some corrections by the study's refiner."""
+        fields: Tensor = self.network(condition)
         refiner = self.study.refiner()
         if refiner is not None:
-            for _ in range(refine):
-                fields = fields + refiner.correction(fields, placed)
-        estimate = self.study.estimate(fields, placed)
-        error = None if estimate is None else estimate.cpu().float()
-        seen = self.study.observe(fields).cpu().float()
-        for affine in self._affine() if enforce else ():
-            seen = affine.enforce(seen, condition)
-        report = law_report([law(entry) for entry in self.study.laws()], seen, condition)
-        return Samples(seen, condition, LawReport(report.lines, error, outside, refine, enforce))
+            for _ in range(times):
+                fields = fields + refiner.correction(fields, condition)
+        return fields
 
     def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Tensor]:
         """Checked float32 tensors with a leading batch axis."""
@@ -148,19 +212,6 @@ class Model:
             known[name].check(tensor)
             given[name] = tensor
         return given
-
-    def _complete(
-        self, values: Condition, count: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Draw what is required and neither given nor implied by an optional quantity."""
-        complete = dict(values)
-        optional = {q.name for q in self.study.quantities if not q.required}
-        implied = self.study.implied_by(optional & values.keys())
-        for quantity in self.study.quantities:
-            missing = quantity.required and quantity.name not in values
-            if missing and quantity.name not in implied:
-                complete[quantity.name] = self.study.draw_quantity(quantity, count, generator)
-        return complete
 
 
 def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:

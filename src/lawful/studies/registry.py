@@ -8,11 +8,12 @@ from pathlib import Path
 from lawful.errors import InputError
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
+from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.study import Study
 
 STUDIES: dict[str, type[Study]] = {
-    study.name: study for study in (BurgersStudy, MotifStudy, DigitsStudy)
+    study.name: study for study in (BurgersStudy, MotifStudy, DigitsStudy, MicrostructureStudy)
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lawful.studies.burgers_table import burgers_result
 from lawful.studies.linear_table import ABOUT, linear_result
+from lawful.studies.microstructure_table import microstructure_result, microstructure_runs
 from lawful.studies.model import Model
 from lawful.studies.motif_table import motif_result, motif_runs
 from lawful.studies.result import Result, markdown_table
@@ -51,6 +52,7 @@ class Recipe:
 COMPUTED: Mapping[str, Computed] = {"game": Computed(ABOUT, linear_result)}
 RECIPES: Mapping[str, Recipe] = {
     "burgers": Recipe(lambda models: burgers_result(_only(models))),
+    "microstructure": Recipe(microstructure_result, microstructure_runs),
     "motif": Recipe(motif_result, motif_runs, "quick"),
 }
 

@@ -8,10 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from math import inf
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import Bool, Float
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lawful.condition import Condition
@@ -19,7 +21,8 @@ from lawful.errors import InputError
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.losses import law_loss
 from lawful.games.optimizers import Adam
-from lawful.laws.law import CorrectableLaw, Law, Residual, law
+from lawful.laws.law import AffineLaw, CorrectableLaw, Law, Residual, law
+from lawful.laws.refine import Refined, refine
 
 HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
 
@@ -36,6 +39,7 @@ class Quantity:
         shape: Shape of one sample's value; `()` for a number.
         required: Whether a sample needs it; what is required and not given is drawn.
         distribution: Of the values drawn: over the range, or standard normal.
+        kept: Whether samples and files carry it; noise as large as the field need not be.
         unit, about: For help and reports.
     """
 
@@ -47,6 +51,7 @@ class Quantity:
     shape: tuple[int, ...] = ()
     required: bool = True
     distribution: Literal["uniform", "normal"] = "uniform"
+    kept: bool = True
     unit: str = "1"
     about: str = ""
 
@@ -91,6 +96,23 @@ class Quantity:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A two-phase picture whose like is asked for.
+
+    Arguments:
+        path: PNG, TIFF or NPY.
+        threshold: Grey level between the phases; None for Otsu's.
+        phase: Which side of it is the phase described.
+        scale: Pixels of a sample a pixel of the picture.
+    """
+
+    path: Path
+    threshold: float | None = None
+    phase: Literal["bright", "dark"] = "bright"
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Training:
     """Size and pace of a run.
 
@@ -129,7 +151,7 @@ class Study(ABC):
 
     `extent` (left, right, bottom, top) and `axes` (horizontal, vertical) label its pictures, whose
     first row is at the bottom; `images` says that its fields are pictures themselves, first row on
-    top, shown in grey.
+    top, shown in grey; `binary` that their values are 0 and 1 only.
     """
 
     training: Training
@@ -140,6 +162,7 @@ class Study(ABC):
     extent: ClassVar[tuple[float, float, float, float]] = (0.0, 1.0, 0.0, 1.0)
     axes: ClassVar[tuple[str, str]] = ("", "")
     images: ClassVar[bool] = False
+    binary: ClassVar[bool] = False
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -169,6 +192,20 @@ class Study(ABC):
         """Required quantities that need not be drawn because these optional ones are given."""
         return set()
 
+    def complete(
+        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
+    ) -> Condition:
+        """`given` with every required quantity that is neither given nor implied drawn."""
+        complete = dict(given)
+        implied = self.implied_by(
+            {q.name for q in self.quantities if not q.required} & given.keys()
+        )
+        for quantity in self.quantities:
+            missing = quantity.required and quantity.name not in given
+            if missing and quantity.name not in implied:
+                complete[quantity.name] = self.draw_quantity(quantity, count, generator)
+        return complete
+
     def draw(self, count: int, generator: torch.Generator) -> Condition:
         """Conditions to train on; independent uniform quantities where not overridden."""
         return self.condition(
@@ -188,6 +225,34 @@ class Study(ABC):
         """What users see of generated fields; the fields themselves where not overridden."""
         return fields
 
+    def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
+        """Observed samples taken below a tolerance of every law; by moving the sample itself."""
+        return refine(self.laws(), self.observe(network(condition)), condition, tolerance=tolerance)
+
+    def affine(self) -> tuple[AffineLaw, ...]:
+        """The laws that `enforce` puts samples onto."""
+        return tuple(entry for entry in map(law, self.laws()) if isinstance(entry, AffineLaw))
+
+    def resized(self, size: int) -> Self:
+        """The same study on fields of `size` pixels a side.
+
+        Raises:
+            InputError: The study's fields have one size.
+        """
+        raise InputError(f"size: {size}; study {self.name!r} has fields of one size")
+
+    def like(self, picture: Picture, given: Condition) -> Condition:
+        """The condition that makes samples like a picture's; `given` has precedence over it.
+
+        Raises:
+            InputError: The study takes no picture.
+        """
+        raise InputError(f"like {picture.path}: study {self.name!r} takes no picture")
+
+    def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
+        """By quantity, which samples `(batch,)` lie outside what the network was trained on."""
+        return {q.name: q.check(condition[q.name]) for q in self.quantities if q.name in condition}
+
     def refiner(self) -> CorrectableLaw | None:
         """The law that corrects generated fields, if there is one."""
         return None
@@ -200,6 +265,10 @@ class Study(ABC):
     def reference(self, condition: Condition) -> Tensor | None:
         """Observed fields of a trusted solver, if there is one."""
         return None
+
+    def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
+        """Figures of a report beyond the fields themselves, by title."""
+        return {}
 
     def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
         """Values of a quantity that a sample needs and was not given."""

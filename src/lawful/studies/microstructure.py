@@ -1,0 +1,343 @@
+"""Two-phase microstructures with given statistics (InvNet, section 3.3, appendix C)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.data.cahn_hilliard import Microstructures
+from lawful.data.micrographs import read_micrograph, rescaled
+from lawful.divergences import R1, NonSaturating
+from lawful.errors import InputError
+from lawful.games.algorithm import Lawful, adversarial_moves, law_moves
+from lawful.games.game import Game
+from lawful.games.optimizers import Adam
+from lawful.laws.correlation import RADII, two_point
+from lawful.laws.law import AffineLaw, Law
+from lawful.laws.moments import TwoPoint, VolumeFraction
+from lawful.laws.realisability import check_target, nearest_realisable
+from lawful.laws.refine import LevelCut, Problem, Refined, refine, unrolled
+from lawful.networks.microstructure import UNIT, MicrostructureCritic, MicrostructureGenerator
+from lawful.physics.random_field import straight_through
+from lawful.studies.microstructure_figures import targets_figure
+from lawful.studies.microstructure_quality import accuracy, generate, held_out, likeness
+from lawful.studies.microstructure_targets import (
+    Bank,
+    Draw,
+    DrawTargets,
+    at_fraction,
+    load_data,
+    statistics_of,
+)
+from lawful.studies.study import Picture, Quantity, Study, Training, check_choices
+
+SIDE, LOWER, UPPER = 64, 0.25, 0.75
+STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
+MODES, DAMPING = 10, 1e-2  # of the law steps inside the sampler
+ITERATIONS, EXCHANGES = 40, 80
+HELD_OUT = "held-out "  # a target's first word, before a number
+MEASURED = 512  # held-out targets of a manifest
+TARGET = {"volume_fraction", "two_point"}
+
+
+class LawfulMicrostructures(nn.Module):
+    """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
+
+    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid.
+
+    Arguments:
+        network: Condition to latent fields (B, 1, N, N).
+        steps: Gauss-Newton steps of the two-point law in its lowest cosine modes.
+    """
+
+    def __init__(self, network: MicrostructureGenerator, steps: int) -> None:
+        super().__init__()
+        self.network, self.steps = network, steps
+        self.bank = Bank()
+        self.problem = Problem.of([TwoPoint(modes=MODES)], LevelCut(STEEPNESS), 1.0)
+
+    def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+        """The field whose level cut is the sample."""
+        w: Tensor = self.network(condition)
+        if not self.steps:
+            return w
+        target = {name: condition[name] for name in TARGET}
+        return w + (unrolled(self.problem, w.detach(), target, self.steps, DAMPING) - w).detach()
+
+    def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+        """Binary images of exactly round(phi N^2) pixels in the phase."""
+        return straight_through(self.latent(condition), condition["volume_fraction"], STEEPNESS)
+
+
+@dataclass(frozen=True)
+class MicrostructureStudy(Study):
+    """A generator of binary images of a given volume fraction and two-point correlation.
+
+    Arguments:
+        objective: `adversarial`, against images and under the law, each sample with the
+            statistics of an image as its target; or `law`, the law alone.
+        data: `cahn-hilliard`, the project's own set, made where it is not there yet; `small`, a
+            few images of the same kind; or an HDF5 file, of `lawful data` or the published
+            2D_binary_morphologies.h5.
+        target: A picture whose statistics are the only target, or `held-out K`, the K-th held-out
+            image of the data.
+        weight: mu, of the mean square of the law's residual.
+        prior: What the network starts from: noise of the target's `spectral` density, or `white`
+            noise, blurred.
+        law_steps: Gauss-Newton steps on the law inside the sampler.
+        enforced: Radii 0 to enforced - 1 of the correlation are in the law (figure 7c).
+        penalty: Weight of the critic's gradient penalty.
+        critic_rate: Peak rate of the critic; None for the generator's.
+        width, blocks: Of the generator.
+        critic_width: Of the critic.
+        side: Pixels a side of a sample; the weights do not depend on it.
+    """
+
+    training: Training
+    objective: Literal["adversarial", "law"] = "adversarial"
+    data: str = "cahn-hilliard"
+    target: str = ""
+    weight: float = 1e4
+    prior: Literal["spectral", "white"] = "spectral"
+    law_steps: int = 1
+    enforced: int = RADII
+    penalty: float = 1.0
+    critic_rate: float | None = None
+    width: int = 48
+    blocks: int = 2
+    critic_width: int = 24
+    side: int = SIDE
+
+    name: ClassVar[str] = "microstructure"
+    about: ClassVar[str] = "two-phase images with given statistics (InvNet, figures 4-7)"
+    images: ClassVar[bool] = True
+    binary: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        least = {"law_steps": 0, "enforced": 2, "width": 1, "blocks": 0, "critic_width": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(f"{name}: expected at least {value}, got {getattr(self, name)}")
+        for name in ("weight", "penalty"):
+            if not 0 <= getattr(self, name) < inf:
+                raise InputError(f"{name}: expected at least 0, got {getattr(self, name):g}")
+        if self.enforced > RADII:
+            raise InputError(f"enforced: expected at most {RADII}, got {self.enforced}")
+        if self.side % UNIT or self.side < 2 * RADII:
+            raise InputError(
+                f"side: expected a multiple of {UNIT}, at least {2 * RADII}, got {self.side}"
+            )
+        if self.target and self.objective == "adversarial":
+            raise InputError("target: goes with objective law; a critic needs data")
+        self._adam("training.learning_rate")
+        self._adam("critic_rate")
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        full = cls(Training(steps=6_000, batch=32, learning_rate=1e-3, average=0.998))
+        free = Training(steps=600, batch=16, learning_rate=3e-3, average=0.99)
+        return {
+            "full": full,
+            "quick": replace(full, training=replace(full.training, steps=1_000, average=0.99)),
+            "data-free": cls(
+                free, objective="law", target=f"{HELD_OUT}3", prior="white", law_steps=0
+            ),
+            "smoke": cls(
+                Training(20, 8, 1e-3, average=0.9, checkpoint=10), data="small",
+                width=16, blocks=1, critic_width=8,
+            ),
+            "paper": cls(
+                Training(20_000, 32, 1e-4, average=0.999), prior="white", law_steps=0,
+                penalty=10.0,
+            ),
+        }  # fmt: skip
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:  # type: ignore[override]
+        """Volume fraction, two-point correlation, and the noise that makes samples differ."""
+        return (
+            Quantity("volume_fraction", LOWER, UPPER, minimum=0.0, about="p1 of the phase of 1s"),
+            Quantity("two_point", 0.0, 1.0, minimum=0.0, shape=(RADII,),
+                     about=f"radial p2 at 0 to {RADII - 1} pixels"),
+            Quantity("noise", -inf, inf, shape=(self.side, self.side), distribution="normal",
+                     kept=False, about="white noise"),
+        )  # fmt: skip
+
+    def network(self) -> LawfulMicrostructures:
+        network = MicrostructureGenerator(
+            RADII, width=self.width, blocks=self.blocks, prior=self.prior
+        )
+        return LawfulMicrostructures(network, self.law_steps)
+
+    def players(self) -> dict[str, nn.Module]:
+        generator = self.network()
+        generator.bank.fill(*self.statistics())
+        if self.objective == "law":
+            return {"generator": generator}
+        return {"generator": generator, "critic": MicrostructureCritic(width=self.critic_width)}
+
+    def laws(self) -> tuple[Law, ...]:
+        return VolumeFraction(), TwoPoint()
+
+    def affine(self) -> tuple[AffineLaw, ...]:
+        """None: a constant added to a binary image would leave it neither binary nor better."""
+        return ()
+
+    def trained_law(self) -> TwoPoint:
+        """The law of the training: the curve, or its first part."""
+        part = tuple(float(r < self.enforced) for r in range(RADII))
+        return TwoPoint(weights=None if self.enforced == RADII else part)
+
+    def game(self) -> Game:
+        lawful = Lawful((self.trained_law(),), "penalty", self.weight)
+        adam = self._adam("training.learning_rate")
+        if self.objective == "law":
+            moves = law_moves(lawful, generator=adam)
+            return Game(moves, DrawTargets(*self.statistics(), self.training.batch, self.side))
+        moves = adversarial_moves(
+            NonSaturating((R1(self.penalty),)), lawful, generator=adam,
+            critic=self._adam("critic_rate"),
+        )  # fmt: skip
+        data, (_, curves) = self._data(), self.statistics()
+        return Game(moves, Draw(data.train, curves, self.training.batch, data.periodic))
+
+    def complete(
+        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
+    ) -> Condition:
+        """Statistics that are not given are those of images like the trained ones.
+
+        A volume fraction alone takes the correlation of such an image of nearly that fraction,
+        scaled to it; a correlation alone has its p2(0).
+        """
+        phi, curve = own(network).bank.complete(
+            given.get("volume_fraction"), given.get("two_point"), count, generator
+        )
+        if TARGET & given.keys():
+            check_target(phi, curve)
+        noise = given.get("noise")
+        if noise is None:
+            noise = torch.randn(count, self.side, self.side, generator=generator)
+        return {"volume_fraction": phi, "two_point": curve, "noise": noise}
+
+    def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
+        phi, curve = condition["volume_fraction"], condition["two_point"]
+        found = {q.name: q.check(condition[q.name]) for q in self.quantities if q.kept}
+        found["two_point"] = own(network).bank.far(phi, curve)
+        return found
+
+    def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
+        """By moving the latent field, then by exchanging pixels along interfaces."""
+        return refine_latent(own(network).latent(condition), condition, tolerance)
+
+    def resized(self, size: int) -> Self:
+        return replace(self, side=size)
+
+    def like(self, picture: Picture, given: Condition) -> Condition:
+        """Statistics of a micrograph, which is not taken for periodic; a volume fraction that is
+        given scales its correlation."""
+        if "two_point" in given:
+            raise InputError("like, two_point: expected one of the two, got both")
+        image = read_micrograph(picture.path, threshold=picture.threshold, phase=picture.phase)
+        if picture.scale != 1:
+            image = rescaled(image, picture.scale)
+        found = two_point(torch.as_tensor(image.image).double(), periodic=False)
+        curve = nearest_realisable(found)[None].float()
+        phi = given.get("volume_fraction")
+        if phi is None:
+            return {**given, "volume_fraction": curve[:, 0], "two_point": curve}
+        return {**given, "two_point": at_fraction(curve, phi)}
+
+    def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
+        return {"Two-point correlation, asked for and found": targets_figure(fields, condition)}
+
+    def origin(self) -> Mapping[str, str]:
+        if self.target and not self.target.startswith(HELD_OUT):
+            return {"target": Path(self.target).name}
+        return {"images": self._data().source}
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        """Raw samples against held-out images; against the target's statistics where it is one."""
+        if self.target:
+            phi, curve = (
+                values.expand(MEASURED, *values.shape[1:]) for values in self.statistics()
+            )
+            made = generate(network, {"volume_fraction": phi, "two_point": curve}, self.side)
+            error = TwoPoint().violation(made, {"two_point": curve})
+            return {
+                "p2_rmse_median": float(error.median()),
+                "p2_rmse_p95": float(error.quantile(0.95)),
+            }
+        against = held_out(self._data().held_out, MEASURED)
+        return accuracy(likeness(generate(network, against.condition), against.images))
+
+    def headline(self, quality: Mapping[str, Any]) -> str:
+        return (
+            f"raw p2 error {quality['p2_rmse_median']:.1e} (median), "
+            f"{quality['p2_rmse_p95']:.1e} (95th percentile) on held-out targets"
+        )
+
+    def _data(self) -> Microstructures:
+        return load_data(self.data)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Volume fractions and correlations of the targets that are trained."""
+        if not self.target:
+            data = self._data()
+            return statistics_of(data.train, periodic=data.periodic)
+        if self.target.startswith(HELD_OUT):
+            curve = two_point(self.target_image()[None])
+            return curve[:, 0], curve
+        found = self.like(Picture(Path(self.target)), {})
+        return found["volume_fraction"], found["two_point"]
+
+    def target_image(self) -> Float[Tensor, "rows columns"]:
+        """The picture that is the only target."""
+        if not self.target.startswith(HELD_OUT):
+            return torch.as_tensor(read_micrograph(Path(self.target)).image).float()
+        images, number = self._data().held_out.images, self.target.removeprefix(HELD_OUT)
+        if not number.isdigit() or int(number) >= len(images):
+            raise InputError(
+                f"target {self.target!r}: expected a picture, or {HELD_OUT}K with K from 0 to "
+                f"{len(images) - 1}"
+            )
+        return images[int(number)].float()
+
+    def _adam(self, name: str) -> Adam:
+        own = self.critic_rate if name == "critic_rate" else None
+        rate = self.training.learning_rate if own is None else own
+        try:
+            return Adam(rate, "cosine", 0.02, clip=None, betas=(0.0, 0.99))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+
+def refine_latent(
+    w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
+) -> Refined:
+    """Samples within the tolerance by moving latent fields, then by exchanging pixels.
+
+    Neither changes the number of pixels in the phase, which is the nearest there is.
+    """
+    return refine(
+        (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
+        through=LevelCut(STEEPNESS), iterations=ITERATIONS, damping=DAMPING, exchanges=EXCHANGES,
+    )  # fmt: skip
+
+
+def own(network: nn.Module) -> LawfulMicrostructures:
+    """The network as what this study makes.
+
+    Raises:
+        InputError: It is another.
+    """
+    if not isinstance(network, LawfulMicrostructures):
+        raise InputError(f"microstructure: expected its network, got {type(network).__name__}")
+    return network

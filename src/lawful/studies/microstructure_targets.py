@@ -1,0 +1,179 @@
+"""Targets of microstructures: those of a data set, those that come with a model, their batches."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import h5py
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lawful.data import cahn_hilliard, morphologies
+from lawful.data.cahn_hilliard import Images, Microstructures
+from lawful.errors import InputError
+from lawful.games.game import Batch
+from lawful.laws.correlation import RADII, two_point
+from lawful.networks.microstructure import minority
+
+SMALL = 256  # images of the data set `small`
+KEPT, NEAREST = 512, 16  # targets that come with a model; those of nearly the same fraction
+FAR = 0.995  # quantile of the distances of trained targets beyond which one is marked
+
+
+class Bank(nn.Module):
+    """Targets of the training kept with a model's weights.
+
+    They are what is drawn where no statistics are asked for, and the measure of what is outside
+    the training: the distance of a correlation, normalised by phi (1 - phi), from the nearest kept
+    one, against the same distance of trained targets that are not kept.
+    """
+
+    phi: Tensor
+    curve: Tensor
+    reach: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("phi", torch.full((KEPT,), 0.5))
+        self.register_buffer("curve", torch.zeros(KEPT, RADII))
+        self.register_buffer("reach", torch.tensor(0.0))
+
+    def fill(self, phi: Float[Tensor, " targets"], curve: Float[Tensor, "targets radius"]) -> None:
+        """Keep targets at equal distances in the list; measure how far the others are from them."""
+        places = torch.linspace(0, len(phi) - 1, KEPT).round().long()
+        self.phi.copy_(phi[places])
+        self.curve.copy_(curve[places])
+        others = torch.ones(len(phi), dtype=torch.bool)
+        others[places] = False
+        if bool(others.any()):
+            rest = torch.where(others)[0][:4096]
+            self.reach.copy_(self._distance(phi[rest], curve[rest]).quantile(FAR))
+        elif len(phi) > 1:
+            all_of_them = _normalised(phi, curve)
+            apart = torch.cdist(all_of_them, all_of_them).fill_diagonal_(torch.inf).amin(1)
+            self.reach.copy_(apart.quantile(FAR) / curve.shape[1] ** 0.5)
+
+    def far(
+        self, phi: Float[Tensor, " batch"], curve: Float[Tensor, "batch radius"]
+    ) -> Bool[Tensor, " batch"]:
+        """Whether a target is farther from the kept ones than nearly all trained ones are."""
+        return self._distance(phi, curve) > self.reach.cpu() + 1e-6
+
+    def _distance(self, phi: Tensor, curve: Tensor) -> Tensor:
+        kept = _normalised(self.phi.cpu(), self.curve.cpu())
+        return torch.cat([
+            (_normalised(p, q)[:, None] - kept).square().mean(2).sqrt().amin(1)
+            for p, q in zip(phi.split(64), curve.split(64), strict=True)
+        ])  # fmt: skip
+
+    def complete(
+        self, phi: Tensor | None, curve: Tensor | None, count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch radius"]]:
+        """Volume fractions and correlations of `count` samples, where one or both are not given.
+
+        Both given: as they are. A correlation: its p2(0). A fraction: the normalised correlation of
+        one of the kept targets whose fractions are nearest.
+        """
+        kept_phi, kept = self.phi.cpu(), self.curve.cpu()
+        if curve is not None:
+            return (curve[:, 0] if phi is None else phi), curve
+        if phi is None:
+            rows = torch.randint(KEPT, (count,), generator=generator)
+            return kept_phi[rows], kept[rows]
+        near = (kept_phi[None, :] - phi[:, None]).abs().argsort(dim=1, stable=True)[:, :NEAREST]
+        rows = near.gather(1, torch.randint(NEAREST, (count, 1), generator=generator))[:, 0]
+        return phi, at_fraction(kept[rows], phi)
+
+
+def at_fraction(
+    curve: Float[Tensor, "batch radius"], phi: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch radius"]:
+    """The curve of the same normalised correlation at another volume fraction."""
+    own = curve[:, :1]
+    rho = (curve - own.square()) / (own * (1 - own)).clamp_min(1e-6)
+    share = phi[:, None]
+    scaled = share.square() + rho * share * (1 - share)
+    return scaled.clamp(min=(2 * share - 1).clamp_min(0), max=share)
+
+
+def _normalised(phi: Tensor, curve: Tensor) -> Tensor:
+    """(p2 - phi^2) / (phi (1 - phi)) of the minority phase: of either phase, in fact."""
+    small, own, _ = minority(phi, curve)
+    return (own - small.square()[:, None]) / (small * (1 - small)).clamp_min(1e-4)[:, None]
+
+
+@lru_cache(maxsize=2)
+def load_data(name: str) -> Microstructures:
+    """A data set by name or by file; the project's own is made where it is not there yet.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+    """
+    if name == "small":
+        return cahn_hilliard.small(SMALL)
+    if name == "cahn-hilliard":
+        path = cahn_hilliard.default_path()
+        if not path.is_file():
+            for _ in cahn_hilliard.make(cahn_hilliard.CoarseningSet(), path):
+                pass
+        return cahn_hilliard.load(path)
+    if not Path(name).is_file():
+        raise InputError(f"data {name!r}: expected cahn-hilliard, small, or an HDF5 file")
+    published = h5py.is_hdf5(name) and morphologies.NAME in h5py.File(name, "r")
+    return (morphologies.load_morphologies if published else cahn_hilliard.load)(Path(name))
+
+
+def statistics_of(
+    images: Images, *, periodic: bool = True
+) -> tuple[Float[Tensor, " images"], Float[Tensor, "images radius"]]:
+    """Volume fraction and two-point correlation of every image."""
+    parts = [two_point(part.float(), periodic=periodic) for part in images.images.split(512)]
+    return images.volume_fraction.float(), torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Images with their own statistics as targets, turned, mirrored and, where `periodic`, shifted.
+
+    These are symmetries of the equation and of the torus; statistics do not change.
+    """
+
+    images: Images
+    curves: Float[Tensor, "images radius"]
+    batch: int
+    periodic: bool = True
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(self.curves), (self.batch,), generator=generator)
+        data = self.images.images[rows].float()
+        side = data.shape[-1]
+        coin = torch.randint(2, (3,), generator=generator).tolist()
+        data = data.transpose(-1, -2) if coin[0] else data
+        data = data.flip([axis for axis, c in zip((-1, -2), coin[1:], strict=True) if c])
+        shift = torch.randint(side, (2,), generator=generator).tolist()
+        data = data.roll(shift, (-2, -1)) if self.periodic else data
+        noise = torch.randn(data.shape, generator=generator)
+        condition = {
+            "volume_fraction": self.images.volume_fraction[rows].float(),
+            "two_point": self.curves[rows],
+            "noise": noise,
+        }
+        return Batch(condition, data.unsqueeze(1))
+
+
+@dataclass(frozen=True)
+class DrawTargets:
+    """Targets alone, with noise."""
+
+    phi: Float[Tensor, " targets"]
+    curves: Float[Tensor, "targets radius"]
+    batch: int
+    side: int
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(self.phi), (self.batch,), generator=generator)
+        noise = torch.randn(self.batch, self.side, self.side, generator=generator)
+        return Batch(
+            {"volume_fraction": self.phi[rows], "two_point": self.curves[rows], "noise": noise}
+        )
