@@ -14,6 +14,8 @@ COMMANDS = {
     "sample": ("sampling", "sample from a model into .h5, .nc, .npz, .tif or .png"),
     "report": ("reporting", "law report of a model or of a file of samples"),
     "study": ("studying", "reproduce a study's table and figures"),
+    "stats": ("statistics", "two-point correlation, lineal path, surface of an image"),
+    "data": ("datasets", "make the two-phase images that studies train on"),
     "demo": ("demo", "train, sample and check against the solver, in a minute or two"),
 }
 

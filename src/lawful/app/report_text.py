@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 from lawful.evaluation.summary import Spread, Summary
@@ -43,7 +44,24 @@ def kind_of(summary: Summary) -> str:
     times = summary.refinements
     done = [f"refined by {times} correction{'s' * (times > 1)}"] if times else []
     done += ["affine laws enforced"] if summary.enforced else []
+    if summary.refinement is not None:
+        done += [f"refined to {summary.refinement.tolerance:g}"]
     return ", ".join(done) or "raw"
+
+
+def refinement_text(summary: Summary) -> str | None:
+    """What refinement did, in a sentence or two; None where there was none."""
+    if (done := summary.refinement) is None:
+        return None
+    spread = {name: tally.spread() for name, tally in done.tallies.items()}
+    missed = done.count - done.reached
+    text = (
+        f"Refined: {done.reached} of {done.count} samples within {done.tolerance:g} of every law; "
+        f"raw violation {spread['raw'].median:.2e} (median), {spread['raw'].worst:.2e} (worst); "
+        f"Gauss-Newton steps {spread['iterations'].mean:.1f}, pixel exchanges "
+        f"{spread['exchanges'].mean:.1f}, displacement {spread['displacement'].mean:.3f} (means)."
+    )
+    return text + (f" {missed} are marked as not reached." if missed else "")
 
 
 def print_report(summary: Summary) -> None:
@@ -59,6 +77,8 @@ def print_report(summary: Summary) -> None:
         print("Floor: violation of a solver's own fields.")
     if summary.error is not None:
         print("Estimated error: relative change of a sample under one correction by its law.")
+    if (text := refinement_text(summary)) is not None:
+        print(fill(text, 80))
     for name, count in summary.warnings().items():
         print(
             f"lawful: warning: {name} of {count} samples is outside the trained range",

@@ -10,7 +10,7 @@ import tyro
 from torch import Tensor
 
 from lawful.app import page
-from lawful.app.files import Chunk, reading
+from lawful.app.files import REFINEMENT, Chunk, reading
 from lawful.app.options import parse
 from lawful.app.report_text import (
     ESTIMATE,
@@ -18,12 +18,13 @@ from lawful.app.report_text import (
     kind_of,
     manifest_floors,
     print_report,
+    refinement_text,
     report_rows,
 )
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.pictures import comparison_figure, montage_figure, scatter_figure
-from lawful.evaluation.report import LawReport, law_report, relative_error
+from lawful.evaluation.report import LawReport, Refinement, law_report, relative_error
 from lawful.evaluation.summary import Spread, Summary
 from lawful.games.checkpoint import write_json, write_text
 from lawful.laws.law import law
@@ -46,6 +47,9 @@ class ReportOptions:
     seed: Annotated[int, tyro.conf.arg(help="of the conditions drawn for a model")] = 1
     refine: Annotated[int, tyro.conf.arg(help="corrections on each sample of a model")] = 0
     enforce: Annotated[bool, tyro.conf.arg(help="enforce the affine laws on a model's")] = False
+    tolerance: Annotated[
+        float | None, tyro.conf.arg(help="refine a model's samples below this violation")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,9 @@ def from_model(options: ReportOptions) -> Subject:
     """Draw samples from a model; the reference is solved for every one of them."""
     model = load(options.subject)
     samples = model.sample(
-        options.n, seed=options.seed, refine=options.refine, enforce=options.enforce
-    )
+        options.n, seed=options.seed, refine=options.refine, enforce=options.enforce,
+        tolerance=options.tolerance,
+    )  # fmt: skip
     return subject_of(model, samples, model.study.reference(samples.condition))
 
 
@@ -130,7 +135,10 @@ def from_file(path: Path) -> Subject:
                 raise InputError(
                     f"{path}: its fields or conditions are not those of {study.name} ({reason})"
                 ) from None
-            summary.add(replace(report, refinements=refinements, enforced=enforced))
+            done = _refinement(chunk, file.manifest)
+            summary.add(
+                replace(report, refinements=refinements, enforced=enforced, refinement=done)
+            )
             first = first or chunk
     if first is None:
         raise InputError(f"{path}: holds no samples")
@@ -141,15 +149,23 @@ def from_file(path: Path) -> Subject:
     )  # fmt: skip
 
 
+def _refinement(chunk: Chunk, manifest: Mapping[str, Any]) -> Refinement | None:
+    """What was done to the samples of a file when they were made."""
+    if not chunk.refinement:
+        return None
+    tolerance = float(manifest.get("sampled", {}).get("tolerance") or 0)
+    return Refinement(tolerance, *(chunk.refinement[name] for name in REFINEMENT))
+
+
 def _judge(study: Study, chunk: Chunk) -> LawReport:
     laws = [law(entry) for entry in study.laws()]
     report = law_report(laws, chunk.fields, chunk.condition)
-    outside = tuple(
-        (q.name, q.check(chunk.condition[q.name]))
+    outside = {
+        q.name: q.check(chunk.condition[q.name]) | chunk.outside.get(q.name, torch.tensor(False))
         for q in study.quantities
         if q.name in chunk.condition
-    )
-    return replace(report, outside=outside, error=chunk.estimate)
+    }
+    return replace(report, outside=tuple(outside.items()), error=chunk.estimate)
 
 
 def write_report(
@@ -180,6 +196,8 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     laws = page.table(HEADS, report_rows(summary)) + page.paragraph(said)
     if summary.error is not None:
         laws += page.paragraph(ESTIMATE)
+    if (refined := refinement_text(summary)) is not None:
+        laws += page.paragraph(refined)
     warnings = "".join(
         page.paragraph(
             f"{name}: {n} of {summary.count} samples are outside the trained range.", "warning"
@@ -192,6 +210,8 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     else:
         figure = montage_figure(subject.fields[:32], images=subject.study.images)
         parts.append(("Samples", page.picture(figure, "samples")))
+    shown = subject.study.pictures(subject.fields, subject.condition)
+    parts += [(title, page.picture(figure, title)) for title, figure in shown.items()]
     parts.append(("Origin", _origin(subject.study, subject.manifest)))
     return page.page(f"Law report: {subject.study.name}", lead, parts)
 

@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lawful.app.files import WRITERS, arrays_of, writing
+from lawful.app.files import arrays_of
 from lawful.app.options import parse, with_conditions
 from lawful.app.report_text import manifest_floors, print_report
+from lawful.app.writers import WRITERS, writing
 from lawful.errors import InputError
 from lawful.evaluation.summary import Summary
 from lawful.studies.model import Model, load
-from lawful.studies.study import Quantity
+from lawful.studies.study import Picture, Quantity
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class SampleOptions:
     seed: Annotated[int, tyro.conf.arg(help="of the conditions that are drawn")] = 0
     refine: Annotated[int, tyro.conf.arg(help="corrections by the law on each raw sample")] = 0
     enforce: Annotated[bool, tyro.conf.arg(help="enforce the affine laws exactly")] = False
+    tolerance: Annotated[
+        float | None, tyro.conf.arg(help="refine until every violation is below this")
+    ] = None
+    size: Annotated[int | None, tyro.conf.arg(help="pixels a side of a sample")] = None
+    like: Annotated[Path | None, tyro.conf.arg(help="a picture whose statistics are asked for")] = (
+        None
+    )
+    threshold: Annotated[float | None, tyro.conf.arg(help="of --like's grey levels [Otsu]")] = None
+    phase: Annotated[
+        Literal["bright", "dark"], tyro.conf.arg(help="side of --like's threshold described")
+    ] = "bright"
+    scale: Annotated[float, tyro.conf.arg(help="pixels of a sample a pixel of --like")] = 1.0
 
 
 def run(arguments: list[str]) -> None:
@@ -43,9 +56,14 @@ def run(arguments: list[str]) -> None:
             "lawful sample: the model comes first: lawful sample MODEL -n N --out FILE"
         )
     model = load(arguments[0])
-    kind = with_conditions(SampleOptions, model.study.quantities)
+    kind = with_conditions(SampleOptions, [q for q in model.study.quantities if q.kept])
     options: Any = parse(kind, arguments, "lawful sample")
+    if options.size is not None:
+        model = model.resized(options.size)
     given = given_conditions(options, model.study.quantities)
+    if options.like is not None:
+        picture = Picture(options.like, options.threshold, options.phase, options.scale)
+        given = dict(model.like(picture, **given))
     sample_to_file(model, options, given)
 
 
@@ -53,7 +71,7 @@ def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, 
     """The conditions that were given on the command line."""
     given: dict[str, Any] = {}
     for quantity in quantities:
-        values = getattr(options, quantity.name)
+        values = getattr(options, quantity.name, None)
         if values:
             given[quantity.name] = _vectors(quantity, values) if quantity.shape else list(values)
     return given
@@ -82,11 +100,13 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     longest = max((len(value) for value in given.values()), default=1)
     count = longest if options.n is None else options.n
     stream = model.stream(
-        count, seed=options.seed, refine=options.refine, enforce=options.enforce, **given
-    )
+        count, seed=options.seed, refine=options.refine, enforce=options.enforce,
+        tolerance=options.tolerance, **given,
+    )  # fmt: skip
     origin = {
-        "model": options.model, "seed": options.seed,
-        "refine": options.refine, "enforce": options.enforce,
+        "model": options.model, "seed": options.seed, "refine": options.refine,
+        "enforce": options.enforce, "tolerance": options.tolerance,
+        **({"like": options.like.name} if options.like else {}),
     }  # fmt: skip
     summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)
@@ -95,11 +115,15 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
     first = next(stream)  # the conditions are checked before a file is opened
-    manifest = {**model.manifest, "sampled": origin, "images": model.study.images}
-    with bar, writing(options.out, manifest, arrays_of(first), count) as writer:
+    manifest = {
+        **model.manifest, "config": model.study.config(), "sampled": origin,
+        "images": model.study.images,
+    }  # fmt: skip
+    binary = model.study.binary
+    with bar, writing(options.out, manifest, arrays_of(first, binary=binary), count) as writer:
         task = bar.add_task("", total=count)
         for samples in chain([first], stream):
-            writer.append(arrays_of(samples))
+            writer.append(arrays_of(samples, binary=binary))
             summary.add(samples.report)
             bar.advance(task, len(samples.fields))
     print(f"{options.out}: {count} samples of {model.study.name}")

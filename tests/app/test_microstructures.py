@@ -1,0 +1,148 @@
+"""Commands on microstructures: sizes, pictures, tolerances, files; mistakes are one line."""
+
+import json
+import re
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from lawful.app import files
+from lawful.app.main import main
+from lawful.evaluation import morphology
+from lawful.laws.correlation import two_point
+from lawful.physics.random_field import level_cut, random_field
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A barely trained generator of microstructures."""
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    small = ["--training.steps", "2", "--training.checkpoint", "2"]
+    assert main(["train", "microstructure", "--preset", "smoke", "--out", str(folder), *small]) == 0
+    return str(folder)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(path, phi=0.35, side=96):
+    """A micrograph: grey levels of two phases with some noise."""
+    noise = torch.randn(1, side, side, generator=torch.Generator().manual_seed(1))
+    correlation = torch.exp(-(torch.arange(32.0).square()) / 50)[None]
+    binary = level_cut(random_field(noise, correlation, blur=1.0), torch.tensor([phi]))[0].numpy()
+    grey = 60 + 120 * binary + 5 * np.random.default_rng(0).standard_normal(binary.shape)
+    tifffile.imwrite(path, grey.astype(np.uint8))
+    return binary
+
+
+def test_like_a_picture_of_any_size_within_a_tolerance(model, here, capsys):
+    binary = picture("my.tif")
+    arguments = ["sample", model, "--volume-fraction", "0.4", "--like", "my.tif", "-n", "6",
+                 "--size", "128", "--tolerance", "1e-3", "--out", "set.h5"]  # fmt: skip
+    assert main(arguments) == 0
+    with h5py.File("set.h5") as file:
+        fields, target = file["fields"][:], file["condition/two_point"][:]
+        reached = file["refinement/reached"][:]
+        assert "condition/noise" not in file
+    assert fields.shape == (6, 1, 128, 128)
+    assert set(np.unique(fields)) == {0, 1}
+    assert np.abs(fields.mean((1, 2, 3)) - 0.4).max() <= 1 / 128**2
+    # The picture's correlation, not taken for periodic, at the fraction that was asked for.
+    own = morphology.two_point(binary, periodic=False)
+    rho = (own - own[0] ** 2) / (own[0] - own[0] ** 2)
+    np.testing.assert_allclose(target[0], 0.16 + 0.24 * rho, atol=2e-3)
+    error = np.sqrt(np.square(morphology.two_point(fields[:, 0]) - target).mean(1))
+    np.testing.assert_array_equal(reached, error <= 1e-3 + 1e-7)
+    assert reached.mean() > 0.5
+    assert "refined to 0.001" in capsys.readouterr().out
+    assert main(["report", "set.h5", "--out", "r"]) == 0
+    found = json.loads((here / "r" / "report.json").read_text())["refinement"]
+    assert found["reached"] == reached.sum()
+    assert "Two-point correlation, asked for and found" in (here / "r" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("ending", [".nc", ".npz"])
+def test_refinement_survives_every_format(model, here, ending):
+    assert main(["sample", model, "-n", "3", "--tolerance", "2e-3", "--out", f"a{ending}"]) == 0
+    with files.reading(here / f"a{ending}") as file:
+        chunk = next(file.chunks)
+    assert chunk.fields.dtype == torch.float32
+    assert chunk.refinement["reached"].dtype == torch.bool
+    torch.testing.assert_close(
+        two_point(chunk.fields[:, 0])[:, 0], chunk.condition["volume_fraction"], atol=2e-4, rtol=0
+    )
+    assert main(["report", f"a{ending}", "--out", "r"]) == 0
+
+
+def test_stacks_and_vtk_images(model, here):
+    for ending in ("tif", "vtk", "h5"):
+        assert main(["sample", model, "-n", "70", "--out", f"a.{ending}"]) == 0
+    with h5py.File("a.h5") as file:
+        fields = file["fields"][:, 0]
+    np.testing.assert_array_equal(tifffile.imread("a.tif"), 255 * fields)
+    content = (here / "a.vtk").read_bytes()
+    head, _, body = content.partition(b"FIELD samples ")
+    assert b"DIMENSIONS 65 65 1" in head
+    assert int(body[:10]) == 70
+    places = [m.end() for m in re.finditer(rb"sample_\d{6} 1 4096 unsigned_char\n", content)]
+    assert len(places) == 70
+    last = np.frombuffer(content[places[69] : places[69] + 4096], np.uint8).reshape(64, 64)
+    np.testing.assert_array_equal(last[::-1], fields[69])  # the first row of a picture is on top
+
+
+def lines_of(curve, path="p2.npy"):
+    np.save(path, np.asarray(curve, dtype=np.float32))
+    return ["--two-point", path]
+
+
+def good():
+    return 0.16 + 0.24 * np.exp(-(np.arange(32.0) ** 2) / 40)
+
+
+def too_high():
+    curve = good()
+    curve[5] = 0.5
+    return curve
+
+
+def no_spectrum():
+    return 0.16 + 0.24 * np.where(np.arange(32) < 6, 1 - np.arange(32) / 12, -0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda: [*lines_of(good()), "--volume-fraction", "0.3"], "p2(0)"),
+        (lambda: lines_of(too_high()), "p2 is at most the volume fraction"),
+        (lambda: lines_of(no_spectrum()), "p2"),
+        (lambda: lines_of(good()[:20]), "two_point: expected 32"),
+        (lambda: lines_of(np.where(np.arange(32) == 3, np.nan, good())), "finite"),
+        (lambda: ["--volume-fraction", "1.0"], "0 < volume fraction < 1"),
+        (lambda: ["--size", "66"], "side: expected a multiple of 4"),
+        (lambda: ["--size", "32"], "side"),
+        (lambda: ["--tolerance", "0"], "tolerance"),
+        (lambda: ["--tolerance", "1e-3", "--enforce"], "enforce"),
+        (lambda: ["--like", "none.tif"], "none.tif"),
+        (lambda: ["--like", "a.npy", *lines_of(good())], "like"),
+    ],
+)
+def test_mistakes_are_one_line(model, here, capsys, arguments, words):
+    capsys.readouterr()
+    assert main(["sample", model, "-n", "2", "--out", "a.h5", *arguments()]) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert not (here / "a.h5").exists()
+
+
+def test_other_models_take_no_picture_and_have_one_size(here, capsys):
+    picture("a.tif")
+    for extra in (["--like", "a.tif"], ["--size", "32"]):
+        assert main(["sample", "motif-plus", "-n", "2", "--out", "a.png", *extra]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

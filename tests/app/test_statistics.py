@@ -1,0 +1,117 @@
+"""`lawful stats`: table, files and mistakes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lawful import InputError
+from lawful.app.statistics import run, statistics_of
+from lawful.data.micrographs import otsu
+from lawful.evaluation.morphology import lineal_path, specific_surface, two_point
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a noisy grey micrograph and its mask."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:60, :90]
+    mask = np.sin(0.35 * x) + np.sin(0.4 * y + 1) > 0.4
+    grey = np.clip(80 + 90 * mask + 8 * random.standard_normal(mask.shape), 0, 255)
+    Image.fromarray(grey.astype(np.uint8)).save("grey.png")
+    np.save("mask.npy", mask)
+    np.save("flat.npy", np.ones((20, 20)))
+    (tmp_path / "file").write_text("x")
+    return tmp_path
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_files_and_table_say_the_same(here, capsys, periodic):
+    run(["grey.png", "--pixel-size", "0.5", "--radii", "20", "--out", "s"]
+        + periodic * ["--periodic"])  # fmt: skip
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    mask = np.load("mask.npy")
+    found = json.loads((here / "s" / "statistics.json").read_text())
+    grey = np.asarray(Image.open("grey.png"), dtype=float)
+    assert found["threshold"] == otsu(grey)
+    assert (found["size"], found["banner"], found["periodic"]) == ([60, 90], 0, periodic)
+    assert found["p1"] == mask.mean()
+    surface = float(specific_surface(mask, periodic=periodic))
+    assert found["specific_surface"] == surface
+    assert f"{surface:.5f} per pixel = {2 * surface:.5g} per unit" in out
+    assert f"volume fraction p1       {mask.mean():.5f} (bright phase)" in out
+    assert "60 x 90 pixels of 0.5 units" in out
+    np.testing.assert_array_equal(found["p2"], two_point(mask, 20, periodic=periodic))
+    with (here / "s" / "statistics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["r"]) for row in rows] == list(range(20))
+    path = [float(row["lineal_path"]) for row in rows]
+    np.testing.assert_array_equal(path, lineal_path(mask, 20, periodic=periodic))
+    assert Image.open(here / "s" / "statistics.png").size[0] > 600
+    assert sorted(p.name for p in (here / "s").iterdir()) == [
+        "statistics.csv", "statistics.json", "statistics.png"
+    ]  # fmt: skip
+
+
+def test_phases_are_each_others_complement(here, capsys):
+    run(["mask.npy", "--out", "a"])
+    run(["mask.npy", "--phase", "dark", "--out", "b"])
+    out = capsys.readouterr().out
+    assert "none: two values" in out
+    assert " = " not in out
+    bright, dark = (json.loads((here / f / "statistics.json").read_text()) for f in "ab")
+    assert bright["p1"] + dark["p1"] == pytest.approx(1)
+    assert bright["specific_surface"] == dark["specific_surface"]
+    for name in ("mean_chord", "components"):
+        assert bright[name] == dark[f"{name}_other"]
+    assert bright["pixel_size"] is None
+    assert len(bright["p2"]) == 31
+
+
+def test_threshold_crop_and_median_are_passed_on(here):
+    run(["grey.png", "--threshold", "90", "--crop", "12", "--median", "3"])
+    found = json.loads((here / "statistics" / "statistics.json").read_text())
+    assert (found["threshold"], found["banner"], found["median"]) == (90, 12, 3)
+    assert found["size"] == [48, 90]
+
+
+def test_anisotropy():
+    stripes = np.arange(60) // 5 % 2 > 0
+    x = np.broadcast_to(stripes, (60, 60)).copy()
+    assert statistics_of(x, 20).anisotropy == pytest.approx(0.5)
+    board = np.indices((60, 60)).sum(0) % 2 > 0
+    assert statistics_of(board, 20).anisotropy == 0
+
+
+MISTAKES = {
+    "no image": ([], "lawful stats --help"),
+    "no such image": (["none.png"], "none.png: there is no such file"),
+    "unknown ending": (["file"], "expected one of .png"),
+    "one phase": (["flat.npy"], "flat.npy: every pixel has the value 1; expected two phases"),
+    "threshold": (["grey.png", "--threshold", "999"], "threshold 999; expected from"),
+    "no number": (["grey.png", "--threshold", "high"], "high"),
+    "phase": (["grey.png", "--phase", "red"], "red"),
+    "crop": (["grey.png", "--crop", "58"], "2 x 90 pixels after 58 rows were cut"),
+    "pixel size": (["grey.png", "--pixel-size", "-1"], "pixel size -1"),
+    "median": (["grey.png", "--median", "4"], "median filter of 4"),
+    "radii": (["grey.png", "--radii", "61"], "--radii 61: expected 2 to 60 for an image of 60"),
+    "periodic": (["grey.png", "--radii", "32", "--periodic"], "expected 2 to 31"),
+    "too few": (["grey.png", "--radii", "1"], "--radii 1: expected 2"),
+    "out": (["grey.png", "--out", "file"], "file: cannot be written"),
+    "out below": (["grey.png", "--out", "file/x"], "file/x: cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_written(case, here):
+    arguments, said = MISTAKES[case]
+    before = sorted(here.rglob("*"))
+    with pytest.raises(InputError) as error:
+        run(arguments)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert sorted(here.rglob("*")) == before
