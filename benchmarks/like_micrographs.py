@@ -1,0 +1,83 @@
+"""Samples like real micrographs: how near their statistics come, and pictures side by side.
+
+    python benchmarks/like_micrographs.py IMAGE … --out docs/like-micrographs.png
+
+Each image is a path, or `sem` for the scanning electron micrograph of nanoporous gold that the
+package `aquami` ships. The target is the two-point correlation of the image, not taken for
+periodic; `--scale` brings the length scale of the images after it into reach. Figures are of
+binary samples, by code that training does not use.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import lawful
+from lawful.data.micrographs import read_micrograph, rescaled, sem_sample
+from lawful.evaluation import morphology
+from lawful.games.checkpoint import replacing
+from lawful.studies.microstructure_figures import like_figure
+from lawful.studies.result import markdown_table
+from lawful.studies.study import Picture
+
+SIZE, COUNT, TOLERANCE = 128, 32, 1e-3
+HEAD = (
+    "image", "scale", "p1", "surface", "outside the training", "raw p2 RMSE, median", "worst",
+    "refined, median", "worst", "within 1e-3", "surface of samples", "components a 64² (image's)",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="+", help="path, path@scale, sem or sem@scale")
+    parser.add_argument("--model", default="microstructure")
+    parser.add_argument("--out", type=Path, default=Path("like-micrographs.png"))
+    options = parser.parse_args()
+    model = lawful.load(options.model).resized(SIZE)
+    rows, shown = [], []
+    for entry in options.images:
+        name, _, scale = entry.partition("@")
+        picture = Picture(sem_sample() if name == "sem" else Path(name), scale=float(scale or 1))
+        row, figure = compare(model, picture, "nanoporous gold" if name == "sem" else name)
+        rows.append(row)
+        shown.append(figure)
+    print(markdown_table(HEAD, rows))
+    with replacing(options.out) as path:
+        like_figure(shown).savefig(path, dpi=110, format="png")
+
+
+def compare(model: lawful.Model, picture: Picture, name: str) -> tuple[list[str], tuple]:
+    """A row of the table and of the figure."""
+    image = rescaled(read_micrograph(picture.path), picture.scale)
+    condition = model.like(picture)
+    target = morphology.two_point(image.image, periodic=False)
+    raw = model.sample(COUNT, seed=1, **condition)
+    refined = model.sample(COUNT, seed=1, tolerance=TOLERANCE, **condition)
+    errors = [
+        np.sqrt(np.square(morphology.two_point(s.fields[:, 0].numpy()) - target).mean(1))
+        for s in (raw, refined)
+    ]
+    surfaces = (
+        float(morphology.specific_surface(image.image, periodic=False)),
+        float(np.median(morphology.specific_surface(refined.fields[:, 0].numpy()))),
+    )
+    pieces = morphology.components(refined.fields[:, 0].numpy()).mean() / SIZE**2 * 64**2
+    real = morphology.components(image.image, periodic=False) / image.image.size * 64**2
+    far = dict(raw.report.outside)
+    title = Path(name).stem
+    row = [
+        title, f"{picture.scale:g}", f"{image.image.mean():.3f}", f"{surfaces[0]:.3f}",
+        ", ".join(q for q, mask in far.items() if bool(mask.any())) or "no",
+        *(f"{v:.1e}" for e in errors for v in (np.median(e), e.max())),
+        f"{(errors[1] <= TOLERANCE).mean():.0%}", f"{surfaces[1]:.3f}",
+        f"{pieces:.1f} ({float(real):.1f})",
+    ]  # fmt: skip
+    figure = (f"{title}, p1 {image.image.mean():.2f}", torch.from_numpy(image.image),
+              refined.fields, torch.from_numpy(target))  # fmt: skip
+    return row, figure
+
+
+if __name__ == "__main__":
+    main()
