@@ -127,7 +127,7 @@ def refine(
     c: Condition,
     *,
     tolerance: float | Mapping[str, float],
-    through: Parametrisation | None = None,
+    through: Parametrisation | Sequence[Parametrisation] = (),
     iterations: int = 30,
     damping: float = 1e-3,
     exchanges: int = 0,
@@ -136,18 +136,21 @@ def refine(
 
     Arguments:
         laws: Any; those with a `jacobian` are linearised in closed form.
-        w: What is moved: samples, or what `through` makes samples of.
+        w: What is moved: samples, or what `through` makes samples of; the samples where there is
+            none. Of several, each takes up what the one before did not bring there; they must make
+            the same samples.
         tolerance: Of the violation, of all laws or by name.
-        iterations: Gauss-Newton steps at most.
+        iterations: Gauss-Newton steps at most, of each way.
         damping: Lambda over the mean diagonal of each law's part of J K^2 J^T.
         exchanges: Rounds of pixel exchanges at most, for samples that are binary.
 
     Raises:
         InputError: A tolerance is not positive or missing, or the laws have too many residuals.
     """
-    problem = Problem.of(laws, through or Identity(), tolerance)
+    ways = (through,) if isinstance(through, Parametrisation) else tuple(through)
+    problems = [Problem.of(laws, way, tolerance) for way in ways or (Identity(),)]
     parts = [
-        _refine(problem, w[rows], {name: value[rows] for name, value in c.items()},
+        _refine(problems, w[rows], {name: value[rows] for name, value in c.items()},
                 iterations, damping, exchanges)
         for rows in torch.arange(len(w)).split(CHUNK)
     ]  # fmt: skip
@@ -168,12 +171,33 @@ def join(parts: Sequence[Refined]) -> Refined:
 
 @torch.no_grad()
 def _refine(
-    problem: "Problem", w: Tensor, c: Condition, iterations: int, damping: float, exchanges: int
+    problems: Sequence["Problem"],
+    w: Tensor,
+    c: Condition,
+    iterations: int,
+    damping: float,
+    exchanges: int,
 ) -> Refined:
+    problem = problems[-1]
     first = problem.through.field(w, c)
+    count = torch.zeros(len(w), dtype=torch.long, device=w.device)
+    for way in problems:
+        w, taken = _gauss_newton(way, w, c, iterations, damping)
+        count += taken
+    x = problem.through.field(w, c)
+    x, swapped = exchange_pixels(problem, x, c, exchanges) if exchanges else (x, 0 * count)
+    change = (x - first).flatten(1).abs().mean(1)
+    before, after = problem.violations(first, c), problem.violations(x, c)
+    return Refined(x, w, count, swapped, change, before, after, problem.merit(x, c) <= 1)
+
+
+def _gauss_newton(
+    problem: "Problem", w: Tensor, c: Condition, iterations: int, damping: float
+) -> tuple[Tensor, Tensor]:
+    """Steps of every sample until its merit is 1, or no step lowers it; and how many."""
     damp = torch.full((len(w),), damping).to(w)
     count = torch.zeros(len(w), dtype=torch.long, device=w.device)
-    merit = problem.merit(first, c)
+    merit = problem.merit(problem.through.field(w, c), c)
     for _ in range(iterations):
         rows = torch.where((merit > 1) & (damp < STIFFEST))[0]
         if not len(rows):
@@ -185,11 +209,7 @@ def _refine(
         w = w.index_copy(0, rows, moved)
         merit = merit.index_copy(0, rows, better)
         count[rows] += 1
-    x = problem.through.field(w, c)
-    x, swapped = exchange_pixels(problem, x, c, exchanges) if exchanges else (x, 0 * count)
-    change = (x - first).flatten(1).abs().mean(1)
-    before, after = problem.violations(first, c), problem.violations(x, c)
-    return Refined(x, w, count, swapped, change, before, after, problem.merit(x, c) <= 1)
+    return w, count
 
 
 def _step(

@@ -23,6 +23,7 @@ from lawful.physics.random_field import latent_correlation, random_field
 UNIT = 4
 SLOPE = 0.2
 BLUR = 1.5  # pixels: the interfaces of a level cut are as smooth as its field
+FINE = 2.5  # pixels
 
 
 def periodic_conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -109,8 +110,14 @@ class MicrostructureGenerator(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias if self.head.bias is not None else self.head.weight)
 
-    def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
-        """The field whose level cut is the sample; unit variance."""
+    def forward(
+        self, condition: Condition, trust: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch 1 rows columns"]:
+        """The field whose level cut is the sample; unit variance.
+
+        Arguments:
+            trust: Share of the network's change that is added, where it is not all of it.
+        """
         noise = condition["noise"]
         if noise.ndim != 3 or any(n % UNIT for n in noise.shape[1:]):
             raise InputError(
@@ -122,7 +129,8 @@ class MicrostructureGenerator(nn.Module):
         h = self.stem(F.pixel_unshuffle(start.unsqueeze(1), UNIT))
         for block in self.blocks:
             h = block(h, e)
-        w = start + F.pixel_shuffle(self.head(F.leaky_relu(h, SLOPE)), UNIT).squeeze(1)
+        change = F.pixel_shuffle(self.head(F.leaky_relu(h, SLOPE)), UNIT).squeeze(1)
+        w = start + (change if trust is None else trust[:, None, None] * change)
         scale = w.square().mean((1, 2)).rsqrt() * sign
         return (w * scale[:, None, None]).unsqueeze(1)
 
@@ -133,10 +141,26 @@ class MicrostructureGenerator(nn.Module):
         two_point: Float[Tensor, "batch radius"],
     ) -> Float[Tensor, "batch rows columns"]:
         """The field that the network reshapes."""
-        white = torch.zeros_like(two_point)
-        white[:, 0] = 1.0
-        correlation = latent_correlation(two_point, phi) if self.prior == "spectral" else white
-        return random_field(noise, correlation, blur=BLUR)
+        if self.prior == "white":
+            white = torch.zeros_like(two_point)
+            white[:, 0] = 1.0
+            return random_field(noise, white, blur=BLUR)
+        return spectral_field(noise, phi, two_point)
+
+
+def spectral_field(
+    noise: Float[Tensor, "batch rows columns"],
+    phi: Float[Tensor, " batch"],
+    two_point: Float[Tensor, "batch radius"],
+) -> Float[Tensor, "batch rows columns"]:
+    """Noise coloured to the Gaussian correlation of the target, and blurred by `BLUR` pixels.
+
+    Where p2 would fall to phi^2 within `FINE` pixels at its first slope, the blur shrinks with that
+    distance.
+    """
+    reach = phi * (1 - phi) / (two_point[:, 0] - two_point[:, 1]).clamp_min(1e-6)
+    blur = BLUR * (reach / FINE).clamp_max(1.0)
+    return random_field(noise, latent_correlation(two_point, phi), blur=blur)
 
 
 class MicrostructureCritic(nn.Module):

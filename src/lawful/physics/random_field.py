@@ -136,20 +136,20 @@ def random_field(
     noise: Float[Tensor, "batch rows columns"],
     correlation: Float[Tensor, "batch radius"],
     *,
-    blur: float = 0.0,
+    blur: Float[Tensor, " batch"] | float = 0.0,
 ) -> Float[Tensor, "batch rows columns"]:
     """White noise coloured to a radial correlation at integer radii, unit variance.
 
     Arguments:
         correlation: g(0), g(1), …; its negative spectral components are set to zero.
-        blur: Standard deviation in pixels of a Gaussian filter after that.
+        blur: Standard deviation in pixels of a Gaussian filter on each field after that.
     """
     rows, columns = noise.shape[-2:]
     weights = radial_interpolation(rows, columns, correlation.shape[1]).to(noise)
     target = (correlation @ weights).unflatten(1, (rows, columns))
     power = torch.fft.rfft2(target).real.clamp_min(0)
-    if blur:
-        power = power * blur_transfer(rows, columns, blur).to(noise).square()
+    width = torch.as_tensor(blur).to(noise).reshape(-1, 1, 1)
+    power = power * blur_transfer(rows, columns, 1.0).to(noise) ** (2 * width.square())
     power[:, 0, 0] = 0.0
     field = torch.fft.irfft2(torch.fft.rfft2(noise) * power.sqrt(), s=(rows, columns))
     return field / field.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-12)

@@ -42,6 +42,7 @@ SIDE, LOWER, UPPER = 64, 0.25, 0.75
 STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
 MODES, DAMPING = 10, 1e-2  # of the law steps inside the sampler
 ITERATIONS, EXCHANGES = 40, 80
+FINE = 0.5  # pixels: smoothing of the second kind of steps of refinement
 HELD_OUT = "held-out "  # a target's first word, before a number
 MEASURED = 512  # held-out targets of a manifest
 TARGET = {"volume_fraction", "two_point"}
@@ -50,7 +51,8 @@ TARGET = {"volume_fraction", "two_point"}
 class LawfulMicrostructures(nn.Module):
     """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
 
-    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid.
+    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. Once
+    trained, the network has no say in targets that are far from the trained ones.
 
     Arguments:
         network: Condition to latent fields (B, 1, N, N).
@@ -65,10 +67,12 @@ class LawfulMicrostructures(nn.Module):
 
     def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
         """The field whose level cut is the sample."""
-        w: Tensor = self.network(condition)
+        target = {name: condition[name] for name in TARGET}
+        # Outside the training the network's change is worse than none.
+        trust = None if self.training else (~self.bank.far(**target)).to(condition["noise"])
+        w: Tensor = self.network(condition, trust)
         if not self.steps:
             return w
-        target = {name: condition[name] for name in TARGET}
         return w + (unrolled(self.problem, w.detach(), target, self.steps, DAMPING) - w).detach()
 
     def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
@@ -322,13 +326,15 @@ class MicrostructureStudy(Study):
 def refine_latent(
     w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
 ) -> Refined:
-    """Samples within the tolerance by moving latent fields, then by exchanging pixels.
+    """Samples within the tolerance by moving latent fields, smoothly at first, then where that is
+    not enough at a finer scale, and by exchanging pixels at last.
 
     Neither changes the number of pixels in the phase, which is the nearest there is.
     """
     return refine(
         (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
-        through=LevelCut(STEEPNESS), iterations=ITERATIONS, damping=DAMPING, exchanges=EXCHANGES,
+        through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE)), iterations=ITERATIONS,
+        damping=DAMPING, exchanges=EXCHANGES,
     )  # fmt: skip
 
 

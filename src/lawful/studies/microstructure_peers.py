@@ -25,12 +25,10 @@ from torch import Tensor
 from lawful.condition import Condition
 from lawful.laws import correlation
 from lawful.laws.refine import Refined, unrolled
-from lawful.networks.microstructure import BLUR, minority
+from lawful.networks.microstructure import BLUR, minority, spectral_field
 from lawful.physics.random_field import (
     blur_transfer,
-    latent_correlation,
     level_cut,
-    random_field,
 )
 from lawful.studies.microstructure import (
     DAMPING,
@@ -93,7 +91,7 @@ def _optimised(
 def blurred_field(condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
     """Noise coloured to the target's Gaussian correlation, and blurred: the network's start."""
     phi, curve, sign = minority(condition["volume_fraction"], condition["two_point"])
-    field = random_field(condition["noise"], latent_correlation(curve, phi), blur=BLUR)
+    field = spectral_field(condition["noise"], phi, curve)
     return (field * sign[:, None, None]).unsqueeze(1)
 
 

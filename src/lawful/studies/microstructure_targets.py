@@ -18,6 +18,7 @@ from lawful.networks.microstructure import minority
 
 SMALL = 256  # images of the data set `small`
 KEPT, NEAREST = 512, 16  # targets that come with a model; those of nearly the same fraction
+MARGIN = 0.01  # of a volume fraction beyond the kept ones
 FAR = 0.995  # quantile of the distances of trained targets beyond which one is marked
 
 
@@ -55,13 +56,15 @@ class Bank(nn.Module):
             self.reach.copy_(apart.quantile(FAR) / curve.shape[1] ** 0.5)
 
     def far(
-        self, phi: Float[Tensor, " batch"], curve: Float[Tensor, "batch radius"]
+        self, volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
     ) -> Bool[Tensor, " batch"]:
         """Whether a target is farther from the kept ones than nearly all trained ones are."""
-        return self._distance(phi, curve) > self.reach.cpu() + 1e-6
+        phi, kept = (torch.minimum(p, 1 - p) for p in (volume_fraction, self.phi))
+        beyond = phi < kept.min() - MARGIN
+        return beyond | (self._distance(volume_fraction, two_point) > self.reach + 1e-6)
 
     def _distance(self, phi: Tensor, curve: Tensor) -> Tensor:
-        kept = _normalised(self.phi.cpu(), self.curve.cpu())
+        kept = _normalised(self.phi, self.curve)
         return torch.cat([
             (_normalised(p, q)[:, None] - kept).square().mean(2).sqrt().amin(1)
             for p, q in zip(phi.split(64), curve.split(64), strict=True)
