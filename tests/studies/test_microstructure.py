@@ -14,6 +14,7 @@ from lawful import InputError
 from lawful.data import cahn_hilliard
 from lawful.evaluation import morphology
 from lawful.laws.correlation import RADII, directional_two_point, two_point
+from lawful.studies import microstructure_peers as peers
 from lawful.studies import microstructure_targets as targets
 from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.microstructure_targets import Bank, Draw, DrawTargets, at_fraction
@@ -234,6 +235,18 @@ def test_a_target_far_from_the_trained_ones_is_marked(model):
     outside = dict(model.sample(1, two_point=thin).report.outside)
     assert outside["volume_fraction"].tolist() == [True]
     assert float(phi.min()) >= 0.25
+
+
+def test_the_network_has_no_say_beyond_its_training(model):
+    phi = torch.tensor([0.3])
+    far = phi**2 + phi * (1 - phi) * torch.exp(-torch.arange(RADII).float() / 3)[None]
+    near = dict(zip(("volume_fraction", "two_point"), statistics("train", 1), strict=True))
+    noise = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1))
+    for target, trusted in (({"volume_fraction": phi, "two_point": far}, False), (near, True)):
+        c = target | {"noise": noise}
+        with torch.no_grad():
+            equal = torch.equal(model.network(c), peers.unlearned(model.network, c))
+        assert equal != trusted
 
 
 def test_held_out_targets_of_the_same_kind_are_not_marked(model):
