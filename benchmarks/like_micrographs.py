@@ -4,7 +4,7 @@
 
 Each image is a path, or `sem` for the scanning electron micrograph of nanoporous gold that the
 package `aquami` ships. The target is the two-point correlation of the image, not taken for
-periodic; `--scale` brings the length scale of the images after it into reach. Figures are of
+periodic; `path@2` gives a pixel of the picture two pixels of a sample. Figures are of
 binary samples, by code that training does not use.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 import lawful
+from lawful.atomic import replacing
 from lawful.data.micrographs import read_micrograph, rescaled, sem_sample
 from lawful.evaluation import morphology
-from lawful.games.checkpoint import replacing
 from lawful.studies.microstructure_figures import like_figure
 from lawful.studies.result import markdown_table
 from lawful.studies.study import Picture

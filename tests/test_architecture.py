@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lawful"
 MAY_IMPORT = {
     "errors": set(),
     "condition": set(),
+    "atomic": set(),
     "physics": set(),
     "divergences": set(),
     "data": {"physics"},
@@ -19,7 +20,7 @@ MAY_IMPORT = {
     "studies": {"physics", "divergences", "data", "laws", "networks", "games", "evaluation"},
     "app": {"studies", "evaluation", "games", "laws", "data"},
 }
-EVERYWHERE = {"errors", "condition"}
+EVERYWHERE = {"errors", "condition", "atomic"}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)
 
 

@@ -12,7 +12,6 @@ from lawful.data.cahn_hilliard import load, small
 SMALL = ["data", "cahn-hilliard", "--images", "40", "--side", "16"]
 LIMITED = (
     "import resource, signal, sys; from lawful.app import main;"
-    "main.COMMANDS['data'] = ('datasets', '');"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000));"
     "sys.exit(main.main(sys.argv[1:]))"
@@ -21,10 +20,9 @@ LIMITED = (
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty working folder and an empty cache, with the command in its place."""
+    """An empty working folder and an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(command.COMMANDS, "data", ("datasets", "makes data"))
     return tmp_path
 
 

@@ -111,8 +111,14 @@ def too_high():
     return curve
 
 
-def no_spectrum():
+def no_triangle():
     return 0.16 + 0.24 * np.where(np.arange(32) < 6, 1 - np.arange(32) / 12, -0.3)
+
+
+def no_spectrum():
+    """A plateau at half the variance: its variogram is a metric, its spectrum has deep lobes."""
+    r = np.arange(32)
+    return 0.16 + 0.24 * np.where(r == 0, 1.0, np.where(r < 14, 0.5, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +126,8 @@ def no_spectrum():
     [
         (lambda: [*lines_of(good()), "--volume-fraction", "0.3"], "p2(0)"),
         (lambda: lines_of(too_high()), "p2 is at most the volume fraction"),
-        (lambda: lines_of(no_spectrum()), "p2"),
+        (lambda: lines_of(no_triangle()), "triangle inequality"),
+        (lambda: lines_of(no_spectrum()), "spectrum of p2 - phi^2"),
         (lambda: lines_of(good()[:20]), "two_point: expected 32"),
         (lambda: lines_of(np.where(np.arange(32) == 3, np.nan, good())), "finite"),
         (lambda: ["--volume-fraction", "1.0"], "0 < volume fraction < 1"),
@@ -128,6 +135,8 @@ def no_spectrum():
         (lambda: ["--size", "32"], "side"),
         (lambda: ["--tolerance", "0"], "tolerance"),
         (lambda: ["--tolerance", "1e-3", "--enforce"], "enforce"),
+        (lambda: ["--size", "100000"], "side"),
+        (lambda: ["--scale", "2"], "--scale 2.0: goes with --like"),
         (lambda: ["--like", "none.tif"], "none.tif"),
         (lambda: ["--like", "a.npy", *lines_of(good())], "like"),
     ],

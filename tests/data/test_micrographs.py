@@ -89,7 +89,7 @@ def test_colour_is_luminance_and_transparency_is_dropped(file):
     alpha = np.dstack([colour, np.full_like(r, 7)])
     pictures = {
         "rgb.png": colour, "rgba.png": alpha, "rgb.tif": colour, "rgb.npy": colour,
-        "rgba.npy": alpha, "first.npy": np.moveaxis(colour, -1, 0),
+        "rgba.npy": alpha,
     }  # fmt: skip
     for name, pixels in pictures.items():
         np.testing.assert_allclose(read_micrograph(saved(file(name), pixels)).grey, grey)

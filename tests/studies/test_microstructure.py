@@ -184,7 +184,7 @@ def test_other_sizes_from_the_same_weights(model, size):
     assert off.max() < 2e-2
     with pytest.raises(InputError, match=f"side: expected a multiple of 4.*{size + 1}"):
         model.resized(size + 1)
-    with pytest.raises(InputError, match="at least 64, got 32"):
+    with pytest.raises(InputError, match="from 64 to 1024, got 32"):
         model.resized(32)
 
 
@@ -349,8 +349,8 @@ def test_data_without_replicates_or_times_can_be_measured_against(model, monkeyp
         ({"weight": float("nan")}, "weight: expected at least 0, got nan"),
         ({"penalty": float("inf")}, "penalty: expected at least 0, got inf"),
         ({"critic_rate": 0.0}, "critic_rate: optimizer: expected a rate above 0"),
-        ({"side": 66}, "side: expected a multiple of 4, at least 64, got 66"),
-        ({"side": 60}, "at least 64, got 60"),
+        ({"side": 66}, "side: expected a multiple of 4 from 64 to 1024, got 66"),
+        ({"side": 60}, "from 64 to 1024, got 60"),
         ({"target": "x.png"}, "target: goes with objective law"),
     ],
 )

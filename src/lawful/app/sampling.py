@@ -46,6 +46,10 @@ class SampleOptions:
         Literal["bright", "dark"], tyro.conf.arg(help="side of --like's threshold described")
     ] = "bright"
     scale: Annotated[float, tyro.conf.arg(help="pixels of a sample a pixel of --like")] = 1.0
+    crop: Annotated[
+        int | None, tyro.conf.arg(help="rows to cut from the bottom of --like [its banner]")
+    ] = None
+    median: Annotated[int, tyro.conf.arg(help="median filter on --like, pixels")] = 1
 
 
 def run(arguments: list[str]) -> None:
@@ -61,10 +65,22 @@ def run(arguments: list[str]) -> None:
     if options.size is not None:
         model = model.resized(options.size)
     given = given_conditions(options, model.study.quantities)
-    if options.like is not None:
-        picture = Picture(options.like, options.threshold, options.phase, options.scale)
+    picture = _picture(options)
+    if picture is not None:
         given = dict(model.like(picture, **given))
     sample_to_file(model, options, given)
+
+
+def _picture(options: Any) -> Picture | None:
+    """The picture whose like is asked for, if there is one."""
+    names = ("threshold", "phase", "scale", "crop", "median")
+    values = {name: getattr(options, name) for name in names}
+    if options.like is not None:
+        return Picture(options.like, **values)
+    for name, value in values.items():
+        if value != getattr(SampleOptions, name):
+            raise InputError(f"--{name} {value}: goes with --like, and there is none")
+    return None
 
 
 def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
@@ -95,6 +111,13 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def _origin(options: Any) -> dict[str, Any]:
+    """What is told of a picture in the file; its name, not its place."""
+    if (picture := _picture(options)) is None:
+        return {}
+    return {"like": {**vars(picture), "path": picture.path.name}}
+
+
 def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     """Stream samples into `options.out` with a progress bar, then say how they do."""
     longest = max((len(value) for value in given.values()), default=1)
@@ -106,7 +129,7 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     origin = {
         "model": options.model, "seed": options.seed, "refine": options.refine,
         "enforce": options.enforce, "tolerance": options.tolerance,
-        **({"like": options.like.name} if options.like else {}),
+        **_origin(options),
     }  # fmt: skip
     summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)

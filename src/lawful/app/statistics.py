@@ -8,6 +8,7 @@ import numpy as np
 import tyro
 
 from lawful.app.options import parse
+from lawful.atomic import replacing
 from lawful.data.micrographs import Micrograph, read_micrograph
 from lawful.errors import InputError
 from lawful.evaluation.curves import statistics_figure
@@ -20,7 +21,7 @@ from lawful.evaluation.morphology import (
     two_point,
     volume_fraction,
 )
-from lawful.games.checkpoint import replacing, write_json, write_text
+from lawful.games.checkpoint import write_json, write_text
 
 LONGEST = 128
 SHOWN = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 127)

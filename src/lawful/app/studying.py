@@ -9,8 +9,9 @@ import tyro
 
 from lawful.app.options import parse
 from lawful.app.training import choose_preset, train_with_progress
+from lawful.atomic import replacing
 from lawful.errors import InputError
-from lawful.games.checkpoint import replacing, write_json, write_text
+from lawful.games.checkpoint import write_json, write_text
 from lawful.studies import registry
 from lawful.studies.model import Model, load
 from lawful.studies.result import Result

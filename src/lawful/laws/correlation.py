@@ -16,6 +16,7 @@ from torch import Tensor
 from lawful.errors import InputError
 
 RADII = 32
+WINDOW = 4  # sides over radii beyond which only near lags are looked at
 
 
 def correlation_map(
@@ -76,8 +77,15 @@ def radial_mean(
     lag_map: Float[Tensor, "*batch rows columns"], radii: int = RADII
 ) -> Float[Tensor, "*batch radius"]:
     """Means over the lags whose length rounds to 0, 1, …, radii - 1."""
-    weights = shells(*lag_map.shape[-2:], radii).to(lag_map)
-    return lag_map.flatten(-2) @ weights.T
+    rows, columns = lag_map.shape[-2:]
+    with torch.autocast(lag_map.device.type, enabled=False):
+        if min(rows, columns) <= WINDOW * radii:
+            return lag_map.flatten(-2) @ shells(rows, columns, radii).to(lag_map).T
+        reach = torch.arange(1 - radii, radii, device=lag_map.device)  # the lags that are needed
+        near = lag_map[..., (reach % rows)[:, None], reach % columns]
+        distance = (reach[:, None].square() + reach.square()).double().sqrt().round().flatten()
+        inside = (distance == torch.arange(radii, device=reach.device)[:, None]).to(lag_map)
+        return near.flatten(-2) @ (inside / inside.sum(1, keepdim=True)).T
 
 
 def two_point(

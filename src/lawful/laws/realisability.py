@@ -45,9 +45,20 @@ def check_target(
         _check(float(target[0]), target[1:])
 
 
-def _check(phi: float, curve: Tensor) -> None:
-    if not 0 < phi < 1:
+def check_fraction(volume_fraction: Float[Tensor, " batch"]) -> None:
+    """Refuse a medium of one phase.
+
+    Raises:
+        InputError: A volume fraction is not between 0 and 1.
+    """
+    wrong = ~((volume_fraction > 0) & (volume_fraction < 1))
+    if bool(wrong.any()):
+        phi = float(volume_fraction[wrong][0])
         raise InputError(f"target: expected 0 < volume fraction < 1, got {phi:g}")
+
+
+def _check(phi: float, curve: Tensor) -> None:
+    check_fraction(torch.tensor([phi]))
     if abs(float(curve[0]) - phi) > ORIGIN:
         raise InputError(
             "target: p2(0) is the volume fraction in any medium; got p2(0) = "
@@ -72,18 +83,21 @@ def _check(phi: float, curve: Tensor) -> None:
 
 def _check_triangle(phi: float, curve: Tensor) -> None:
     """phi - p2(r + s) <= (phi - p2(r)) + (phi - p2(s)), up to a share of phi (1 - phi)."""
-    gamma = phi - curve
-    for r in range(1, len(gamma)):
-        s = torch.arange(1, r // 2 + 1)
-        if not len(s):
-            continue
-        excess = gamma[r] - gamma[s] - gamma[r - s]
-        if float(excess.max()) > TRIANGLE * phi * (1 - phi):
-            i = int(s[int(excess.argmax())])
-            raise InputError(
-                f"target: phi - p2 obeys the triangle inequality in any medium; between 0, {i} "
-                f"and {r} pixels it is broken by {float(excess.max()):.2g}"
-            )
+    excess = triangle_excess(phi - curve)
+    if float(excess.max()) > TRIANGLE * phi * (1 - phi):
+        i, r = divmod(int(excess.argmax()), len(curve))
+        raise InputError(
+            f"target: phi - p2 obeys the triangle inequality in any medium; between 0, {i} "
+            f"and {r} pixels it is broken by {float(excess.max()):.2g}"
+        )
+
+
+def triangle_excess(gamma: Float[Tensor, " radius"]) -> Float[Tensor, "radius radius"]:
+    """gamma(r) - gamma(s) - gamma(r - s) at (s, r) for 0 < s < r, 0 elsewhere."""
+    r = torch.arange(len(gamma))
+    rest = r[None, :] - r[:, None]
+    excess = gamma[None, :] - gamma[:, None] - gamma[rest.clamp_min(0)]
+    return torch.where((r[:, None] > 0) & (rest > 0), excess, 0.0)
 
 
 def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
@@ -93,8 +107,19 @@ def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radiu
     pairs of pixels are left at long lags, and the smaller the image, the worse.
     """
     phi = float(curve[0])
-    if spectral_distance(phi, curve) <= SPECTRUM:
-        return curve
+    if spectral_distance(phi, curve) > SPECTRUM:
+        curve = _with_spectrum(phi, curve)
+    bound, variance = TRIANGLE * phi * (1 - phi), phi * (1 - phi)
+    excess = float(triangle_excess(phi - curve).max())
+    # Mixed with independent pixels, whose variogram is phi (1 - phi) at every distance.
+    share = max(0.0, (excess - 0.99 * bound) / (excess + variance))
+    mixed = (1 - share) * curve + share * phi**2
+    mixed[0] = phi
+    return mixed
+
+
+def _with_spectrum(phi: float, curve: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
+    """The nearest curve of a non-negative spectrum with the same volume fraction."""
     waves, target = _waves(len(curve)), (curve - phi**2).double().numpy()
     weight = np.ones(len(curve))
     weight[0] = STRICT  # p2(0) is the volume fraction

@@ -104,7 +104,7 @@ class Refined:
     Arguments:
         fields: The samples.
         moved: What is behind them.
-        iterations: Gauss-Newton steps taken.
+        iterations: Gauss-Newton steps taken or, where none helped, tried.
         exchanges: Pairs of pixels exchanged.
         displacement: Mean absolute change of the sample; of a binary one the share of its pixels.
         before, after: Violation of every law, by its name.
@@ -152,9 +152,14 @@ def refine(
     parts = [
         _refine(problems, w[rows], {name: value[rows] for name, value in c.items()},
                 iterations, damping, exchanges)
-        for rows in torch.arange(len(w)).split(CHUNK)
+        for rows in torch.arange(len(w)).split(at_a_time(w))
     ]  # fmt: skip
     return join(parts)
+
+
+def at_a_time(w: Float[Tensor, "batch *moved"]) -> int:
+    """Samples whose Jacobians are held at once: fewer, the larger they are."""
+    return max(1, min(CHUNK, CHUNK * 256**2 // w[0].numel()))
 
 
 def join(parts: Sequence[Refined]) -> Refined:
@@ -263,7 +268,7 @@ def unrolled(
     """A fixed number of full steps, whether they help or not: part of a sampler."""
     damp = torch.full((len(w),), damping).to(w)
     parts = []
-    for rows in torch.arange(len(w), device=w.device).split(CHUNK):
+    for rows in torch.arange(len(w), device=w.device).split(at_a_time(w)):
         part, few = w[rows], {name: value[rows] for name, value in c.items()}
         for _ in range(steps):
             part = part - direction(problem, part, few, damp[rows])

@@ -23,7 +23,7 @@ from lawful.physics.random_field import latent_correlation, random_field
 UNIT = 4
 SLOPE = 0.2
 BLUR = 1.5  # pixels: the interfaces of a level cut are as smooth as its field
-FINE = 2.5  # pixels
+SHARP = 2.5  # pixels: interfaces nearer to each other than this are blurred less
 
 
 def periodic_conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -155,11 +155,11 @@ def spectral_field(
 ) -> Float[Tensor, "batch rows columns"]:
     """Noise coloured to the Gaussian correlation of the target, and blurred by `BLUR` pixels.
 
-    Where p2 would fall to phi^2 within `FINE` pixels at its first slope, the blur shrinks with that
-    distance.
+    Where p2 would fall to phi^2 within `SHARP` pixels at its first slope, the blur shrinks with
+    that distance.
     """
     reach = phi * (1 - phi) / (two_point[:, 0] - two_point[:, 1]).clamp_min(1e-6)
-    blur = BLUR * (reach / FINE).clamp_max(1.0)
+    blur = BLUR * (reach / SHARP).clamp_max(1.0)
     return random_field(noise, latent_correlation(two_point, phi), blur=blur)
 
 

@@ -16,13 +16,15 @@ from lawful.data.cahn_hilliard import Microstructures
 from lawful.data.micrographs import read_micrograph, rescaled
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
+from lawful.evaluation import morphology
 from lawful.games.algorithm import Lawful, adversarial_moves, law_moves
 from lawful.games.game import Game
+from lawful.games.losses import everything
 from lawful.games.optimizers import Adam
 from lawful.laws.correlation import RADII, two_point
 from lawful.laws.law import AffineLaw, Law
 from lawful.laws.moments import TwoPoint, VolumeFraction
-from lawful.laws.realisability import check_target, nearest_realisable
+from lawful.laws.realisability import check_fraction, check_target, nearest_realisable
 from lawful.laws.refine import LevelCut, Problem, Refined, refine, unrolled
 from lawful.networks.microstructure import UNIT, MicrostructureCritic, MicrostructureGenerator
 from lawful.physics.random_field import straight_through
@@ -38,12 +40,14 @@ from lawful.studies.microstructure_targets import (
 )
 from lawful.studies.study import Picture, Quantity, Study, Training, check_choices
 
-SIDE, LOWER, UPPER = 64, 0.25, 0.75
+SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
 STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
 MODES, DAMPING = 10, 1e-2  # of the law steps inside the sampler
 ITERATIONS, EXCHANGES = 40, 80
-FINE = 0.5  # pixels: smoothing of the second kind of steps of refinement
+FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
 HELD_OUT = "held-out "  # a target's first word, before a number
+SEAM = 8  # pixels
+AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
 MEASURED = 512  # held-out targets of a manifest
 TARGET = {"volume_fraction", "two_point"}
 
@@ -52,7 +56,8 @@ class LawfulMicrostructures(nn.Module):
     """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
 
     Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. Once
-    trained, the network has no say in targets that are far from the trained ones.
+    trained, a network that starts from the target's spectrum has no say in targets that are far
+    from the trained ones.
 
     Arguments:
         network: Condition to latent fields (B, 1, N, N).
@@ -66,10 +71,19 @@ class LawfulMicrostructures(nn.Module):
         self.problem = Problem.of([TwoPoint(modes=MODES)], LevelCut(STEEPNESS), 1.0)
 
     def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
-        """The field whose level cut is the sample."""
+        """The field whose level cut is the sample; large ones a few at a time."""
+        side = condition["noise"].shape[-1]
+        parts = torch.arange(len(condition["noise"])).split(max(1, AT_A_TIME // side**2))
+        if len(parts) == 1:
+            return self._latent(condition)
+        return torch.cat([self._latent({n: v[p] for n, v in condition.items()}) for p in parts])
+
+    def _latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
         target = {name: condition[name] for name in TARGET}
-        # Outside the training the network's change is worse than none.
-        trust = None if self.training else (~self.bank.far(**target)).to(condition["noise"])
+        trust = None
+        if self.network.prior == "spectral" and not self.training:
+            # Outside the training the network's change is worse than none.
+            trust = (~self.bank.far(**target)).to(condition["noise"])
         w: Tensor = self.network(condition, trust)
         if not self.steps:
             return w
@@ -87,9 +101,9 @@ class MicrostructureStudy(Study):
     Arguments:
         objective: `adversarial`, against images and under the law, each sample with the
             statistics of an image as its target; or `law`, the law alone.
-        data: `cahn-hilliard`, the project's own set, made where it is not there yet; `small`, a
-            few images of the same kind; or an HDF5 file, of `lawful data` or the published
-            2D_binary_morphologies.h5.
+        data: `cahn-hilliard`, the project's own set, which `lawful data cahn-hilliard` makes;
+            `small`, a few images of the same kind; or an HDF5 file, of `lawful data` or the
+            published 2D_binary_morphologies.h5.
         target: A picture whose statistics are the only target, or `held-out K`, the K-th held-out
             image of the data.
         weight: mu, of the mean square of the law's residual.
@@ -135,9 +149,10 @@ class MicrostructureStudy(Study):
                 raise InputError(f"{name}: expected at least 0, got {getattr(self, name):g}")
         if self.enforced > RADII:
             raise InputError(f"enforced: expected at most {RADII}, got {self.enforced}")
-        if self.side % UNIT or self.side < 2 * RADII:
+        if self.side % UNIT or not 2 * RADII <= self.side <= LARGEST:
             raise InputError(
-                f"side: expected a multiple of {UNIT}, at least {2 * RADII}, got {self.side}"
+                f"side: expected a multiple of {UNIT} from {2 * RADII} to {LARGEST}, "
+                f"got {self.side}"
             )
         if self.target and self.objective == "adversarial":
             raise InputError("target: goes with objective law; a critic needs data")
@@ -152,7 +167,8 @@ class MicrostructureStudy(Study):
             "full": full,
             "quick": replace(full, training=replace(full.training, steps=1_000, average=0.99)),
             "data-free": cls(
-                free, objective="law", target=f"{HELD_OUT}3", prior="white", law_steps=0
+                free, objective="law", data="small", target=f"{HELD_OUT}3", prior="white",
+                law_steps=0,
             ),
             "smoke": cls(
                 Training(20, 8, 1e-3, average=0.9, checkpoint=10), data="small",
@@ -206,11 +222,11 @@ class MicrostructureStudy(Study):
         if self.objective == "law":
             moves = law_moves(lawful, generator=adam)
             return Game(moves, DrawTargets(*self.statistics(), self.training.batch, self.side))
+        data, (_, curves) = self._data(), self.statistics()
         moves = adversarial_moves(
             NonSaturating((R1(self.penalty),)), lawful, generator=adam,
-            critic=self._adam("critic_rate"),
+            critic=self._adam("critic_rate"), see=everything if data.periodic else interior,
         )  # fmt: skip
-        data, (_, curves) = self._data(), self.statistics()
         return Game(moves, Draw(data.train, curves, self.training.batch, data.periodic))
 
     def complete(
@@ -224,8 +240,10 @@ class MicrostructureStudy(Study):
         phi, curve = own(network).bank.complete(
             given.get("volume_fraction"), given.get("two_point"), count, generator
         )
-        if TARGET & given.keys():
+        if "two_point" in given:
             check_target(phi, curve)
+        else:
+            check_fraction(phi)
         noise = given.get("noise")
         if noise is None:
             noise = torch.randn(count, self.side, self.side, generator=generator)
@@ -234,12 +252,15 @@ class MicrostructureStudy(Study):
     def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
         phi, curve = condition["volume_fraction"], condition["two_point"]
         found = {q.name: q.check(condition[q.name]) for q in self.quantities if q.kept}
-        found["two_point"] = own(network).bank.far(phi, curve)
+        bank = own(network).bank
+        found["two_point"] = bank.far(phi.to(bank.phi), curve.to(bank.phi)).cpu()
         return found
 
     def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
         """By moving the latent field, then by exchanging pixels along interfaces."""
-        return refine_latent(own(network).latent(condition), condition, tolerance)
+        with torch.no_grad():
+            w = own(network).latent(condition)
+        return refine_latent(w, condition, tolerance)
 
     def resized(self, size: int) -> Self:
         return replace(self, side=size)
@@ -249,11 +270,14 @@ class MicrostructureStudy(Study):
         given scales its correlation."""
         if "two_point" in given:
             raise InputError("like, two_point: expected one of the two, got both")
-        image = read_micrograph(picture.path, threshold=picture.threshold, phase=picture.phase)
+        image = read_micrograph(
+            picture.path, threshold=picture.threshold, phase=picture.phase, crop=picture.crop,
+            median=picture.median,
+        )  # fmt: skip
         if picture.scale != 1:
             image = rescaled(image, picture.scale)
-        found = two_point(torch.as_tensor(image.image).double(), periodic=False)
-        curve = nearest_realisable(found)[None].float()
+        found = morphology.two_point(image.image, RADII, periodic=False)
+        curve = nearest_realisable(torch.from_numpy(found))[None].float()
         phi = given.get("volume_fraction")
         if phi is None:
             return {**given, "volume_fraction": curve[:, 0], "two_point": curve}
@@ -274,18 +298,23 @@ class MicrostructureStudy(Study):
                 values.expand(MEASURED, *values.shape[1:]) for values in self.statistics()
             )
             made = generate(network, {"volume_fraction": phi, "two_point": curve}, self.side)
-            error = TwoPoint().violation(made, {"two_point": curve})
+            found = torch.from_numpy(morphology.two_point(made[:, 0].numpy(), RADII))
+            error = (found - curve).square().mean(1).sqrt()
             return {
                 "p2_rmse_median": float(error.median()),
                 "p2_rmse_p95": float(error.quantile(0.95)),
             }
-        against = held_out(self._data().held_out, MEASURED)
-        return accuracy(likeness(generate(network, against.condition), against.images))
+        data = self._data()
+        against = held_out(data.held_out, MEASURED, periodic=data.periodic)
+        return accuracy(likeness(generate(network, against.condition), against))
 
     def headline(self, quality: Mapping[str, Any]) -> str:
+        if "p2_rmse_median" not in quality:
+            return super().headline(quality)
+        where = "its target" if self.target else "held-out targets"
         return (
             f"raw p2 error {quality['p2_rmse_median']:.1e} (median), "
-            f"{quality['p2_rmse_p95']:.1e} (95th percentile) on held-out targets"
+            f"{quality['p2_rmse_p95']:.1e} (95th percentile) on {where}"
         )
 
     def _data(self) -> Microstructures:
@@ -307,7 +336,7 @@ class MicrostructureStudy(Study):
         if not self.target.startswith(HELD_OUT):
             return torch.as_tensor(read_micrograph(Path(self.target)).image).float()
         images, number = self._data().held_out.images, self.target.removeprefix(HELD_OUT)
-        if not number.isdigit() or int(number) >= len(images):
+        if not number.isdecimal() or int(number) >= len(images):
             raise InputError(
                 f"target {self.target!r}: expected a picture, or {HELD_OUT}K with K from 0 to "
                 f"{len(images) - 1}"
@@ -323,6 +352,11 @@ class MicrostructureStudy(Study):
             raise InputError(f"{name}: {error}") from None
 
 
+def interior(x: Tensor, c: Condition) -> Tensor:
+    """What a critic sees where images are not periodic: both kinds then have a seam."""
+    return x[..., :-SEAM, :-SEAM]
+
+
 def refine_latent(
     w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
 ) -> Refined:
@@ -333,7 +367,7 @@ def refine_latent(
     """
     return refine(
         (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
-        through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE)), iterations=ITERATIONS,
+        through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
         damping=DAMPING, exchanges=EXCHANGES,
     )  # fmt: skip
 

@@ -47,21 +47,30 @@ class Likeness:
         return Likeness(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def likeness(samples: Tensor, images: Tensor) -> Likeness:
-    """Compare samples `(batch, 1, N, N)` with images `(batch, N, N)`, one each."""
+def likeness(samples: Tensor, against: "HeldOut") -> Likeness:
+    """Compare samples `(batch, 1, N, N)`, which are periodic, with the first held-out images."""
+    images = against.images[: len(samples)]
     flip = images.float().mean((1, 2)) > 0.5
-    x, y = (_minority(values, flip) for values in (samples[:, 0], images))
-    errors = [morphology.two_point(a, RADII) for a in (x, y)]
-    paths = [morphology.lineal_path(a, LENGTHS) for a in (x, y)]
-    surfaces = [morphology.specific_surface(a) for a in (x, y)]
+    pair = zip((samples[:, 0], images), (True, against.periodic), strict=True)
+    x, y = (_described(_minority(values, flip), periodic) for values, periodic in pair)
     return Likeness(
-        np.abs(morphology.volume_fraction(x) - morphology.volume_fraction(y)),
-        np.sqrt(np.square(errors[0] - errors[1]).mean(1)),
-        surfaces[0] / surfaces[1],
-        np.sqrt(np.square(paths[0] - paths[1]).mean(1)),
-        morphology.components(x),
-        morphology.components(y),
+        np.abs(x["volume"] - y["volume"]),
+        np.sqrt(np.square(x["two_point"] - y["two_point"]).mean(1)),
+        x["surface"] / y["surface"],
+        np.sqrt(np.square(x["lineal_path"] - y["lineal_path"]).mean(1)),
+        x["components"],
+        y["components"],
     )
+
+
+def _described(images: np.ndarray, periodic: bool) -> dict[str, np.ndarray]:
+    return {
+        "volume": morphology.volume_fraction(images),
+        "two_point": morphology.two_point(images, RADII, periodic=periodic),
+        "surface": morphology.specific_surface(images, periodic=periodic),
+        "lineal_path": morphology.lineal_path(images, LENGTHS, periodic=periodic),
+        "components": morphology.components(images, periodic=periodic),
+    }
 
 
 def _minority(values: Tensor, flip: Tensor) -> np.ndarray:
@@ -76,14 +85,16 @@ class HeldOut:
     Arguments:
         images: As bytes.
         replicates: Of each; None where the data have none.
-        time: Of coarsening.
+        pair: Images of different pairs are independent.
         condition: Their statistics, by the training-independent code.
+        periodic: Whether an image continues at its opposite side.
     """
 
     images: Tensor
     replicates: Tensor | None
-    time: Tensor
+    pair: Tensor
     condition: Condition
+    periodic: bool
 
     def groups(self) -> dict[str, np.ndarray]:
         """Rows by the fraction of the minority phase: what p2 determines, and what it does not."""
@@ -95,7 +106,7 @@ class HeldOut:
         }
 
 
-def held_out(images: Images, count: int, seed: int = 0) -> HeldOut:
+def held_out(images: Images, count: int, seed: int = 0, *, periodic: bool = True) -> HeldOut:
     """Up to `count` images at random: of volume fractions in [0.3, 0.7] and with a replicate, as
     far as there are such."""
     p1 = images.volume_fraction
@@ -108,7 +119,8 @@ def held_out(images: Images, count: int, seed: int = 0) -> HeldOut:
     rows = rows[order[:count]]
     chosen = images.images[rows]
     replicates = images.images[partner[rows]] if paired else None
-    return HeldOut(chosen, replicates, images.time[rows], statistics(chosen))
+    condition = statistics(chosen, periodic)
+    return HeldOut(chosen, replicates, images.pair[rows], condition, periodic)
 
 
 def _partners(images: Images) -> Tensor:
@@ -124,9 +136,10 @@ def _partners(images: Images) -> Tensor:
     return partner
 
 
-def statistics(images: Tensor) -> dict[str, Tensor]:
-    """Volume fraction and radial two-point correlation of periodic binary images."""
-    curves = torch.from_numpy(morphology.two_point(images.numpy(), RADII)).float()
+def statistics(images: Tensor, periodic: bool) -> dict[str, Tensor]:
+    """Volume fraction and radial two-point correlation of binary images."""
+    found = morphology.two_point(images.numpy(), RADII, periodic=periodic)
+    curves = torch.from_numpy(found).float()
     return {"volume_fraction": curves[:, 0].clone(), "two_point": curves}
 
 

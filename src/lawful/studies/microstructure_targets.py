@@ -19,6 +19,7 @@ from lawful.networks.microstructure import minority
 SMALL = 256  # images of the data set `small`
 KEPT, NEAREST = 512, 16  # targets that come with a model; those of nearly the same fraction
 MARGIN = 0.01  # of a volume fraction beyond the kept ones
+LEAST = 1e-3  # of that distance, in normalised correlation
 FAR = 0.995  # quantile of the distances of trained targets beyond which one is marked
 
 
@@ -54,6 +55,7 @@ class Bank(nn.Module):
             all_of_them = _normalised(phi, curve)
             apart = torch.cdist(all_of_them, all_of_them).fill_diagonal_(torch.inf).amin(1)
             self.reach.copy_(apart.quantile(FAR) / curve.shape[1] ** 0.5)
+        self.reach.clamp_(min=LEAST)
 
     def far(
         self, volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
@@ -108,7 +110,7 @@ def _normalised(phi: Tensor, curve: Tensor) -> Tensor:
 
 @lru_cache(maxsize=2)
 def load_data(name: str) -> Microstructures:
-    """A data set by name or by file; the project's own is made where it is not there yet.
+    """A data set by name or by file.
 
     Raises:
         InputError: There is no such file, or it cannot be read.
@@ -116,15 +118,27 @@ def load_data(name: str) -> Microstructures:
     if name == "small":
         return cahn_hilliard.small(SMALL)
     if name == "cahn-hilliard":
-        path = cahn_hilliard.default_path()
-        if not path.is_file():
-            for _ in cahn_hilliard.make(cahn_hilliard.CoarseningSet(), path):
-                pass
-        return cahn_hilliard.load(path)
-    if not Path(name).is_file():
+        return _split_of(cahn_hilliard.load(cahn_hilliard.default_path()))
+    path = Path(name)
+    if not path.is_file():
         raise InputError(f"data {name!r}: expected cahn-hilliard, small, or an HDF5 file")
-    published = h5py.is_hdf5(name) and morphologies.NAME in h5py.File(name, "r")
-    return (morphologies.load_morphologies if published else cahn_hilliard.load)(Path(name))
+    read = morphologies.load_morphologies if _published(path) else cahn_hilliard.load
+    return _split_of(read(path))
+
+
+def _split_of(data: Microstructures) -> Microstructures:
+    if not len(data.train.pair) or not len(data.held_out.pair):
+        raise InputError(f"data {data.source}: too few images to train on some and hold out others")
+    return data
+
+
+def _published(path: Path) -> bool:
+    """Whether it is the published file of binary morphologies."""
+    try:
+        with h5py.File(path, "r") as file:
+            return morphologies.NAME in file
+    except OSError:
+        return False
 
 
 def statistics_of(

@@ -179,6 +179,8 @@ class Model:
         for affine in study.affine() if options.enforce else ():
             seen = affine.enforce(seen, condition)
         lines = law_report([law(entry) for entry in study.laws()], seen, condition).lines
+        if refinement is not None:
+            refinement = refinement.checked(lines)
         error = None if estimate is None else estimate.cpu().float()
         report = LawReport(lines, error, outside, options.refine, options.enforce, refinement)
         dropped = {q.name for q in study.quantities if not q.kept}

@@ -92,7 +92,7 @@ def train(
         yield Progress(state.step, steps, seconds, dict(state.values), violations)
     if fabric.is_global_zero:
         manifest = describe(study, state.step, seconds)
-        manifest["quality"] = quality(Model(study, network, manifest))
+        manifest["quality"] = quality(Model(study, network.cpu(), manifest))
         save_model(folder, network, manifest)
     fabric.barrier()
 

@@ -104,12 +104,16 @@ class Picture:
         threshold: Grey level between the phases; None for Otsu's.
         phase: Which side of it is the phase described.
         scale: Pixels of a sample a pixel of the picture.
+        crop: Rows cut from its bottom; None for a banner that is found there.
+        median: Side of a median filter before the threshold, in pixels; 1 for none.
     """
 
     path: Path
     threshold: float | None = None
     phase: Literal["bright", "dark"] = "bright"
     scale: float = 1.0
+    crop: int | None = None
+    median: int = 1
 
 
 @dataclass(frozen=True)
