@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 import lawful
-from lawful.app import demo, files
+from lawful.app import demo, files, writers
 from lawful.app.main import main
 
 TINY = str(Path(__file__).parents[1] / "studies" / "tiny.py")
@@ -295,7 +295,7 @@ def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(here):
 def test_too_little_room_is_said_before_anything_is_generated(
     run_folder, here, monkeypatch, capsys
 ):
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(writers.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     assert main(["sample", str(run_folder), "-n", "3", "--out", "a.h5"]) == 2
     assert "are free" in said(capsys).err
     assert list(here.iterdir()) == []

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from lawful import InputError
 from lawful.data.cahn_hilliard import small
 from lawful.laws.correlation import RADII, shells, two_point
-from lawful.laws.realisability import SIDE, check_target, spectral_distance
+from lawful.laws.realisability import (
+    SIDE,
+    check_target,
+    nearest_realisable,
+    spectral_distance,
+)
 from lawful.physics.random_field import level_cut, random_field
 
 both = pytest.mark.parametrize("periodic", [True, False])
@@ -220,3 +225,18 @@ def test_the_distance_of_a_curve_off_the_cone_is_the_length_of_its_normal(seed):
     assert spectral_distance(0.4, curve) < 1e-9
     found = spectral_distance(0.4, curve + 0.03 * normal)
     assert found == pytest.approx(0.03 * float(normal.norm()) / RADII**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("side", [33, 48, 96])
+def test_pictures_of_few_large_things_have_a_target_nearby(side):
+    """Their zero-padded estimates are no medium's; what is taken for them passes every check."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    disc = (x - side / 2).square() + (y - side / 3).square() < (side / 4) ** 2
+    for picture in (x < side // 2, disc, (x + y) % 21 < 8, (x < side // 2) & (y < side // 3)):
+        radii = min(32, side)
+        estimate = two_point(picture.double(), radii, periodic=False)
+        found = nearest_realisable(estimate)
+        check_target(estimate[:1], found[None])
+        assert float(found[0]) == float(estimate[0])
+        assert float((found - estimate).square().mean().sqrt()) < 0.1
+        torch.testing.assert_close(nearest_realisable(found), found, rtol=0, atol=1e-6)

@@ -419,3 +419,28 @@ def test_unrolled_steps_are_full_steps_and_none_changes_nothing():
     assert float(better.median()) < float(
         entry.violation(level_cut(w, c["volume_fraction"]), c).median()
     )
+
+
+def test_a_second_way_takes_up_what_the_first_did_not_bring_there():
+    entry, w, c = little()
+    options = {"tolerance": 1e-3, "iterations": 3}
+    coarse, fine = LevelCut(6.0, blur=4.0), LevelCut(6.0, blur=0.5)
+    alone = refine([entry], w, c, through=coarse, **options)
+    both = refine([entry], w, c, through=(coarse, fine), **options)
+    there = alone.reached
+    assert 0 < int(there.sum()) < len(there) or not bool(there.any())
+    assert torch.equal(both.fields[there], alone.fields[there])
+    assert torch.equal(both.iterations[there], alone.iterations[there])
+    assert (both.iterations[~there] > alone.iterations[~there]).all()
+    assert (both.after[entry.name] <= alone.after[entry.name] + 1e-15).all()
+    assert float(both.after[entry.name].mean()) < float(alone.after[entry.name].mean())
+
+
+def test_smoothed_steps_have_no_power_at_the_scale_of_pixels():
+    entry, w, c = little()
+    for blur, rough in ((0.001, True), (2.0, False)):
+        problem = Problem.of([entry], LevelCut(6.0, blur), 1e-3)
+        step = direction(problem, w, c, torch.full((len(w),), 1e-2).to(w))
+        power = torch.fft.rfft2(step).abs().square()
+        share = power[..., 8:-8, :].sum() / power.sum()
+        assert (float(share) > 1e-3) == rough

@@ -118,3 +118,13 @@ def test_cut_fields_have_the_two_point_correlation_asked_for(phi):
     torch.testing.assert_close(along[:3], target[0, :3], rtol=0, atol=6e-3)
     torch.testing.assert_close(along[3:], target[0, 3:], rtol=0, atol=2e-3)
     assert float(two_point(cut, 8)[:, 0].mean()) == pytest.approx(phi, abs=1e-5)
+
+
+def test_each_field_has_its_own_blur():
+    noise = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(4)).double()
+    curve = torch.exp(-torch.arange(16.0).square() / 30).double().expand(3, -1)
+    widths = torch.tensor([0.0, 1.0, 1.5]).double()
+    together = random_field(noise, curve, blur=widths)
+    for i, width in enumerate(widths.tolist()):
+        alone = random_field(noise[i : i + 1], curve[:1], blur=width)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-12)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lawful.app.options import parse
-from lawful.app.training import _PlainLines
+from lawful.app.training import PlainLines
 from lawful.data.cahn_hilliard import (
     CoarseningSet,
     Microstructures,
@@ -22,7 +22,6 @@ from lawful.data.cahn_hilliard import (
     read_recipe,
 )
 from lawful.errors import InputError
-from lawful.studies import run as runs
 
 ENDINGS = (".h5", ".hdf5")
 USUAL = CoarseningSet()
@@ -63,8 +62,7 @@ def run(arguments: list[str]) -> None:
 def make_with_progress(recipe: CoarseningSet, path: Path) -> None:
     """Make the set, with a bar and the time left, or lines where there is no terminal."""
     console = Console(file=sys.stderr)
-    started = time.perf_counter()
-    lines = None if console.is_terminal else _PlainLines(console)
+    lines = None if console.is_terminal else PlainLines(console)
     bar = Progress(
         BarColumn(24), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal,
@@ -74,8 +72,7 @@ def make_with_progress(recipe: CoarseningSet, path: Path) -> None:
         for count in make(recipe, path):
             bar.update(task, completed=count)
             if lines is not None:
-                seconds = time.perf_counter() - started
-                lines(runs.Progress(count, recipe.images, seconds, {}, {}))
+                lines(count, recipe.images)
 
 
 def _describe(found: Microstructures, path: Path, how: str) -> None:

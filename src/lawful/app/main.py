@@ -11,7 +11,7 @@ from lawful.errors import InputError, NonFiniteError
 COMMANDS = {
     "list": ("listing", "studies, presets, shipped models and their measured quality"),
     "train": ("training", "train a study, or a study of your own in a .py file"),
-    "sample": ("sampling", "sample from a model into .h5, .nc, .npz, .tif or .png"),
+    "sample": ("sampling", "sample from a model into .h5, .nc, .npz, .tif, .vtk or .png"),
     "report": ("reporting", "law report of a model or of a file of samples"),
     "study": ("studying", "reproduce a study's table and figures"),
     "stats": ("statistics", "two-point correlation, lineal path, surface of an image"),

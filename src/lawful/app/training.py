@@ -137,7 +137,8 @@ def _figures(progress: runs.Progress) -> str:
 @contextmanager
 def _display(console: Console, steps: int) -> Iterator[Any]:
     if not console.is_terminal:
-        yield _PlainLines(console)
+        lines = PlainLines(console)
+        yield lambda progress: lines(progress.step, progress.steps, _figures(progress))
         return
     bar = Progress(
         BarColumn(30),
@@ -159,23 +160,23 @@ def _display(console: Console, steps: int) -> Iterator[Any]:
         yield show
 
 
-class _PlainLines:
+class PlainLines:
     """A line now and then, where no bar can be drawn."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.last = console, time.perf_counter() - PLAIN_EVERY
         self.first: tuple[float, int] | None = None
 
-    def __call__(self, progress: runs.Progress) -> None:
+    def __call__(self, done: int, total: int, text: str = "") -> None:
         now = time.perf_counter()
-        self.first = self.first or (now, progress.step)
-        if now - self.last < PLAIN_EVERY and progress.step < progress.steps:
+        self.first = self.first or (now, done)
+        if now - self.last < PLAIN_EVERY and done < total:
             return
         self.last = now
-        rate = (progress.step - self.first[1]) / max(now - self.first[0], 1e-9)
-        left = f"{(progress.steps - progress.step) / rate:.0f} s left" if rate else "starting"
+        rate = (done - self.first[1]) / max(now - self.first[0], 1e-9)
+        left = f"{(total - done) / rate:.0f} s left" if rate else "starting"
         self.console.print(
-            f"{progress.step}/{progress.steps}  {rate:.1f}/s  {left}  {_figures(progress)}",
+            f"{done}/{total}  {rate:.1f}/s  {left}  {text}".rstrip(),
             highlight=False,
             soft_wrap=True,
         )
