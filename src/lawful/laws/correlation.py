@@ -31,7 +31,7 @@ def correlation_map(
     """
     rows, columns = x.shape[-2:]
     size = (rows, columns) if periodic else (2 * rows - 1, 2 * columns - 1)
-    power = torch.fft.rfft2(x, s=size).abs().square()
+    power = torch.view_as_real(torch.fft.rfft2(x, s=size)).square().sum(-1)
     counts = torch.fft.irfft2(power, s=size)
     return counts / (rows * columns) if periodic else counts / pairs(rows, columns).to(counts)
 
@@ -80,12 +80,22 @@ def radial_mean(
     rows, columns = lag_map.shape[-2:]
     with torch.autocast(lag_map.device.type, enabled=False):
         if min(rows, columns) <= WINDOW * radii:
-            return lag_map.flatten(-2) @ shells(rows, columns, radii).to(lag_map).T
+            return lag_map.flatten(-2) @ _columns(rows, columns, radii, lag_map.dtype).to(
+                lag_map.device
+            )
         reach = torch.arange(1 - radii, radii, device=lag_map.device)  # the lags that are needed
         near = lag_map[..., (reach % rows)[:, None], reach % columns]
         distance = (reach[:, None].square() + reach.square()).double().sqrt().round().flatten()
         inside = (distance == torch.arange(radii, device=reach.device)[:, None]).to(lag_map)
         return near.flatten(-2) @ (inside / inside.sum(1, keepdim=True)).T
+
+
+@lru_cache(maxsize=16)
+def _columns(
+    rows: int, columns: int, radii: int, dtype: torch.dtype
+) -> Float[Tensor, "pixel radius"]:
+    """The transpose of `shells`, as it is used."""
+    return shells(rows, columns, radii).T.to(dtype)
 
 
 def two_point(

@@ -92,7 +92,11 @@ class TwoPoint(LinearizedLaw):
                 f"{c['two_point'].shape[-1]}"
             )
         found = two_point(x[:, 0], self.radii, periodic=self.periodic)
-        return (found - c["two_point"].to(found)) @ self._view(found).T
+        difference = found - c["two_point"].to(found)
+        if self.weights is None and self.modes is None:
+            return difference
+        view = _view(self.radii, self.weights, self.modes, found.dtype)
+        return difference @ view.to(found.device).T
 
     def jacobian(
         self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
@@ -109,24 +113,25 @@ class TwoPoint(LinearizedLaw):
         found = torch.fft.irfft2(torch.fft.rfft2(x, s=size) * kernels, s=size)
         return found[..., :rows, :columns].unsqueeze(2)
 
-    def _view(self, like: Tensor) -> Float[Tensor, "residual radius"]:
-        return _view(self.radii, self.weights, self.modes).to(like)
-
 
 @lru_cache(maxsize=16)
 def _view(
-    radii: int, weights: tuple[float, ...] | None, modes: int | None
+    radii: int,
+    weights: tuple[float, ...] | None,
+    modes: int | None,
+    dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "residual radius"]:
-    """What is seen of a curve: its weighted entries, or their lowest cosine modes; float64."""
+    """What is seen of a curve: its weighted entries, or their lowest cosine modes."""
     view = torch.eye(radii, dtype=torch.float64)
     if weights is not None:
         diagonal = torch.tensor(weights, dtype=torch.float64)
         view = torch.diag(diagonal)[diagonal > 0]
     if modes is None:
-        return view
+        return view.to(dtype)
     places = (torch.arange(len(view), dtype=torch.float64) + 0.5) / len(view)
     cosines = torch.cos(torch.pi * torch.arange(modes).double()[:, None] * places)
-    return cosines / cosines.norm(dim=1, keepdim=True) * (modes / len(view)) ** 0.5 @ view
+    seen = cosines / cosines.norm(dim=1, keepdim=True) * (modes / len(view)) ** 0.5 @ view
+    return seen.to(dtype)
 
 
 @lru_cache(maxsize=16)

@@ -16,6 +16,7 @@ then move. What remains is the rounding of interfaces to pixels; `exchange_pixel
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -42,8 +43,17 @@ class Parametrisation(ABC):
         """The samples `(batch, channel, *space)`."""
 
     @abstractmethod
-    def smooth(self, v: Float[Tensor, "*batch rows columns"]) -> Tensor:
-        """A symmetric operator K. Steps are K times the shortest: w moves by K u, |u| least."""
+    def coordinates(
+        self, rows: Float[Tensor, "batch residual *moved"]
+    ) -> Float[Tensor, "batch residual coordinate"]:
+        """K times each row, in an orthonormal basis, for a symmetric operator K.
+
+        Steps are K times the shortest: w moves by K u, |u| least.
+        """
+
+    @abstractmethod
+    def spread(self, v: Float[Tensor, "batch *moved"]) -> Float[Tensor, "batch *moved"]:
+        """K twice applied."""
 
     @abstractmethod
     def pull(
@@ -59,7 +69,10 @@ class Identity(Parametrisation):
     def field(self, w: Tensor, c: Condition) -> Tensor:
         return w
 
-    def smooth(self, v: Tensor) -> Tensor:
+    def coordinates(self, rows: Tensor) -> Tensor:
+        return rows.flatten(2)
+
+    def spread(self, v: Tensor) -> Tensor:
         return v
 
     def pull(self, rows: Tensor, w: Tensor, c: Condition) -> Tensor:
@@ -85,9 +98,14 @@ class LevelCut(Parametrisation):
     def field(self, w: Tensor, c: Condition) -> Tensor:
         return level_cut(w, c["volume_fraction"])
 
-    def smooth(self, v: Tensor) -> Tensor:
-        size = v.shape[-2:]
-        return torch.fft.irfft2(torch.fft.rfft2(v) * blur_transfer(*size, self.blur).to(v), s=size)
+    def coordinates(self, rows: Tensor) -> Tensor:
+        """The half spectrum, each entry times the root of how often it stands in the whole."""
+        weights, _ = _transfers(*rows.shape[-2:], self.blur, rows.dtype, rows.device)
+        return torch.view_as_real(torch.fft.rfft2(rows, norm="ortho") * weights).flatten(2)
+
+    def spread(self, v: Tensor) -> Tensor:
+        _, transfer = _transfers(*v.shape[-2:], self.blur, v.dtype, v.device)
+        return torch.fft.irfft2(torch.fft.rfft2(v) * transfer, s=v.shape[-2:])
 
     def pull(self, rows: Tensor, w: Tensor, c: Condition) -> Tensor:
         soft = torch.sigmoid(self.steepness * (w - level(w, c["volume_fraction"])))
@@ -95,6 +113,19 @@ class LevelCut(Parametrisation):
         pulled = rows.flatten(2) * slope
         share = pulled.sum(2, keepdim=True) / slope.sum(2, keepdim=True).clamp_min(1e-12)
         return pulled.baddbmm_(share, slope, alpha=-1).view_as(rows)
+
+
+@lru_cache(maxsize=16)
+def _transfers(
+    rows: int, columns: int, blur: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "rows half"], Float[Tensor, "rows half"]]:
+    """The blur on the half spectrum: times the root of each entry's multiplicity; and squared."""
+    transfer = blur_transfer(rows, columns, blur)
+    twice = torch.full((columns // 2 + 1,), 2.0, dtype=torch.float64)
+    twice[0] = 1.0
+    if columns % 2 == 0:
+        twice[-1] = 1.0
+    return (transfer * twice.sqrt()).to(device, dtype), transfer.square().to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -245,8 +276,9 @@ def direction(
 ) -> Float[Tensor, "batch *moved"]:
     """K^2 J^T (J K^2 J^T + Lambda)^-1 r: what a full step takes away from `w`."""
     through, x = problem.through, problem.through.field(w, c)
-    rows = through.smooth(through.pull(problem.jacobian(x, c), w, c)).flatten(2)
-    gram = rows @ rows.mT
+    rows = through.pull(problem.jacobian(x, c), w, c)
+    seen = through.coordinates(rows)
+    gram = seen @ seen.mT
     diagonal = gram.diagonal(dim1=1, dim2=2)
     parts = problem.residuals(x, c)
     blocks = diagonal.split([part.shape[1] for part in parts], 1)
@@ -254,7 +286,7 @@ def direction(
     scale = scale.maximum(FLOOR * diagonal.mean(1, keepdim=True))
     factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(damp[:, None] * scale + 1e-30)).L
     weights = torch.cholesky_solve(torch.cat(parts, 1).unsqueeze(2), factor)
-    return through.smooth((weights.mT @ rows).view_as(w)).nan_to_num()
+    return through.spread((weights.mT @ rows.flatten(2)).view_as(w)).nan_to_num()
 
 
 @torch.no_grad()

@@ -42,7 +42,8 @@ from lawful.studies.study import Picture, Quantity, Study, Training, check_choic
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
 STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
-MODES, DAMPING = 10, 1e-2  # of the law steps inside the sampler
+MODES, DAMPING = 8, 0.1  # of the law steps inside the sampler
+REFINING = 1e-2  # damping of refinement, whose steps are searched along
 ITERATIONS, EXCHANGES = 40, 80
 FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
 HELD_OUT = "held-out "  # a target's first word, before a number
@@ -55,20 +56,23 @@ TARGET = {"volume_fraction", "two_point"}
 class LawfulMicrostructures(nn.Module):
     """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
 
-    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. Once
+    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. In
+    training half of a batch goes without steps: left to itself behind them, the network drifts to
+    where their linearisation fails. Once
     trained, a network that starts from the target's spectrum has no say in targets that are far
     from the trained ones.
 
     Arguments:
         network: Condition to latent fields (B, 1, N, N).
-        steps: Gauss-Newton steps of the two-point law in its lowest cosine modes.
+        steps: Gauss-Newton steps on `law`.
+        law: The two-point law, in its lowest cosine modes where speed matters.
     """
 
-    def __init__(self, network: MicrostructureGenerator, steps: int) -> None:
+    def __init__(self, network: MicrostructureGenerator, steps: int, law: TwoPoint) -> None:
         super().__init__()
         self.network, self.steps = network, steps
         self.bank = Bank()
-        self.problem = Problem.of([TwoPoint(modes=MODES)], LevelCut(STEEPNESS), 1.0)
+        self.problem = Problem.of([law], LevelCut(STEEPNESS), 1.0)
 
     def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
         """The field whose level cut is the sample; large ones a few at a time."""
@@ -87,7 +91,10 @@ class LawfulMicrostructures(nn.Module):
         w: Tensor = self.network(condition, trust)
         if not self.steps:
             return w
-        return w + (unrolled(self.problem, w.detach(), target, self.steps, DAMPING) - w).detach()
+        chosen = len(w) // 2 if self.training else len(w)
+        few = {name: value[:chosen] for name, value in target.items()}
+        moved = unrolled(self.problem, w[:chosen].detach(), few, self.steps, DAMPING)
+        return torch.cat([w[:chosen] + (moved - w[:chosen]).detach(), w[chosen:]])
 
     def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
         """Binary images of exactly round(phi N^2) pixels in the phase."""
@@ -128,7 +135,7 @@ class MicrostructureStudy(Study):
     enforced: int = RADII
     penalty: float = 1.0
     critic_rate: float | None = None
-    width: int = 48
+    width: int = 32
     blocks: int = 2
     critic_width: int = 24
     side: int = SIDE
@@ -161,14 +168,13 @@ class MicrostructureStudy(Study):
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
-        full = cls(Training(steps=6_000, batch=32, learning_rate=1e-3, average=0.998))
+        full = cls(Training(steps=4_000, batch=32, learning_rate=1e-3, average=0.998))
         free = Training(steps=600, batch=16, learning_rate=3e-3, average=0.99)
         return {
             "full": full,
             "quick": replace(full, training=replace(full.training, steps=1_000, average=0.99)),
             "data-free": cls(
                 free, objective="law", data="small", target=f"{HELD_OUT}3", prior="white",
-                law_steps=0,
             ),
             "smoke": cls(
                 Training(20, 8, 1e-3, average=0.9, checkpoint=10), data="small",
@@ -195,7 +201,8 @@ class MicrostructureStudy(Study):
         network = MicrostructureGenerator(
             RADII, width=self.width, blocks=self.blocks, prior=self.prior
         )
-        return LawfulMicrostructures(network, self.law_steps)
+        law = replace(self.trained_law(), modes=min(MODES, self.enforced))
+        return LawfulMicrostructures(network, self.law_steps, law)
 
     def players(self) -> dict[str, nn.Module]:
         generator = self.network()
@@ -368,7 +375,7 @@ def refine_latent(
     return refine(
         (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
         through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
-        damping=DAMPING, exchanges=EXCHANGES,
+        damping=REFINING, exchanges=EXCHANGES,
     )  # fmt: skip
 
 

@@ -45,8 +45,8 @@ TARGETS, ALIKE, FRESH = 256, 1_000, 1_600
 SEED = 50_000
 FREE: Mapping[str, Mapping[str, Any]] = {
     "a": {"target": "held-out 3"},
-    "b": {"target": "held-out 40"},
-    "c": {"target": "held-out 40", "enforced": 8},
+    "b": {"target": "held-out 9"},
+    "c": {"target": "held-out 9", "enforced": 8},
 }
 ACCURACY = ("samples", "p1 error × N², worst", "p2 RMSE, median", "95th %", "worst", "within 1e-3",
             "steps", "exchanges", "moved")  # fmt: skip

@@ -67,10 +67,8 @@ class Bank(nn.Module):
 
     def _distance(self, phi: Tensor, curve: Tensor) -> Tensor:
         kept = _normalised(self.phi, self.curve)
-        return torch.cat([
-            (_normalised(p, q)[:, None] - kept).square().mean(2).sqrt().amin(1)
-            for p, q in zip(phi.split(64), curve.split(64), strict=True)
-        ])  # fmt: skip
+        apart = torch.cdist(_normalised(phi, curve), kept).amin(1)
+        return apart / curve.shape[1] ** 0.5
 
     def complete(
         self, phi: Tensor | None, curve: Tensor | None, count: int, generator: torch.Generator
