@@ -323,7 +323,7 @@ def test_the_pull_is_the_derivative_of_a_soft_cut_that_keeps_its_mean(seed, phi,
     step = 1e-4
     slope = (kept(w + step * along) - kept(w - step * along)) / (2 * step)
     assert float(slope.sum().abs()) < 1e-8
-    pulled = LevelCut(steepness).pull(rows, w, c)
+    pulled = LevelCut(steepness).pull(rows, w, level_cut(w, c["volume_fraction"]))
     assert pulled.shape == rows.shape
     torch.testing.assert_close((pulled * along).sum((2, 3, 4)), (rows * slope).sum((2, 3, 4)),
                                rtol=1e-5, atol=1e-5)  # fmt: skip

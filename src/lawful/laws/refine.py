@@ -27,9 +27,9 @@ from torch import Tensor
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.laws.law import Law, LinearizedLaw, Residual, law
-from lawful.physics.random_field import blur_transfer, level, level_cut
+from lawful.physics.random_field import blur_transfer, level_cut
 
-CHUNK = 8  # samples whose Jacobians fit into the processor's cache
+CHUNK = 16  # samples whose Jacobians fit into the processor's cache
 HALVINGS, LARGEST_ROWS = 4, 1024
 FLOOR = 1e-6  # of a law that what is moved cannot serve
 STIFFEST = 10.0  # damping at which a sample is given up
@@ -57,9 +57,9 @@ class Parametrisation(ABC):
 
     @abstractmethod
     def pull(
-        self, rows: Float[Tensor, "batch residual *space"], w: Tensor, c: Condition
+        self, rows: Float[Tensor, "batch residual *space"], w: Tensor, x: Tensor
     ) -> Float[Tensor, "batch residual *moved"]:
-        """Rows of a Jacobian by the sample turned into rows by what is moved."""
+        """Rows of a Jacobian by the sample x that w makes, turned into rows by what is moved."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Identity(Parametrisation):
     def spread(self, v: Tensor) -> Tensor:
         return v
 
-    def pull(self, rows: Tensor, w: Tensor, c: Condition) -> Tensor:
+    def pull(self, rows: Tensor, w: Tensor, x: Tensor) -> Tensor:
         return rows
 
 
@@ -107,8 +107,9 @@ class LevelCut(Parametrisation):
         _, transfer = _transfers(*v.shape[-2:], self.blur, v.dtype, v.device)
         return torch.fft.irfft2(torch.fft.rfft2(v) * transfer, s=v.shape[-2:])
 
-    def pull(self, rows: Tensor, w: Tensor, c: Condition) -> Tensor:
-        soft = torch.sigmoid(self.steepness * (w - level(w, c["volume_fraction"])))
+    def pull(self, rows: Tensor, w: Tensor, x: Tensor) -> Tensor:
+        level = torch.where(x > 0.5, w, torch.inf).amin(tuple(range(1, w.ndim)), keepdim=True)
+        soft = torch.sigmoid(self.steepness * (w - level))
         slope = (self.steepness * soft * (1 - soft)).flatten(1).unsqueeze(1)
         pulled = rows.flatten(2) * slope
         share = pulled.sum(2, keepdim=True) / slope.sum(2, keepdim=True).clamp_min(1e-12)
@@ -276,7 +277,7 @@ def direction(
 ) -> Float[Tensor, "batch *moved"]:
     """K^2 J^T (J K^2 J^T + Lambda)^-1 r: what a full step takes away from `w`."""
     through, x = problem.through, problem.through.field(w, c)
-    rows = through.pull(problem.jacobian(x, c), w, c)
+    rows = through.pull(problem.jacobian(x, c), w, x)
     seen = through.coordinates(rows)
     gram = seen @ seen.mT
     diagonal = gram.diagonal(dim1=1, dim2=2)
