@@ -42,8 +42,7 @@ from lawful.studies.study import Picture, Quantity, Study, Training, check_choic
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
 STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
-MODES, DAMPING = 8, 0.1  # of the law steps inside the sampler
-REFINING = 1e-2  # damping of refinement, whose steps are searched along
+MODES, DAMPING = 8, 0.1  # of the law steps inside the sampler; the damping of refinement too
 ITERATIONS, EXCHANGES = 40, 80
 FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
 HELD_OUT = "held-out "  # a target's first word, before a number
@@ -375,7 +374,7 @@ def refine_latent(
     return refine(
         (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
         through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
-        damping=REFINING, exchanges=EXCHANGES,
+        damping=DAMPING, exchanges=EXCHANGES,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Figures of microstructures: images beside their curves."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -103,12 +104,12 @@ def morphology_figure(made: Mapping[str, Tensor], against: HeldOut) -> Figure:
     rows = [(group, int(i)) for group, members in groups.items() for i in members[:2]]
     figure = Figure(figsize=(1.55 * (len(ways) + 1), 1.62 * len(rows) + 0.3), layout="constrained")
     axes = figure.subplots(len(rows), len(ways) + 1, squeeze=False)
-    for line, (group, index) in zip(axes, rows, strict=True):
-        first = line is axes[0]
+    for number, (line, (group, index)) in enumerate(zip(axes, rows, strict=True)):
+        first = number == 0
         show(line[0], against.images[index], "held-out image" if first else "", TARGET)
         line[0].set_ylabel(group, fontsize=8)
         for axis, way in zip(line[1:], ways, strict=True):
-            show(axis, made[way][index, 0], way.replace(", ", ",\n") if first else "", MADE)
+            show(axis, made[way][index, 0], fill(way, 22) if first else "", MADE)
     return figure
 
 

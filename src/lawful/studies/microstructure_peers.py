@@ -53,11 +53,16 @@ def optimise_from_noise(
         iterations: Of L-BFGS at most, each of one or more evaluations.
     """
     kernel = blur_transfer(*noise.shape[-2:], BLUR).to(noise)
-    with torch.enable_grad():
-        fields = [
-            _optimised(curve, start, kernel, iterations)
-            for curve, start in zip(two_point, noise, strict=True)
-        ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a sample at a time: a second thread only waits
+    try:
+        with torch.enable_grad():
+            fields = [
+                _optimised(curve, start, kernel, iterations)
+                for curve, start in zip(two_point, noise, strict=True)
+            ]
+    finally:
+        torch.set_num_threads(threads)
     return level_cut(torch.stack(fields).unsqueeze(1), phi)
 
 

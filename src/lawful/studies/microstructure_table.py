@@ -253,5 +253,5 @@ def _free(
     head = ("model", "radii in the law", "p2 RMSE there, median of 64", "95th %",
             "over all radii", "of the mean curve", "minutes")  # fmt: skip
     parts += ["## Data-free", "Trained by the law alone, on one target each, from blurred white "
-              "noise; no law steps in the sampler.", markdown_table(head, rows)]  # fmt: skip
+              "noise; one law step in the sampler.", markdown_table(head, rows)]  # fmt: skip
     figures["figure-6"], figures["figure-7"] = single_target_figures(shown)
