@@ -43,7 +43,7 @@ def said(capsys):
 def test_help_of_every_command(capsys):
     assert main([]) == 0
     assert "lawful COMMAND" in said(capsys).out
-    for command in ("list", "train", "sample", "report", "study", "demo"):
+    for command in ("list", "train", "sample", "report", "study", "stats", "data", "demo"):
         assert main([command, "--help"]) == 0
         assert f"lawful {command}" in said(capsys).out
     assert main(["--version"]) == 0
