@@ -76,19 +76,29 @@ class CahnHilliard:
         self, dt: float, like: Float[Tensor, "*batch rows columns"]
     ) -> Callable[[Tensor], Tensor]:
         """The map from c(t) to c(t + dt) for fields of the size and dtype of `like`."""
+        keep, push = self.factors(dt, like)
+        size = like.shape[-2:]
+
+        def step(c: Tensor) -> Tensor:
+            cubed = torch.fft.rfft2(c * c * c).mul_(push)
+            return torch.fft.irfft2(torch.fft.rfft2(c).mul_(keep).add_(cubed), s=size)
+
+        return step
+
+    def factors(
+        self, dt: float, like: Float[Tensor, "*batch rows columns"]
+    ) -> tuple[Float[Tensor, "rows half"], Float[Tensor, "rows half"]]:
+        """What a step multiplies the spectra of c and of c^3 by, to be added.
+
+        Raises:
+            InputError: The time step is not positive.
+        """
         if not 0 < dt < inf:
             raise InputError(f"Cahn-Hilliard: expected dt > 0, got {dt}")
         k2 = self.squared_wavenumbers(like)
         stiff = 1 + self.stabilisation * dt * k2
         below = stiff + self.gamma * dt * k2.square()
-        keep, push = stiff / below, -dt * k2 / below
-        size = like.shape[-2:]
-
-        def step(c: Tensor) -> Tensor:
-            well = torch.fft.rfft2(c * (c.square() - 1)).mul_(push)
-            return torch.fft.irfft2(torch.fft.rfft2(c).mul_(keep).add_(well), s=size)
-
-        return step
+        return (stiff + dt * k2) / below, -dt * k2 / below
 
 
 def quench(
@@ -120,7 +130,8 @@ def evolve(
     Raises:
         InputError: A time is negative or not a multiple of `dt`, they do not increase, or a value
             is not finite.
-        StabilityError: The composition left the range in which the scheme is stable.
+        StabilityError: At an output time the composition is beyond twice the range in which the
+            scheme with A = 2 is stable.
     """
     if not 0 < dt < inf:
         raise InputError(f"Cahn-Hilliard: expected dt > 0, got {dt}")
@@ -131,10 +142,7 @@ def evolve(
         raise InputError(f"Cahn-Hilliard: expected multiples of dt = {dt}, got {times}")
     if not bool(torch.isfinite(initial).all()):
         raise InputError("Cahn-Hilliard: the initial composition is not finite")
-    k2 = equation.squared_wavenumbers(initial)
-    stiff = 1 + equation.stabilisation * dt * k2
-    below = stiff + equation.gamma * dt * k2.square()
-    keep, push = (stiff + dt * k2) / below, -dt * k2 / below
+    keep, push = equation.factors(dt, initial)
     c, spectrum, done = initial, torch.fft.rfft2(initial), 0
     for step in steps:
         for number in range(done, step):
