@@ -5,6 +5,6 @@ Not in `games`: the checker draws from Python's random generator, which is part 
 
 from jaxtyping import install_import_hook
 
-PARTS = ("physics", "divergences", "data", "laws", "networks", "evaluation")
+PARTS = ("physics", "symmetry", "divergences", "data", "laws", "networks", "evaluation")
 
 hook = install_import_hook([f"lawful.{part}" for part in PARTS], "beartype.beartype")

@@ -1,0 +1,130 @@
+r"""Finite groups acting linearly on tensors with a leading batch axis.
+
+An action is :math:`T_{gh} = T_g T_h`. Element 0 is the identity. A group knows its multiplication
+table and its action, and nothing of the networks built on it.
+"""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lawful.errors import InputError
+
+
+class Group(ABC):
+    """A finite group and one action of it.
+
+    `exact` says whether the action is one on the grid; where it is not (rotations by less than a
+    quarter turn interpolate), it obeys :math:`T_{gh} = T_g T_h` only approximately.
+    """
+
+    exact: bool = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """For reports, e.g. `D4`."""
+
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """Number of elements."""
+
+    @abstractmethod
+    def product(self, first: int, second: int) -> int:
+        """The element that applies `second`, then `first`."""
+
+    @abstractmethod
+    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
+        """T_g x of every sample.
+
+        Raises:
+            InputError: The group does not act on this shape.
+        """
+
+    @cached_property
+    def table(self) -> Int[Tensor, "order order"]:
+        """Products: entry (i, j) is the element g_i g_j."""
+        elements = range(self.order)
+        return torch.tensor([[self.product(i, j) for j in elements] for i in elements])
+
+    @cached_property
+    def inverse(self) -> Int[Tensor, " order"]:
+        """The inverse of every element."""
+        return (self.table == 0).int().argmax(1)
+
+    def orbit(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "order batch *shape"]:
+        """T_g x for every element."""
+        return torch.stack([self.act(x, g) for g in range(self.order)])
+
+    def act_each(
+        self, x: Float[Tensor, "batch *shape"], elements: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch *shape"]:
+        """T_g x with an element of its own for every sample."""
+        orbit = self.orbit(x)
+        return orbit[elements, torch.arange(len(x), device=x.device)]
+
+    def random(self, count: int, generator: torch.Generator | None = None) -> Int[Tensor, " count"]:
+        """Elements drawn uniformly."""
+        return torch.randint(self.order, (count,), generator=generator)
+
+    def fields(self) -> "Fields":
+        """The same group on fields over it, what group convolutions map to."""
+        return Fields(self)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Fields(Group):
+    r"""Fields over the group, `(batch, field, order, …)`: the regular representation.
+
+    .. math:: (T_g f)_h = T_g f_{g^{-1} h}
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.exact = group.exact
+
+    @property
+    def name(self) -> str:
+        return f"fields over {self.group.name}"
+
+    @property
+    def order(self) -> int:
+        return self.group.order
+
+    def product(self, first: int, second: int) -> int:
+        return self.group.product(first, second)
+
+    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
+        if x.ndim < 3 or x.shape[2] != self.order:
+            raise InputError(
+                f"{self.name}: expected (batch, field, {self.order}, …), got {tuple(x.shape)}"
+            )
+        origin = self.group.table[self.group.inverse[element]].to(x.device)
+        return self.group.act(x[:, :, origin], element)
+
+
+class Fixed(Group):
+    """The action that moves nothing: what invariant functions map to."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+    @property
+    def name(self) -> str:
+        return f"{self.group.name}, moving nothing"
+
+    @property
+    def order(self) -> int:
+        return self.group.order
+
+    def product(self, first: int, second: int) -> int:
+        return self.group.product(first, second)
+
+    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
+        return x

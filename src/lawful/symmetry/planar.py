@@ -1,0 +1,159 @@
+r"""Rotations and reflections of images and of filters: the groups C_n and D_n.
+
+An element is :math:`r^k s^f`: reflect the columns f times, then rotate counter-clockwise by
+:math:`2 \pi k / n`. Its index is k + f n. Quarter turns and reflections move pixels onto pixels;
+other rotations of an image interpolate and are marked so by `exact`.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lawful.errors import InputError
+from lawful.symmetry.group import Group
+
+
+@dataclass(frozen=True, repr=False)
+class Planar(Group):
+    """C_n, or D_n with `reflections`, on the last two axes of a tensor.
+
+    Arguments:
+        turns: n, rotations in a full turn.
+
+    Raises:
+        InputError: n is below 1.
+    """
+
+    turns: int
+    reflections: bool = False
+
+    def __post_init__(self) -> None:
+        if self.turns < 1:
+            raise InputError(f"group: expected at least one rotation, got {self.turns}")
+        object.__setattr__(self, "exact", 4 % self.turns == 0)
+
+    @property
+    def name(self) -> str:
+        return f"{'D' if self.reflections else 'C'}{self.turns}"
+
+    @property
+    def order(self) -> int:
+        return self.turns * (2 if self.reflections else 1)
+
+    def product(self, first: int, second: int) -> int:
+        (k, f), (m, h) = self._parts(first), self._parts(second)
+        return (k + (-m if f else m)) % self.turns + (f ^ h) * self.turns
+
+    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
+        self.check(tuple(x.shape))
+        rotation, reflection = self._parts(element)
+        x = x.flip(-1) if reflection else x
+        quarters, rest = divmod(4 * rotation, self.turns)
+        x = torch.rot90(x, quarters, (-2, -1)) if quarters else x
+        return rotate(x, 2 * math.pi * rest / (4 * self.turns)) if rest else x
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse a shape that the group does not act on.
+
+        Raises:
+            InputError: There are no rows and columns, or rotations would exchange unequal ones.
+        """
+        if len(shape) < 3:
+            raise InputError(f"{self.name}: expected (batch, …, rows, columns), got {shape}")
+        if self.turns > 2 and shape[-2] != shape[-1]:
+            raise InputError(
+                f"{self.name}: quarter turns need as many rows as columns, got {shape[-2]} x "
+                f"{shape[-1]}"
+            )
+
+    def filters(self, size: int) -> Float[Tensor, "order entry entry"]:
+        r"""The action on filters of `size` x `size` entries, as matrices.
+
+        Entries at the same distance (in the maximum norm) from the centre form a ring of 8 r; a
+        rotation shifts it by 8 r k / n entries, interpolating linearly between two where that is
+        no whole number. It is an exact action for every n that divides 8, and agrees with the
+        rotation of images for every quarter turn.
+
+        Raises:
+            InputError: The size is even.
+        """
+        if size % 2 == 0:
+            raise InputError(f"filter: expected an odd size, got {size}")
+        mirror = _permutation(torch.arange(size**2).reshape(size, size).flip(-1).flatten())
+        rotations = [_ring_rotation(size, k / self.turns) for k in range(self.turns)]
+        mirrored = [r @ mirror for r in rotations] if self.reflections else []
+        return torch.stack(rotations + mirrored)
+
+    @cached_property
+    def exact_filters(self) -> bool:
+        """Whether filters are rotated without interpolation."""
+        return 8 % self.turns == 0
+
+    def _parts(self, element: int) -> tuple[int, bool]:
+        if not 0 <= element < self.order:
+            raise InputError(f"{self.name}: expected an element below {self.order}, got {element}")
+        return element % self.turns, element >= self.turns
+
+
+def planar(name: str) -> Planar:
+    """The group of a name such as `C4` or `D4`.
+
+    Raises:
+        InputError: It is not such a name.
+    """
+    found = re.fullmatch(r"([CD])([1-9][0-9]?)", name.upper())
+    if found is None:
+        raise InputError(f"group {name!r}: expected C or D and a number, such as C4 or D4")
+    return Planar(int(found[2]), found[1] == "D")
+
+
+def rotate(x: Float[Tensor, "batch *shape"], angle: float) -> Float[Tensor, "batch *shape"]:
+    """Images rotated counter-clockwise about their centre, bilinearly; zero comes from outside.
+
+    Arguments:
+        angle: In radians.
+    """
+    images = x.reshape(-1, 1, *x.shape[-2:])
+    cos, sin = math.cos(angle), math.sin(angle)
+    # Rows of the image point down, so a counter-clockwise turn reads from a clockwise one.
+    matrix = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], dtype=x.dtype, device=x.device)
+    grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False).reshape(x.shape)
+
+
+def _permutation(origin: Tensor) -> Tensor:
+    """The matrix that takes entry `origin[q]` to place q."""
+    return F.one_hot(origin, len(origin)).double()
+
+
+def _ring(size: int, radius: int) -> list[int]:
+    """Flat positions of a ring, counter-clockwise from the middle of the right side."""
+    centre, r = size // 2, radius
+    right = [(centre - i, centre + r) for i in range(-r, r)]
+    top = [(centre - r, centre - i) for i in range(-r, r)]
+    left = [(centre + i, centre - r) for i in range(-r, r)]
+    bottom = [(centre + r, centre + i) for i in range(-r, r)]
+    places = [row * size + column for row, column in right + top + left + bottom]
+    return places[r:] + places[:r]
+
+
+def _ring_rotation(size: int, turn: float) -> Float[Tensor, "entry entry"]:
+    """The matrix that rotates a filter by a share of the full turn, ring by ring."""
+    matrix = torch.zeros(size**2, size**2, dtype=torch.float64)
+    centre = size // 2
+    matrix[centre * size + centre, centre * size + centre] = 1.0
+    for radius in range(1, centre + 1):
+        places = _ring(size, radius)
+        shift = 8 * radius * turn
+        whole = math.floor(shift + 1e-9)
+        share = 0.0 if shift - whole < 1e-9 else shift - whole
+        for m, origin in enumerate(places):
+            matrix[places[(m + whole) % len(places)], origin] += 1 - share
+            matrix[places[(m + whole + 1) % len(places)], origin] += share
+    return matrix

@@ -1,0 +1,84 @@
+r"""Symmetrizing functions and samples, and how far a function is from symmetric.
+
+For a group Σ acting by T (Birrell et al. 2022, section 3):
+
+.. math:: S_\Sigma[\gamma](x) = \frac1{|\Sigma|} \sum_{\sigma} \gamma(T_\sigma x), \qquad
+    S^\Sigma[P] = \text{law of } T_\sigma X,\ X \sim P,\ \sigma \text{ uniform}.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful.symmetry.group import Fixed, Group
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Symmetrized(nn.Module):
+    r"""The group mean of a function: invariant, or equivariant where the output moves too.
+
+    .. math:: x \mapsto \frac1{|\Sigma|} \sum_\sigma T'_{\sigma^{-1}} f(T_\sigma x)
+
+    Arguments:
+        function: Tensor `(batch, …)`, and anything else that is passed on, to `(batch, …)`.
+        group: On its input.
+        onto: The same group on its output; None for an invariant function.
+    """
+
+    def __init__(
+        self, function: nn.Module | Callable[..., Tensor], group: Group, onto: Group | None = None
+    ) -> None:
+        super().__init__()
+        self.function, self.group, self.onto = function, group, onto or Fixed(group)
+
+    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+        parts = (
+            self.onto.act(self.function(self.group.act(x, g), *rest), int(self.group.inverse[g]))
+            for g in range(self.group.order)
+        )
+        return torch.stack(list(parts)).mean(0)
+
+
+def randomize(
+    x: Float[Tensor, "batch *shape"], group: Group, generator: torch.Generator | None = None
+) -> Float[Tensor, "batch *shape"]:
+    """A random element applied to every sample: of x ~ P a sample of S^Σ[P]."""
+    return group.act_each(x, group.random(len(x), generator).to(x.device))
+
+
+def orbit_samples(
+    x: Float[Tensor, "batch *shape"], group: Group
+) -> Float[Tensor, "orbit_batch *shape"]:
+    """Every sample's whole orbit, one after another: S^Σ of the empirical distribution."""
+    return group.orbit(x).flatten(0, 1)
+
+
+def equivariance_error(
+    function: Function, x: Float[Tensor, "batch *shape"], group: Group, onto: Group
+) -> Float[Tensor, " order"]:
+    r"""For every element g, the worst relative error of `function` over a batch.
+
+    .. math:: \max |f(T_g x) - T'_g f(x)| \big/ \max |f(x)|
+
+    Arguments:
+        group: On the input.
+        onto: The same group on the output.
+    """
+    value = function(x)
+    scale = value.abs().max().clamp_min(torch.finfo(value.dtype).tiny)
+    errors = [
+        (function(group.act(x, g)) - onto.act(value, g)).abs().max() / scale
+        for g in range(group.order)
+    ]
+    return torch.stack(errors).detach()
+
+
+def invariance_error(
+    function: Function, x: Float[Tensor, "batch *shape"], group: Group
+) -> Float[Tensor, " order"]:
+    """For every element g, the worst of |f(T_g x) - f(x)| relative to the largest |f(x)|."""
+    return equivariance_error(function, x, group, Fixed(group))
