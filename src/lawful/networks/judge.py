@@ -13,10 +13,10 @@ from lawful.condition import Condition
 from lawful.networks.weights import load_weights
 
 
-@lru_cache(maxsize=1)
-def load_judge() -> "Judge":
-    """The judge of digits that comes with the package, in evaluation mode."""
-    path = Path(str(resources.files("lawful"))) / "models" / "digits" / "model.safetensors"
+@lru_cache(maxsize=2)
+def load_judge(name: Literal["digits", "rotated-digits"] = "digits") -> "Judge":
+    """The judge of digits, or of digits in every orientation, in evaluation mode."""
+    path = Path(str(resources.files("lawful"))) / "models" / name / "model.safetensors"
     return load_weights(Judge(28), path)
 
 

