@@ -10,6 +10,7 @@ from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import (
     Symmetrized,
+    canonicalize,
     equivariance_error,
     invariance_error,
     orbit_samples,
@@ -59,6 +60,16 @@ def test_random_elements_are_uniform_and_seeded():
     assert torch.equal(y, randomize(x, group, torch.Generator().manual_seed(0)))
     corner = y[:, 0, 0, 0].long().bincount(minlength=4) / 4000
     assert (corner - 0.25).abs().max() < 4 * (0.25 * 0.75 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["C2", "C4", "D2", "D4"])
+def test_canonical_images_are_one_of_each_orbit(name):
+    group = planar(name)
+    x = torch.rand(5, 2, 6, 6)
+    y = canonicalize(x, group)
+    for g in range(group.order):
+        assert torch.equal(canonicalize(group.act(x, g), group), y)
+    assert (group.orbit(x) - y).flatten(2).abs().amax(2).amin(0).max() == 0
 
 
 def test_orbit_samples_are_closed_under_the_group():

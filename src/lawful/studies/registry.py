@@ -10,10 +10,12 @@ from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
 from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.motif import MotifStudy
+from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.study import Study
 
 STUDIES: dict[str, type[Study]] = {
-    study.name: study for study in (BurgersStudy, MotifStudy, DigitsStudy, MicrostructureStudy)
+    study.name: study
+    for study in (BurgersStudy, MotifStudy, DigitsStudy, MicrostructureStudy, RotatedDigitsStudy)
 }
 
 

@@ -78,15 +78,17 @@ def train(
         seconds = time.perf_counter() - started
         last = state.step == steps or state.over
         violations = monitor.violations(state.step, last)
-        if state.step % LOG_EVERY == 0 or last:
+        keeping = state.step % study.training.checkpoint == 0 or last
+        if state.step % LOG_EVERY == 0 or keeping:
             row = {"step": state.step, "seconds": round(seconds, 2), **state.values}
             fresh = state.step % MONITOR_EVERY == 0 or last
-            metrics.write(
-                row | ({f"violation/{k}": v for k, v in violations.items()} if fresh else {})
-            )
+            row |= {f"violation/{k}": v for k, v in violations.items()} if fresh else {}
+            if keeping and fabric.is_global_zero:
+                row |= {f"watch/{k}": v for k, v in study.watch(network).items()}
+            metrics.write(row)
         if (share := snapshot_share(steps)) and state.step % share == 0:
             monitor.keep(state.step)
-        if state.step % study.training.checkpoint == 0 or last:
+        if keeping:
             metrics.flush()
             _save(study, folder, state, fabric, seconds)
         yield Progress(state.step, steps, seconds, dict(state.values), violations)
@@ -130,7 +132,8 @@ def snapshots(folder: Path) -> dict[int, Tensor]:
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.jsonl`: step, seconds, loss terms and, now and then, violations."""
+    """The rows of `metrics.jsonl`: step, seconds, loss terms; now and then violations, and what
+    the study watches."""
     path = folder / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return [json.loads(row) for row in text.splitlines() if row.endswith("}")]

@@ -38,7 +38,8 @@ class Quantity:
         minimum: Smallest value with a meaning; below it a value is refused.
         shape: Shape of one sample's value; `()` for a number.
         required: Whether a sample needs it; what is required and not given is drawn.
-        distribution: Of the values drawn: over the range, or standard normal.
+        distribution: Of the values drawn: over the range, standard normal, or whole numbers of the
+            range, its ends included; then no other number is taken.
         kept: Whether samples and files carry it; noise as large as the field need not be.
         unit, about: For help and reports.
     """
@@ -50,7 +51,7 @@ class Quantity:
     minimum: float = float("-inf")
     shape: tuple[int, ...] = ()
     required: bool = True
-    distribution: Literal["uniform", "normal"] = "uniform"
+    distribution: Literal["uniform", "normal", "integer"] = "uniform"
     kept: bool = True
     unit: str = "1"
     about: str = ""
@@ -70,6 +71,13 @@ class Quantity:
         if bool((value < self.minimum).any()):
             least = float(value.min())
             raise InputError(f"{self.name}: expected at least {self.minimum:g}, got {least:g}")
+        if self.distribution == "integer":
+            wrong = value[(value != value.round()) | (value < self.lower) | (value > self.upper)]
+            if wrong.numel():
+                raise InputError(
+                    f"{self.name}: expected whole numbers from {self.lower:g} to {self.upper:g}, "
+                    f"got {float(wrong.flatten()[0]):g}"
+                )
         slack = 1e-6 * min(max(abs(self.lower), abs(self.upper)), 1e30)
         inside = (value >= self.lower - slack) & (value <= self.upper + slack)
         for single in self.isolated:
@@ -79,9 +87,12 @@ class Quantity:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Independent values over the trained range.
 
-        Standard normal, or uniform; log-uniform over a positive range of a decade or more; and a
-        fifth of them at the isolated values, where there are any.
+        Standard normal, whole numbers, or uniform; log-uniform over a positive range of a decade
+        or more; and a fifth of them at the isolated values, where there are any.
         """
+        if self.distribution == "integer":
+            ends = int(self.lower), int(self.upper) + 1
+            return torch.randint(*ends, (count, *self.shape), generator=generator).float()
         if self.distribution == "normal":
             return torch.randn((count, *self.shape), generator=generator)
         unit = torch.rand((count, *self.shape), generator=generator)
@@ -284,6 +295,10 @@ class Study(ABC):
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Figures of a trained network beyond its laws, for manifests."""
+        return {}
+
+    def watch(self, network: nn.Module) -> Mapping[str, float]:
+        """Figures of the averaged generator taken at every checkpoint, for `metrics.jsonl`."""
         return {}
 
     def headline(self, quality: Mapping[str, Any]) -> str:

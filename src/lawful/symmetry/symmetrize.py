@@ -6,6 +6,7 @@ For a group Σ acting by T (Birrell et al. 2022, section 3):
     S^\Sigma[P] = \text{law of } T_\sigma X,\ X \sim P,\ \sigma \text{ uniform}.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lawful.symmetry.group import Fixed, Group
+from lawful.symmetry.planar import Planar
 
 Function = Callable[[Tensor], Tensor]
 
@@ -48,6 +50,24 @@ def randomize(
 ) -> Float[Tensor, "batch *shape"]:
     """A random element applied to every sample: of x ~ P a sample of S^Σ[P]."""
     return group.act_each(x, group.random(len(x), generator).to(x.device))
+
+
+def canonicalize(
+    x: Float[Tensor, "batch channel rows columns"], group: Planar
+) -> Float[Tensor, "batch channel rows columns"]:
+    """Every image moved to one of its orbit: where its mass lies furthest right, then up.
+
+    The same image for all members of an orbit, unless its mass is spread symmetrically.
+    """
+    across, along = x.shape[-2:]
+    right = torch.arange(along, dtype=torch.float64, device=x.device) - (along - 1) / 2
+    upward = (across - 1) / 2 - torch.arange(across, dtype=torch.float64, device=x.device)
+    # A direction inside one sector of D_n: its angle is a third of the sector's.
+    slope = math.tan(math.pi / (3 * max(group.turns, 2)))
+    weight = right[None, :] + slope * upward[:, None]
+    orbit = group.orbit(x)
+    mass = (orbit.double() * weight).sum((-3, -2, -1))
+    return orbit[mass.argmax(0), torch.arange(len(x), device=x.device)]
 
 
 def orbit_samples(

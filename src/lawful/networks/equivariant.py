@@ -1,0 +1,275 @@
+r"""Layers that commute with a planar group, on fields `(batch, field, order, rows, columns)`.
+
+Group convolution (Cohen & Welling 2016): a filter w is moved by every element of the group,
+
+.. math:: y_{o, g} = \sum_{i, h} (T_g w_{o, i, g^{-1} h}) * x_{i, h} + b_o ,
+
+so that moving the input by T moves the output by the regular representation
+(:class:`~lawful.symmetry.group.Fields`). The moved filters are read from one index table and go
+into an ordinary convolution; `export` leaves that convolution alone. The trivial group C1 gives
+ordinary layers. For rotations finer than quarter turns the layers are approximate.
+"""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful.errors import InputError
+from lawful.symmetry.planar import Planar
+
+SLOPE = 0.2
+
+
+class GroupConv(nn.Module):
+    """Fields to fields; zero padding keeps the size unless `valid`.
+
+    Arguments:
+        inputs, outputs: Numbers of fields.
+        size: Of the filters; odd.
+        spectral: Divide by the largest singular value of the moved filters as one matrix, not of
+            the stored ones, which understates it by up to the root of the order; one step of the
+            power iteration a forward pass in training (Miyato et al. 2018).
+
+    Raises:
+        InputError: The size is even.
+    """
+
+    index: Tensor
+    moves: Tensor
+    left: Tensor
+
+    def __init__(
+        self,
+        group: Planar,
+        inputs: int,
+        outputs: int,
+        size: int = 3,
+        *,
+        valid: bool = False,
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        self.group, self.inputs, self.outputs, self.size = group, inputs, outputs, size
+        self.padding, self.spectral = 0 if valid else size // 2, spectral
+        self.weight = nn.Parameter(torch.empty(outputs, inputs * self.origins * size**2))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        filters = group.filters(size)
+        self.register_buffer("index", self._index(filters), persistent=False)
+        self.register_buffer(
+            "moves", torch.empty(0) if group.exact_filters else filters.float(), persistent=False
+        )
+        self.register_buffer("left", F.normalize(torch.ones(outputs * group.order), dim=0))
+
+    @property
+    def origins(self) -> int:
+        """Layers of an input field: one an element of the group."""
+        return self.group.order
+
+    def _index(self, filters: Tensor) -> Tensor:
+        """Where entry (g, i, h, q) of the moved filters is read from."""
+        order, entries = self.group.order, self.size**2
+        places = filters.argmax(2) if self.group.exact_filters else torch.arange(entries)
+        origins = self._origins()  # (order, origins)
+        flat = origins[:, :, None] * entries + places.expand(order, entries)[:, None, :]
+        fields = torch.arange(self.inputs)[:, None, None] * self.origins * entries
+        return (flat[:, None] + fields).flatten()
+
+    def _origins(self) -> Tensor:
+        """The layer g^-1 h of a filter, by g and h."""
+        return self.group.table[self.group.inverse]
+
+    def expanded(self) -> Float[Tensor, "out in size size"]:
+        """The moved filters, as the weight of an ordinary convolution."""
+        weight = self.weight[:, self.index]
+        if not self.group.exact_filters:
+            parts = weight.unflatten(1, (self.group.order, -1, self.size**2))
+            weight = torch.einsum("gqp,ogip->ogiq", self.moves.to(weight), parts)
+        channels = (self.outputs * self.group.order, -1, self.size, self.size)
+        weight = weight.reshape(channels)
+        return weight / self._norm(weight) if self.spectral else weight
+
+    def _norm(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        with torch.no_grad():
+            right = F.normalize(matrix.T @ self.left, dim=0)
+            if self.training:
+                self.left.copy_(F.normalize(matrix @ right, dim=0))
+                right = F.normalize(matrix.T @ self.left, dim=0)
+        return self.left.clone() @ matrix @ right
+
+    def forward(
+        self, x: Float[Tensor, "batch field order h w"]
+    ) -> Float[Tensor, "batch out order h2 w2"]:
+        bias = self.bias.repeat_interleave(self.group.order)
+        y = F.conv2d(self._channels(x), self.expanded(), bias, padding=self.padding)
+        return y.unflatten(1, (self.outputs, self.group.order))
+
+    def _channels(self, x: Tensor) -> Tensor:
+        return x.flatten(1, 2)
+
+    def export(self) -> "ExpandedConv":
+        """An ordinary convolution with the same outputs, bit for bit, in evaluation mode."""
+        with torch.no_grad():
+            weight = self.eval().expanded()
+            conv = nn.Conv2d(weight.shape[1], len(weight), self.size, padding=self.padding)
+            conv.weight.copy_(weight)
+            if conv.bias is not None:
+                conv.bias.copy_(self.bias.repeat_interleave(self.group.order))
+        return ExpandedConv(conv, self.outputs).to(self.weight)
+
+
+class LiftingConv(GroupConv):
+    """Images `(batch, channel, h, w)` to fields: a filter moved by every element."""
+
+    @property
+    def origins(self) -> int:
+        return 1
+
+    def _origins(self) -> Tensor:
+        return torch.zeros(self.group.order, 1, dtype=torch.long)
+
+    def _channels(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(
+        self, x: Float[Tensor, "batch channel h w"]
+    ) -> Float[Tensor, "batch out order h2 w2"]:
+        self.group.check(tuple(x.shape))
+        return super().forward(x)
+
+
+class ExpandedConv(nn.Module):
+    """An ordinary convolution in a group convolution's place."""
+
+    def __init__(self, conv: nn.Conv2d, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.outputs = conv, outputs
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch out order h w"]:
+        y: Tensor = self.conv(x.flatten(1, 2) if x.ndim == 5 else x)
+        return y.unflatten(1, (self.outputs, -1))
+
+
+def export(network: nn.Module) -> nn.Module:
+    """A copy for inference in which every group convolution is an ordinary one, bit for bit."""
+    copied = copy.deepcopy(network).eval()
+    for module in list(copied.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, GroupConv):
+                setattr(module, name, child.export())
+    return copied
+
+
+class FieldNorm(nn.Module):
+    """Batch normalisation of every field over batch, group and pixels; no gain of its own.
+
+    The statistics are the group's too, so the layer is equivariant in both modes.
+
+    Arguments:
+        momentum: Share of a batch in the running statistics.
+    """
+
+    def __init__(self, fields: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm3d(fields, momentum=momentum, affine=False)
+
+    def forward(self, x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "..."]:
+        out: Tensor = self.norm(x)
+        return out
+
+
+class PixelNorm(nn.Module):
+    """Root mean square over fields and group at every pixel made 1; the same in both modes."""
+
+    def forward(self, x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "..."]:
+        return x * torch.rsqrt(x.square().mean((1, 2), keepdim=True) + 1e-5)
+
+
+class Modulation(nn.Module):
+    """(1 + γ) x + β with γ and β of an embedding, shared over the group (conditional norm)."""
+
+    def __init__(self, fields: int, embedding: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(embedding, 2 * fields)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch field order h w"],
+        embedding: Float[Tensor, "batch embedding"],
+    ) -> Float[Tensor, "batch field order h w"]:
+        scale, shift = self.linear(embedding)[:, :, None, None, None].chunk(2, 1)
+        return torch.addcmul(shift, x, 1 + scale)
+
+
+def pool_group(
+    x: Float[Tensor, "batch field order h w"], how: str = "max"
+) -> Float[Tensor, "batch field h w"]:
+    """Fields to an image that moves with the input: the largest or the mean over the group."""
+    return x.amax(2) if how == "max" else x.mean(2)
+
+
+def down(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch field order h2 w2"]:
+    """Means of 2 x 2 pixels.
+
+    Raises:
+        InputError: A side is odd: a row or a column would be dropped, and a quarter turn of the
+            input would drop another.
+    """
+    rows, columns = x.shape[-2:]
+    if rows % 2 or columns % 2:
+        raise InputError(
+            f"pooling: {rows} x {columns} pixels; halving an odd side breaks the symmetry"
+        )
+    return F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
+
+
+def up(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch field order h2 w2"]:
+    """Every pixel repeated 2 x 2."""
+    return F.interpolate(x.flatten(1, 2), scale_factor=2.0).unflatten(1, x.shape[1:3])
+
+
+class GroupResidual(nn.Module):
+    """Two group convolutions beside the identity, or beside a pointwise map of it.
+
+    Arguments:
+        inputs, outputs: Numbers of fields.
+        resample: `up` or `down` doubles or halves the sides, None keeps them.
+        embedding: Size of the vector that modulates the normalised features; 0 for neither
+            normalisation nor modulation, as a critic has it.
+    """
+
+    def __init__(
+        self,
+        group: Planar,
+        inputs: int,
+        outputs: int,
+        *,
+        resample: str | None = None,
+        embedding: int = 0,
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.first = GroupConv(group, inputs, outputs, spectral=spectral)
+        self.second = GroupConv(group, outputs, outputs, spectral=spectral)
+        self.skip = GroupConv(group, inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.norm = PixelNorm() if embedding else nn.Identity()
+        self.modulation = Modulation(outputs, embedding) if embedding else None
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch field order h w"],
+        embedding: Float[Tensor, "batch embedding"] | None = None,
+    ) -> Float[Tensor, "batch out order h2 w2"]:
+        x = up(x) if self.resample == "up" else x
+        h = self.norm(self.first(F.leaky_relu(x, SLOPE)))
+        if self.modulation is not None and embedding is not None:
+            h = self.modulation(h, embedding)
+        out: Tensor = self.skip(x) + self.second(F.leaky_relu(h, SLOPE))
+        return down(out) if self.resample == "down" else out

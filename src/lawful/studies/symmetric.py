@@ -1,0 +1,251 @@
+"""What studies of structure-preserving GANs share: players, game and treatments of the data.
+
+The compared designs have equal parameter counts: a layer has 1 / √n as many fields over a group
+of order n as a plain layer has channels (the papers' rule, C4 against CNN).
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lawful.condition import Condition
+from lawful.divergences import R1, Alpha, Divergence, OneSidedSquared, RelativisticAverage
+from lawful.errors import InputError
+from lawful.evaluation.features import embed
+from lawful.games.algorithm import adversarial_moves
+from lawful.games.game import Batch, Game
+from lawful.games.optimizers import Adam
+from lawful.networks.symmetric import Pose, SymmetricCritic, SymmetricGenerator
+from lawful.studies.study import Quantity, Study, check_choices
+from lawful.symmetry.invariance import InvarianceTest, invariance_test
+from lawful.symmetry.planar import Planar, planar
+from lawful.symmetry.symmetrize import canonicalize, randomize
+
+CHUNK = 250
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images to learn from, with their classes."""
+
+    images: Float[Tensor, "n channel h w"]
+    labels: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class SymmetricStudy(Study):
+    """A generator of images whose law is invariant under a group.
+
+    Arguments:
+        generator: `equivariant`, or `plain` convolutions.
+        pose: Where a random element of the group acts: on the `latent` image of an equivariant
+            generator, on the `output` of any, or nowhere (`none`, the incomplete design).
+        critic: `invariant` or `plain`.
+        group: `C4`, `D4`, `C8`, …
+        treatment: Of the training images: `none`, `augmented` by random elements of the group, or
+            `canonical`, each in one pose of its orbit, and samples get a random one.
+        loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2.
+        penalty: Weight of the critic's gradient penalty; None for the papers' 0.1 and 10.
+        critic_steps: A turn of the game.
+        critic_rate: Of the critic's Adam.
+        generator_width: Plain channels at the finest resolution; twice as many at each coarser one.
+        critic_width: The same of the critic.
+    """
+
+    generator: Literal["plain", "equivariant"] = "equivariant"
+    pose: Pose = "latent"
+    critic: Literal["plain", "invariant"] = "invariant"
+    group: str = "C4"
+    treatment: Literal["none", "augmented", "canonical"] = "none"
+    loss: Literal["relativistic", "alpha"] = "relativistic"
+    penalty: float | None = None
+    critic_steps: int = 1
+    critic_rate: float = 4e-4
+    generator_width: int = 12
+    critic_width: int = 16
+
+    images: ClassVar[bool] = True
+    noise: ClassVar[int] = 64
+    side: ClassVar[int]
+    channels: ClassVar[int]
+    resolutions: ClassVar[int]
+    reach: ClassVar[int]
+    residual: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("critic_steps", "generator_width", "critic_width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.penalty is not None and not 0 <= self.penalty < inf:
+            raise InputError(f"penalty: expected at least 0, got {self.penalty:g}")
+        if not 0 < self.critic_rate < inf:
+            raise InputError(f"critic_rate: expected above 0, got {self.critic_rate:g}")
+        if self.pose == "latent" and self.generator == "plain":
+            raise InputError("pose latent: a plain generator does not carry it to the output")
+        if self.treatment == "canonical" and self.pose != "output":
+            raise InputError(f"treatment canonical: needs pose output, got {self.pose}")
+        self.symmetry.check((1, 1, self.side, self.side))
+
+    @property
+    def symmetry(self) -> Planar:
+        """The group."""
+        return planar(self.group)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return ("",)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:  # type: ignore[override]
+        """Latent vector, class where there are several, and element of the group."""
+        last, order = len(self.classes) - 1, self.symmetry.order
+        noise = Quantity(
+            "noise", -inf, inf, shape=(self.noise,), distribution="normal", about="latent vector"
+        )
+        label = Quantity("label", 0, last, distribution="integer", about="class")
+        element = Quantity(
+            "element", 0, order - 1, distribution="integer",
+            about=f"of {self.group}, acts on the {self.pose}",
+        )  # fmt: skip
+        poses = (element,) if self.pose != "none" and order > 1 else ()
+        return (noise, *((label,) if last else ()), *poses)
+
+    @abstractmethod
+    def data(self) -> Labelled:
+        """The training images.
+
+        Raises:
+            InputError: They cannot be had, or a class has none.
+        """
+
+    def widths(self, which: Literal["generator", "critic"]) -> tuple[int, ...]:
+        """Fields at every resolution, the finest first, of equal parameters for every group."""
+        finest = self.generator_width if which == "generator" else self.critic_width
+        share = 1 / sqrt(self._acting(which).order)
+        return tuple(max(1, round(finest * 2**k * share)) for k in range(self.resolutions))
+
+    def _acting(self, which: Literal["generator", "critic"]) -> Planar:
+        """The group of a player's convolutions."""
+        symmetric = getattr(self, which) in ("equivariant", "invariant")
+        return self.symmetry if symmetric else Planar(1)
+
+    def network(self) -> nn.Module:
+        return SymmetricGenerator(
+            self._acting("generator"), poses=self.symmetry, pose=self.pose, side=self.side,
+            channels=self.channels, widths=self.widths("generator")[::-1], noise=self.noise,
+            classes=len(self.classes), residual=self.residual,
+        )  # fmt: skip
+
+    def players(self) -> dict[str, nn.Module]:
+        widths = self.widths("critic")
+        critic = SymmetricCritic(
+            self._acting("critic"), side=self.side, channels=self.channels, widths=widths,
+            features=widths[-1], reach=self.reach, classes=len(self.classes),
+            residual=self.residual,
+        )  # fmt: skip
+        return {"generator": self.network(), "critic": critic}
+
+    def divergence(self) -> Divergence:
+        """Between data and generator, with its penalty."""
+        if self.loss == "alpha":
+            return Alpha((OneSidedSquared(10.0 if self.penalty is None else self.penalty),))
+        return RelativisticAverage((R1(0.1 if self.penalty is None else self.penalty),))
+
+    def game(self) -> Game:
+        rates = self.training.learning_rate, self.critic_rate
+        ours, theirs = (Adam(rate, "constant", 0.0, clip=None, betas=(0.0, 0.9)) for rate in rates)
+        moves = adversarial_moves(
+            self.divergence(), generator=ours, critic=theirs, critic_steps=self.critic_steps
+        )
+        data = self.data()
+        images = data.images
+        if self.treatment == "canonical":
+            images = canonicalize(images, self.symmetry)
+        return Game(moves, _Draw(self, images, data.labels))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Independent draws of images, with replacement, each with a latent vector and an element."""
+
+    study: SymmetricStudy
+    images: Tensor
+    labels: Tensor
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        study, count = self.study, self.study.training.batch
+        rows = torch.randint(len(self.images), (count,), generator=generator)
+        noise = torch.randn(count, study.noise, generator=generator)
+        element = study.symmetry.random(count, generator)
+        images = self.images[rows]
+        if study.treatment == "augmented":
+            images = randomize(images, study.symmetry, generator)
+        if study.treatment == "canonical":
+            element = torch.zeros_like(element)
+        condition = {"noise": noise, "label": self.labels[rows], "element": element}
+        return Batch(condition, images)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Samples with what was asked for."""
+
+    images: Float[Tensor, "n channel h w"]
+    condition: Condition
+
+
+@torch.no_grad()
+def generate(
+    study: SymmetricStudy, network: nn.Module, count: int, seed: int = 40_000, *, posed: bool = True
+) -> Generated:
+    """Samples of classes in turn, from a seed of their own.
+
+    Arguments:
+        posed: Draw the element of the group; else it is the identity, which makes an incomplete
+            generator of a full one.
+    """
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, study.noise, generator=random)
+    element = study.symmetry.random(count, random)
+    label = torch.arange(count) % len(study.classes)
+    condition = {"noise": noise, "label": label, "element": element if posed else 0 * element}
+    parts = range(0, count, CHUNK)
+    images = [network({k: v[p : p + CHUNK] for k, v in condition.items()}) for p in parts]
+    return Generated(torch.cat(images), condition)
+
+
+def pose_test(
+    images: Float[Tensor, "n channel h w"],
+    group: Planar,
+    features: Callable[[Tensor], Tensor],
+    count: int = 400,
+) -> InvarianceTest:
+    """Whether the samples' law is invariant, on features that are not; the first few of them."""
+    return invariance_test(images[:count], group, features=lambda x: embed(features, x), seed=1)
+
+
+@torch.no_grad()
+def pose_error(study: SymmetricStudy, network: nn.Module, count: int = 16) -> float:
+    """Worst relative error of g(z, τσ) = T_τ g(z, σ) over all elements; NaN where σ is not used."""
+    group = study.symmetry
+    if study.pose == "none" or group.order == 1:
+        return float("nan")
+    condition = dict(generate(study, network, count).condition)
+    table = group.table
+
+    def moved(element: int) -> Tensor:
+        turned = table[element][condition["element"].long()]
+        image: Tensor = network({**condition, "element": turned})
+        return image
+
+    image = moved(0)
+    errors = [(moved(g) - group.act(image, g)).abs().max() for g in range(group.order)]
+    return float(torch.stack(errors).max() / image.abs().max())
