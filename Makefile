@@ -10,7 +10,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,io,track]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,io,track,metrics]"
 	touch $(STAMP)
 
 demo: install

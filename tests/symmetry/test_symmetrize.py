@@ -105,9 +105,13 @@ def test_other_laws_are_found_out():
     assert (found.count, found.draws) == (200, 999)
 
 
+def radius(x):
+    return x.square().sum(1, keepdim=True)
+
+
 def test_features_must_see_the_difference():
     group = plane_rotations(4, 2)
-    blind = invariance_test(skewed(200, 0), group, features=lambda x: x.square().sum(1, keepdim=True))
+    blind = invariance_test(skewed(200, 0), group, features=radius)
     assert blind.p_value == 1.0
     seeing = invariance_test(skewed(200, 0), group, features=lambda x: x[:, :1])
     assert seeing.p_value < 0.01

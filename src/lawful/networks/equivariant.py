@@ -57,18 +57,23 @@ class GroupConv(nn.Module):
         self.padding, self.spectral = 0 if valid else size // 2, spectral
         self.weight = nn.Parameter(torch.empty(outputs, inputs * self.origins * size**2))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        bound = 1 / math.sqrt(self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound)
         filters = group.filters(size)
         self.register_buffer("index", self._index(filters), persistent=False)
+        bound = 1 / math.sqrt(len(self.index) / self.layers)  # as of the ordinary convolution
+        nn.init.uniform_(self.weight, -bound, bound)
         self.register_buffer(
             "moves", torch.empty(0) if group.exact_filters else filters.float(), persistent=False
         )
-        self.register_buffer("left", F.normalize(torch.ones(outputs * group.order), dim=0))
+        self.register_buffer("left", F.normalize(torch.ones(outputs * self.layers), dim=0))
+
+    @property
+    def layers(self) -> int:
+        """Layers of an output field: one an element of the group."""
+        return self.group.order
 
     @property
     def origins(self) -> int:
-        """Layers of an input field: one an element of the group."""
+        """Layers of a stored filter."""
         return self.group.order
 
     def _index(self, filters: Tensor) -> Tensor:
@@ -87,12 +92,15 @@ class GroupConv(nn.Module):
     def expanded(self) -> Float[Tensor, "out in size size"]:
         """The moved filters, as the weight of an ordinary convolution."""
         weight = self.weight[:, self.index]
-        if not self.group.exact_filters:
-            parts = weight.unflatten(1, (self.group.order, -1, self.size**2))
-            weight = torch.einsum("gqp,ogip->ogiq", self.moves.to(weight), parts)
-        channels = (self.outputs * self.group.order, -1, self.size, self.size)
-        weight = weight.reshape(channels)
-        return weight / self._norm(weight) if self.spectral else weight
+        weight = weight if self.group.exact_filters else self._moved(weight)
+        weight = weight.reshape(self.outputs * self.layers, -1, self.size, self.size)
+        weight = weight / self._norm(weight) if self.spectral else weight
+        return weight.contiguous(memory_format=torch.channels_last)
+
+    def _moved(self, weight: Tensor) -> Tensor:
+        """Filters interpolated at the places that no entry moves onto."""
+        parts = weight.unflatten(1, (self.layers, -1, self.size**2))
+        return torch.einsum("gqp,ogip->ogiq", self.moves.to(weight), parts)
 
     def _norm(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
@@ -106,9 +114,9 @@ class GroupConv(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch field order h w"]
     ) -> Float[Tensor, "batch out order h2 w2"]:
-        bias = self.bias.repeat_interleave(self.group.order)
+        bias = self.bias.repeat_interleave(self.layers)
         y = F.conv2d(self._channels(x), self.expanded(), bias, padding=self.padding)
-        return y.unflatten(1, (self.outputs, self.group.order))
+        return y.unflatten(1, (self.outputs, self.layers))
 
     def _channels(self, x: Tensor) -> Tensor:
         return x.flatten(1, 2)
@@ -118,10 +126,10 @@ class GroupConv(nn.Module):
         with torch.no_grad():
             weight = self.eval().expanded()
             conv = nn.Conv2d(weight.shape[1], len(weight), self.size, padding=self.padding)
-            conv.weight.copy_(weight)
+            conv.weight = nn.Parameter(weight)
             if conv.bias is not None:
-                conv.bias.copy_(self.bias.repeat_interleave(self.group.order))
-        return ExpandedConv(conv, self.outputs).to(self.weight)
+                conv.bias.copy_(self.bias.repeat_interleave(self.layers))
+        return ExpandedConv(conv, self).to(self.weight)
 
 
 class LiftingConv(GroupConv):
@@ -141,19 +149,54 @@ class LiftingConv(GroupConv):
         self, x: Float[Tensor, "batch channel h w"]
     ) -> Float[Tensor, "batch out order h2 w2"]:
         self.group.check(tuple(x.shape))
-        return super().forward(x)
+        # Convolutions are faster with channels last, and what follows keeps the order of memory.
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
+
+
+class LoweringConv(GroupConv):
+    r"""Fields to images `(batch, channel, h, w)` that move with the input.
+
+    .. math:: y_o = \sum_{i, h} (T_h w_{o, i}) * x_{i, h} + b_o,
+
+    every linear equivariant map between the two, up to the filters' reach.
+    """
+
+    @property
+    def layers(self) -> int:
+        return 1
+
+    @property
+    def origins(self) -> int:
+        return 1
+
+    def _index(self, filters: Tensor) -> Tensor:
+        order, entries = self.group.order, self.size**2
+        places = filters.argmax(2) if self.group.exact_filters else torch.arange(entries)
+        fields = torch.arange(self.inputs)[:, None, None] * entries
+        return (fields + places.expand(order, entries)).flatten()
+
+    def _moved(self, weight: Tensor) -> Tensor:
+        parts = weight.unflatten(1, (self.inputs, self.group.order, self.size**2))
+        return torch.einsum("hqp,oihp->oihq", self.moves.to(weight), parts)
+
+    def forward(
+        self, x: Float[Tensor, "batch field order h w"]
+    ) -> Float[Tensor, "batch out h2 w2"]:
+        return super().forward(x).squeeze(2)
 
 
 class ExpandedConv(nn.Module):
     """An ordinary convolution in a group convolution's place."""
 
-    def __init__(self, conv: nn.Conv2d, outputs: int) -> None:
+    def __init__(self, conv: nn.Conv2d, like: GroupConv) -> None:
         super().__init__()
-        self.conv, self.outputs = conv, outputs
+        self.conv, self.outputs = conv, like.outputs
+        self.lifts, self.lowers = isinstance(like, LiftingConv), isinstance(like, LoweringConv)
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch out order h w"]:
-        y: Tensor = self.conv(x.flatten(1, 2) if x.ndim == 5 else x)
-        return y.unflatten(1, (self.outputs, -1))
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape2"]:
+        x = x.contiguous(memory_format=torch.channels_last) if self.lifts else x.flatten(1, 2)
+        y: Tensor = self.conv(x)
+        return y if self.lowers else y.unflatten(1, (self.outputs, -1))
 
 
 def export(network: nn.Module) -> nn.Module:

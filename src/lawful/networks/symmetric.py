@@ -7,6 +7,7 @@ al. 2022, theorem on generators). With the trivial group C1 these are plain play
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -22,6 +23,7 @@ from lawful.networks.equivariant import (
     GroupConv,
     GroupResidual,
     LiftingConv,
+    LoweringConv,
     Modulation,
     PixelNorm,
     down,
@@ -51,9 +53,7 @@ class Labels(nn.Module):
 class _Level(nn.Module):
     """Double the sides, then convolve, normalise and modulate."""
 
-    def __init__(
-        self, group: Planar, inputs: int, outputs: int, embedding: int, norm: str
-    ) -> None:
+    def __init__(self, group: Planar, inputs: int, outputs: int, embedding: int, norm: str) -> None:
         super().__init__()
         self.conv = GroupConv(group, inputs, outputs)
         self.norm = FieldNorm(outputs) if norm == "batch" else PixelNorm()
@@ -65,7 +65,9 @@ class _Level(nn.Module):
 
 
 class SymmetricGenerator(nn.Module):
-    """`noise` (B, noise), `label` (B,) and `element` (B,) to images in [0, 1].
+    """Latent vector, class and element of the group to images.
+
+    `noise` (B, noise), `label` (B,) and `element` (B,) to images in [0, 1].
 
     Arguments:
         group: Whose fields the convolutions work on.
@@ -113,15 +115,14 @@ class SymmetricGenerator(nn.Module):
         self.dense = nn.Linear(inputs, start * self.corner**2)
         self.embed = nn.Linear(inputs, embedding)
         self.lift = LiftingConv(group, start, widths[0])
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self.levels = nn.ModuleList(
             GroupResidual(group, a, b, resample="up", embedding=embedding)
             if residual
             else _Level(group, a, b, embedding, norm)
-            for a, b in pairs
+            for a, b in pairwise(widths)
         )
-        self.head = GroupConv(group, widths[-1], channels)
-        self.how = "max" if channels == 1 else "mean"
+        self.residual = residual
+        self.head = LoweringConv(group, widths[-1], channels)
 
     def forward(self, condition: Condition) -> Float[Tensor, "batch channel side side"]:
         noise, label = condition["noise"], self.labels(condition)
@@ -132,7 +133,7 @@ class SymmetricGenerator(nn.Module):
         h = F.leaky_relu(self.lift(x), SLOPE)
         for level in self.levels:
             h = level(h, embedding)
-        image = torch.sigmoid(pool_group(self.head(F.leaky_relu(h, SLOPE)), self.how))
+        image = torch.sigmoid(self.head(F.leaky_relu(h, SLOPE) if self.residual else h))
         return self._posed(image, condition, "output")
 
     def _posed(self, x: Tensor, condition: Condition, place: Pose) -> Tensor:
@@ -178,12 +179,11 @@ class SymmetricCritic(nn.Module):
             )
         self.group = group
         self.lift = LiftingConv(group, channels, widths[0], spectral=spectral)
-        pairs = zip(widths[:-1], widths[1:], strict=True)
         self.levels = nn.ModuleList(
             GroupResidual(group, a, b, spectral=spectral)
             if residual
             else GroupConv(group, a, b, spectral=spectral)
-            for a, b in pairs
+            for a, b in pairwise(widths)
         )
         self.last = GroupConv(group, widths[-1], features, reach, valid=True, spectral=spectral)
         self.own = nn.Linear(features, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from lawful.errors import InputError
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
+from lawful.studies.histology import HistologyStudy
 from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
@@ -15,7 +16,14 @@ from lawful.studies.study import Study
 
 STUDIES: dict[str, type[Study]] = {
     study.name: study
-    for study in (BurgersStudy, MotifStudy, DigitsStudy, MicrostructureStudy, RotatedDigitsStudy)
+    for study in (
+        BurgersStudy,
+        MotifStudy,
+        DigitsStudy,
+        MicrostructureStudy,
+        RotatedDigitsStudy,
+        HistologyStudy,
+    )
 }
 
 

@@ -56,6 +56,8 @@ class SymmetricStudy(Study):
         critic_rate: Of the critic's Adam.
         generator_width: Plain channels at the finest resolution; twice as many at each coarser one.
         critic_width: The same of the critic.
+        growth: Most channels at a coarse resolution, over those at the finest.
+        residual: Residual blocks instead of single convolutions.
     """
 
     generator: Literal["plain", "equivariant"] = "equivariant"
@@ -69,6 +71,8 @@ class SymmetricStudy(Study):
     critic_rate: float = 4e-4
     generator_width: int = 12
     critic_width: int = 16
+    growth: int = 4
+    residual: bool = False
 
     images: ClassVar[bool] = True
     noise: ClassVar[int] = 64
@@ -76,11 +80,10 @@ class SymmetricStudy(Study):
     channels: ClassVar[int]
     resolutions: ClassVar[int]
     reach: ClassVar[int]
-    residual: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("critic_steps", "generator_width", "critic_width"):
+        for name in ("critic_steps", "generator_width", "critic_width", "growth"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.penalty is not None and not 0 <= self.penalty < inf:
@@ -130,7 +133,8 @@ class SymmetricStudy(Study):
         """Fields at every resolution, the finest first, of equal parameters for every group."""
         finest = self.generator_width if which == "generator" else self.critic_width
         share = 1 / sqrt(self._acting(which).order)
-        return tuple(max(1, round(finest * 2**k * share)) for k in range(self.resolutions))
+        sizes = (min(2**k, self.growth) for k in range(self.resolutions))
+        return tuple(max(1, round(finest * size * share)) for size in sizes)
 
     def _acting(self, which: Literal["generator", "critic"]) -> Planar:
         """The group of a player's convolutions."""

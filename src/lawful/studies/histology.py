@@ -1,0 +1,175 @@
+"""Tissue from few patches (Birrell et al. 2022, the ANHIR and LYSTO tables)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful.data.histology import Tissue, load_tissue
+from lawful.evaluation.distances import compare, kernel_distance
+from lawful.evaluation.features import embed
+from lawful.laws.law import Law, Residual
+from lawful.networks.efficientnet import EfficientNetFeatures
+from lawful.networks.inception import InceptionFeatures
+from lawful.studies.study import Training
+from lawful.studies.symmetric import Labelled, SymmetricStudy, generate, pose_error, pose_test
+from lawful.symmetry.symmetrize import randomize
+
+SIDE, SAMPLES, WATCHED = 64, 300, 100
+
+
+@dataclass(frozen=True)
+class HistologyStudy(SymmetricStudy):
+    """A generator of tissue patches of 64 x 64 RGB pixels.
+
+    Arguments:
+        tissue: `immunohistochemistry`, or a folder in the layout of ANHIR or LYSTO, or with a
+            folder of pictures a class.
+        features: What distances are taken on: `efficientnet`, or a file of Inception's weights.
+    """
+
+    group: str = "D4"
+    tissue: str = "immunohistochemistry"
+    features: str = "efficientnet"
+
+    name: ClassVar[str] = "histology"
+    about: ClassVar[str] = "tissue from few patches (structure-preserving GANs)"
+    side: ClassVar[int] = SIDE
+    channels: ClassVar[int] = 3
+    resolutions: ClassVar[int] = 5
+    reach: ClassVar[int] = 3
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        quick = cls(
+            Training(2_000, 16, 2e-4, average=0.995, checkpoint=500),
+            generator_width=9, critic_width=9,
+        )  # fmt: skip
+        full = replace(quick, training=replace(quick.training, steps=8_000))
+        paper = Training(40_000, 32, 1e-4, average=0.0, checkpoint=2_000)
+        return {
+            "quick": quick,
+            "full": full,
+            "smoke": replace(
+                quick, training=Training(4, 4, 2e-4, checkpoint=2), generator_width=3,
+                critic_width=3, growth=1,
+            ),
+            "paper": replace(
+                quick, training=paper, critic_steps=2, generator_width=16, critic_width=16,
+                growth=16, residual=True,
+            ),
+        }  # fmt: skip
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.patches().classes
+
+    def laws(self) -> tuple[Law | Residual, ...]:
+        return ()
+
+    def patches(self) -> Tissue:
+        """All patches, split by region."""
+        return load_tissue(self.tissue, side=SIDE)
+
+    def data(self) -> Labelled:
+        patches = self.patches()
+        return Labelled(patches.train, patches.train_labels)
+
+    def origin(self) -> Mapping[str, str]:
+        return {"tissue": self.patches().source}
+
+    def watch(self, network: nn.Module) -> Mapping[str, float]:
+        images = generate(self, network, WATCHED).images
+        ours = embed(_network(self.features), images)
+        return {"kernel": kernel_distance(ours, _held_out(self.tissue, self.features))}
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        return asdict(tissue_quality(self, network))
+
+    def headline(self, quality: Mapping[str, Any]) -> str:
+        return (
+            f"kernel distance {quality['kernel']:.3f}, Fréchet {quality['frechet']:.0f}; "
+            f"equivariance error {quality['equivariance']:.0e}"
+        )
+
+
+@lru_cache(maxsize=1)
+def _network(features: str) -> EfficientNetFeatures | InceptionFeatures:
+    return (
+        EfficientNetFeatures() if features == "efficientnet" else InceptionFeatures(Path(features))
+    )
+
+
+@lru_cache(maxsize=1)
+def _held_out(tissue: str, features: str) -> Tensor:
+    return embed(_network(features), load_tissue(tissue, side=SIDE).held_out)
+
+
+@dataclass(frozen=True)
+class TissueQuality:
+    """Figures of generated patches, on features of an ImageNet network.
+
+    With few held-out patches the unbiased kernel distance decides; the Fréchet distance is biased
+    upwards by the number of samples and says little without its floor.
+
+    Arguments:
+        kernel, kernel_error: Distance to held-out patches, and its standard error.
+        frechet: The same, not unbiased.
+        kernel_symmetrized: Of the samples, each moved by a random element of the group.
+        precision, recall, density, coverage: On the same features.
+        invariance: p-value of the samples' law being invariant.
+        equivariance: Worst relative error of the generator over the group.
+    """
+
+    kernel: float
+    kernel_error: float
+    kernel_symmetrized: float
+    frechet: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    invariance: float
+    equivariance: float
+
+
+def tissue_quality(
+    study: HistologyStudy, network: nn.Module, *, posed: bool = True
+) -> TissueQuality:
+    """Judge samples by held-out patches.
+
+    Arguments:
+        posed: Draw elements of the group; else samples are those of the incomplete generator.
+    """
+    images = generate(study, network, SAMPLES, posed=posed).images
+    return judge_tissue(study, images, pose_error(study, network))
+
+
+@torch.no_grad()
+def judge_tissue(
+    study: HistologyStudy,
+    images: Float[Tensor, "n 3 64 64"],
+    equivariance: float = float("nan"),
+) -> TissueQuality:
+    """Figures of any patches."""
+    network = _network(study.features)
+    real, ours = _held_out(study.tissue, study.features), embed(network, images)
+    found = compare(real, ours)
+    turned = randomize(images, study.symmetry, torch.Generator().manual_seed(3))
+    return TissueQuality(
+        kernel=found.kernel,
+        kernel_error=found.kernel_error,
+        kernel_symmetrized=kernel_distance(embed(network, turned), real),
+        frechet=found.frechet,
+        precision=found.precision,
+        recall=found.recall,
+        density=found.density,
+        coverage=found.coverage,
+        invariance=pose_test(images, study.symmetry, network, 60).p_value,
+        equivariance=equivariance,
+    )
