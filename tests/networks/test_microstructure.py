@@ -14,6 +14,8 @@ from lawful.networks.microstructure import (
     minority,
 )
 from lawful.physics.random_field import level_cut
+from lawful.symmetry.planar import planar
+from lawful.symmetry.symmetrize import equivariance_error
 
 RADII = 12
 STRIDE = 8  # of the critic
@@ -21,10 +23,12 @@ seeds = st.integers(0, 10**6)
 priors = pytest.mark.parametrize("prior", ["spectral", "white"])
 
 
-def generator(prior="spectral", seed=0):
+def generator(prior="spectral", seed=0, group=None):
     """Float64, with a head that does something."""
     torch.manual_seed(seed)
-    network = MicrostructureGenerator(RADII, width=8, blocks=2, embedding=8, prior=prior)
+    network = MicrostructureGenerator(
+        RADII, width=8, blocks=2, embedding=8, prior=prior, group=group
+    )
     for value in network.head.parameters():
         torch.nn.init.normal_(value, std=0.2)
     return network.double()
@@ -205,3 +209,14 @@ def test_a_critic_refuses_images_that_it_would_not_see_whole(shape):
     c = condition()
     with pytest.raises(InputError, match="divisible by 8"):
         critic()(torch.zeros(4, 1, *shape).double(), c)
+
+
+@priors
+@pytest.mark.parametrize("name", ["C4", "D4"])
+def test_generators_with_a_group_are_equivariant_in_the_noise(prior, name):
+    group, c = planar(name), condition()
+    make = lambda network: lambda noise: network({**c, "noise": noise})[:, 0]  # noqa: E731
+    plain = equivariance_error(make(generator(prior)), c["noise"], group, group)
+    wrapped = equivariance_error(make(generator(prior, group=group)), c["noise"], group, group)
+    assert plain[1:].min() > 1e-2
+    assert wrapped.max() < 1e-12

@@ -21,6 +21,8 @@ from lawful.studies.microstructure_targets import Bank, Draw, DrawTargets, at_fr
 from lawful.studies.model import load
 from lawful.studies.run import checkpoints, history, train
 from lawful.studies.study import Picture, Training
+from lawful.symmetry.planar import planar
+from lawful.symmetry.symmetrize import equivariance_error, invariance_error
 
 IMAGES = 64
 
@@ -345,6 +347,7 @@ def test_data_without_replicates_or_times_can_be_measured_against(model, monkeyp
         ({"width": 0}, "width: expected at least 1, got 0"),
         ({"blocks": -1}, "blocks: expected at least 0"),
         ({"critic_width": 0}, "critic_width: expected at least 1"),
+        ({"group": "C8"}, "quarter turns and reflections, got C8"),
         ({"weight": -1.0}, "weight: expected at least 0, got -1"),
         ({"weight": float("nan")}, "weight: expected at least 0, got nan"),
         ({"penalty": float("inf")}, "penalty: expected at least 0, got inf"),
@@ -460,3 +463,17 @@ def test_a_bank_of_many_targets_measures_what_is_far():
     again = Bank()
     again.load_state_dict(bank.state_dict())
     assert torch.equal(again.far(many, trained), marked)
+
+
+def test_players_with_a_group_are_symmetric():
+    entry, group = study(group="D4"), planar("D4")
+    players = entry.players()
+    generator, critic = players["generator"].eval().double(), players["critic"].double()
+    torch.nn.init.normal_(generator.network.head.weight, std=0.2)
+    phi, curve = (value.double() for value in statistics(count=3))
+    noise = torch.randn(3, entry.side, entry.side, dtype=torch.float64)
+    c = {"volume_fraction": phi, "two_point": curve, "noise": noise}
+    latent = lambda moved: generator.latent({**c, "noise": moved})[:, 0]  # noqa: E731
+    assert equivariance_error(latent, noise, group, group).max() < 1e-9  # the law step solves
+    x = torch.rand(3, 1, entry.side, entry.side, dtype=torch.float64)
+    assert invariance_error(lambda y: critic(y, c), x, group).max() < 1e-12

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.physics.random_field import latent_correlation, random_field
+from lawful.symmetry.planar import Planar
+from lawful.symmetry.symmetrize import group_mean
 
 UNIT = 4
 SLOPE = 0.2
@@ -90,6 +92,9 @@ class MicrostructureGenerator(nn.Module):
         embedding: Size of the vector that modulates them.
         prior: Noise coloured to the target's spectrum, or only blurred, so that the network has to
             learn the statistics.
+        group: Turns and reflections that the generator commutes with, acting on the noise and on
+            the field: the network's change is its group mean. White noise has their symmetry, so
+            samples are isotropic in law, as far as those elements go.
     """
 
     def __init__(
@@ -100,9 +105,11 @@ class MicrostructureGenerator(nn.Module):
         blocks: int = 2,
         embedding: int = 64,
         prior: Literal["spectral", "white"] = "spectral",
+        group: Planar | None = None,
     ) -> None:
         super().__init__()
         self.prior = prior
+        self.group = group if group is not None and group.order > 1 else None
         self.embed = StatisticsEmbedding(radii, embedding)
         self.stem = periodic_conv(UNIT**2, width)
         self.blocks = nn.ModuleList(PeriodicBlock(width, embedding) for _ in range(blocks))
@@ -126,13 +133,27 @@ class MicrostructureGenerator(nn.Module):
         phi, two_point, sign = minority(condition["volume_fraction"], condition["two_point"])
         start = self.start(noise, phi, two_point)
         e = self.embed(phi, two_point)
-        h = self.stem(F.pixel_unshuffle(start.unsqueeze(1), UNIT))
-        for block in self.blocks:
-            h = block(h, e)
-        change = F.pixel_shuffle(self.head(F.leaky_relu(h, SLOPE)), UNIT).squeeze(1)
+        moved = self._change if self.group is None else self._symmetrized
+        change = moved(start, e)
         w = start + (change if trust is None else trust[:, None, None] * change)
         scale = w.square().mean((1, 2)).rsqrt() * sign
         return (w * scale[:, None, None]).unsqueeze(1)
+
+    def _change(self, start: Tensor, embedding: Tensor) -> Tensor:
+        """What the network adds to a field (B, N, N)."""
+        h = self.stem(F.pixel_unshuffle(start.unsqueeze(1), UNIT))
+        for block in self.blocks:
+            h = block(h, embedding)
+        return F.pixel_shuffle(self.head(F.leaky_relu(h, SLOPE)), UNIT).squeeze(1)
+
+    def _symmetrized(self, start: Tensor, embedding: Tensor) -> Tensor:
+        """The group mean of the change, all elements in one batch."""
+        group = self.group or Planar(1)
+        moved = group.orbit(start).flatten(0, 1)
+        changes = self._change(moved, embedding.repeat(group.order, 1)).unflatten(
+            0, (-1, len(start))
+        )
+        return group_mean(changes, group)
 
     def start(
         self,

@@ -39,6 +39,8 @@ from lawful.studies.microstructure_targets import (
     statistics_of,
 )
 from lawful.studies.study import Picture, Quantity, Study, Training, check_choices
+from lawful.symmetry.planar import planar
+from lawful.symmetry.symmetrize import Symmetrized
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
 STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
@@ -122,6 +124,7 @@ class MicrostructureStudy(Study):
         width, blocks: Of the generator.
         critic_width: Of the critic.
         side: Pixels a side of a sample; the weights do not depend on it.
+        group: Turns and reflections that the generator commutes with: `C1` for none, `C4`, `D4`.
     """
 
     training: Training
@@ -138,6 +141,7 @@ class MicrostructureStudy(Study):
     blocks: int = 2
     critic_width: int = 24
     side: int = SIDE
+    group: str = "C1"
 
     name: ClassVar[str] = "microstructure"
     about: ClassVar[str] = "two-phase images with given statistics (InvNet, figures 4-7)"
@@ -160,6 +164,8 @@ class MicrostructureStudy(Study):
                 f"side: expected a multiple of {UNIT} from {2 * RADII} to {LARGEST}, "
                 f"got {self.side}"
             )
+        if not planar(self.group).exact:
+            raise InputError(f"group: expected quarter turns and reflections, got {self.group}")
         if self.target and self.objective == "adversarial":
             raise InputError("target: goes with objective law; a critic needs data")
         self._adam("training.learning_rate")
@@ -169,12 +175,12 @@ class MicrostructureStudy(Study):
     def presets(cls) -> Mapping[str, Self]:
         full = cls(Training(steps=4_000, batch=32, learning_rate=1e-3, average=0.998))
         free = Training(steps=600, batch=16, learning_rate=3e-3, average=0.99)
+        data_free = cls(free, objective="law", data="small", target=f"{HELD_OUT}3", prior="white")
         return {
             "full": full,
             "quick": replace(full, training=replace(full.training, steps=1_000, average=0.99)),
-            "data-free": cls(
-                free, objective="law", data="small", target=f"{HELD_OUT}3", prior="white",
-            ),
+            "data-free": data_free,
+            "data-free-isotropic": replace(data_free, group="D4"),
             "smoke": cls(
                 Training(20, 8, 1e-3, average=0.9, checkpoint=10), data="small",
                 width=16, blocks=1, critic_width=8,
@@ -198,7 +204,7 @@ class MicrostructureStudy(Study):
 
     def network(self) -> LawfulMicrostructures:
         network = MicrostructureGenerator(
-            RADII, width=self.width, blocks=self.blocks, prior=self.prior
+            RADII, width=self.width, blocks=self.blocks, prior=self.prior, group=planar(self.group)
         )
         law = replace(self.trained_law(), modes=min(MODES, self.enforced))
         return LawfulMicrostructures(network, self.law_steps, law)
@@ -208,7 +214,10 @@ class MicrostructureStudy(Study):
         generator.bank.fill(*self.statistics())
         if self.objective == "law":
             return {"generator": generator}
-        return {"generator": generator, "critic": MicrostructureCritic(width=self.critic_width)}
+        critic: nn.Module = MicrostructureCritic(width=self.critic_width)
+        group = planar(self.group)
+        critic = critic if group.order == 1 else Symmetrized(critic, group)
+        return {"generator": generator, "critic": critic}
 
     def laws(self) -> tuple[Law, ...]:
         return VolumeFraction(), TwoPoint()

@@ -38,11 +38,17 @@ class Symmetrized(nn.Module):
         self.function, self.group, self.onto = function, group, onto or Fixed(group)
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
-        parts = (
-            self.onto.act(self.function(self.group.act(x, g), *rest), int(self.group.inverse[g]))
-            for g in range(self.group.order)
-        )
-        return torch.stack(list(parts)).mean(0)
+        values = [self.function(moved, *rest) for moved in self.group.orbit(x)]
+        return group_mean(torch.stack(values), self.onto)
+
+
+def group_mean(
+    values: Float[Tensor, "order batch *shape"], onto: Group
+) -> Float[Tensor, "batch *shape"]:
+    """Mean over σ of the values at T_σ x, each moved back."""
+    inverse = onto.inverse.tolist()
+    back = [onto.act(value, g) for value, g in zip(values, inverse, strict=True)]
+    return torch.stack(back).mean(0)
 
 
 def randomize(
