@@ -7,6 +7,7 @@ al. 2022, theorem on generators). With the trivial group C1 these are plain play
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -153,7 +154,8 @@ class SymmetricCritic(nn.Module):
             than cut a row off.
         widths: Fields at every resolution, the finest first.
         features: Fields of the last convolution.
-        reach: Size of its filters; what is left of the image is averaged over.
+        reach: Size of its filters, what is left of the image is averaged over; 0 for no such
+            layer, as in the papers' critic, whose features hold no place.
         spectral: Hold the norm of every moved filter bank at 1.
     """
 
@@ -185,7 +187,9 @@ class SymmetricCritic(nn.Module):
             else GroupConv(group, a, b, spectral=spectral)
             for a, b in pairwise(widths)
         )
-        self.last = GroupConv(group, widths[-1], features, reach, valid=True, spectral=spectral)
+        last = partial(GroupConv, group, widths[-1], valid=True, spectral=spectral)
+        self.last = last(features, reach) if reach else None
+        features = features if reach else widths[-1]
         self.own = nn.Linear(features, 1)
         self.labels = Labels(classes, features)
 
@@ -194,7 +198,8 @@ class SymmetricCritic(nn.Module):
         h = F.leaky_relu(self.lift(x), SLOPE)
         for level in self.levels:
             h = F.leaky_relu(level(down(h)), SLOPE)
-        h = pool_group(F.leaky_relu(self.last(h), SLOPE), "max")
+        h = h if self.last is None else F.leaky_relu(self.last(h), SLOPE)
+        h = pool_group(h, "max")
         return h.mean((-2, -1))
 
     def forward(

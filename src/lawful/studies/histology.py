@@ -42,7 +42,6 @@ class HistologyStudy(SymmetricStudy):
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 3
     resolutions: ClassVar[int] = 5
-    reach: ClassVar[int] = 3
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:

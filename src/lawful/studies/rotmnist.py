@@ -55,12 +55,14 @@ class RotatedDigitsStudy(SymmetricStudy):
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 1
     resolutions: ClassVar[int] = 3
-    reach: ClassVar[int] = 7
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
-        quick = cls(Training(3_000, 64, 2e-4, average=0.995, checkpoint=500))
-        full = replace(quick, training=replace(quick.training, steps=10_000), share=0.1)
+        quick = cls(Training(1_000, 64, 2e-4, average=0.995, checkpoint=250))
+        full = replace(
+            quick, training=replace(quick.training, steps=10_000, learning_rate=5e-4),
+            critic_rate=1e-3, share=0.1, reach=7,
+        )  # fmt: skip
         smoke = Training(20, 16, 2e-4, checkpoint=10)
         paper = Training(20_460, 64, 1e-4, average=0.0, checkpoint=1_000)
         return {

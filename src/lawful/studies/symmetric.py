@@ -28,6 +28,7 @@ from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
 
 CHUNK = 250
+Loss = Literal["relativistic", "alpha"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class SymmetricStudy(Study):
         critic_rate: Of the critic's Adam.
         generator_width: Plain channels at the finest resolution; twice as many at each coarser one.
         critic_width: The same of the critic.
+        reach: Size of the critic's last filters, on its coarsest features; 0 for the papers'
+            critic, which averages those.
         growth: Most channels at a coarse resolution, over those at the finest.
         residual: Residual blocks instead of single convolutions.
     """
@@ -65,12 +68,13 @@ class SymmetricStudy(Study):
     critic: Literal["plain", "invariant"] = "invariant"
     group: str = "C4"
     treatment: Literal["none", "augmented", "canonical"] = "none"
-    loss: Literal["relativistic", "alpha"] = "relativistic"
+    loss: Loss = "relativistic"
     penalty: float | None = None
     critic_steps: int = 1
     critic_rate: float = 4e-4
     generator_width: int = 12
     critic_width: int = 16
+    reach: int = 0
     growth: int = 4
     residual: bool = False
 
@@ -79,7 +83,6 @@ class SymmetricStudy(Study):
     side: ClassVar[int]
     channels: ClassVar[int]
     resolutions: ClassVar[int]
-    reach: ClassVar[int]
 
     def __post_init__(self) -> None:
         check_choices(self)
