@@ -14,6 +14,9 @@ ESTIMATE = (
 )
 
 
+LAWLESS = "The study states no law of a single sample."
+
+
 def report_rows(summary: Summary) -> list[tuple[str, ...]]:
     """A row a law: violation (root mean square of the residual) over the samples."""
     rows: list[tuple[str, ...]] = [
@@ -66,15 +69,10 @@ def refinement_text(summary: Summary) -> str | None:
 
 def print_report(summary: Summary) -> None:
     """The table, then a warning for every quantity outside its trained range."""
-    rows = [HEADS, *report_rows(summary)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
-    for row in rows:
-        cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
-                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        print("  ".join(cells).rstrip())
-    print(f"Violation: RMS of the residual; samples: {kind_of(summary)}.")
-    if any(law.floor is not None for law in summary.laws.values()):
-        print("Floor: violation of a solver's own fields.")
+    if summary.laws:
+        _print_table(summary)
+    else:
+        print(f"{summary.count} samples, {kind_of(summary)}. {LAWLESS}")
     if summary.error is not None:
         print("Estimated error: relative change of a sample under one correction by its law.")
     if (text := refinement_text(summary)) is not None:
@@ -84,3 +82,15 @@ def print_report(summary: Summary) -> None:
             f"lawful: warning: {name} of {count} samples is outside the trained range",
             file=sys.stderr,
         )
+
+
+def _print_table(summary: Summary) -> None:
+    rows = [HEADS, *report_rows(summary)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
+    for row in rows:
+        cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
+                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        print("  ".join(cells).rstrip())
+    print(f"Violation: RMS of the residual; samples: {kind_of(summary)}.")
+    if any(law.floor is not None for law in summary.laws.values()):
+        print("Floor: violation of a solver's own fields.")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +16,7 @@ from lawful.app.options import parse
 from lawful.app.report_text import (
     ESTIMATE,
     HEADS,
+    LAWLESS,
     kind_of,
     manifest_floors,
     print_report,
@@ -85,6 +87,8 @@ def run(arguments: list[str]) -> None:
     subject = from_file(path) if path.is_file() else from_model(options)
     write_report(subject, options.out)
     print_report(subject.summary)
+    for remark in subject.study.remarks(subject.fields):
+        print(fill(remark, 80))
     if subject.error is not None:
         spread = Spread.of(subject.error)
         print(
@@ -193,11 +197,13 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
             " The floor is the violation of a trusted solver's own fields, which a perfect sample "
             "would have too."
         )
-    laws = page.table(HEADS, report_rows(summary)) + page.paragraph(said)
+    table = page.table(HEADS, report_rows(summary)) + page.paragraph(said)
+    laws = table if summary.laws else page.paragraph(LAWLESS)
     if summary.error is not None:
         laws += page.paragraph(ESTIMATE)
     if (refined := refinement_text(summary)) is not None:
         laws += page.paragraph(refined)
+    laws += "".join(map(page.paragraph, subject.study.remarks(subject.fields)))
     warnings = "".join(
         page.paragraph(
             f"{name}: {n} of {summary.count} samples are outside the trained range.", "warning"

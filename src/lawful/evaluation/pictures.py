@@ -12,10 +12,11 @@ from lawful.evaluation.report import relative_error
 
 
 def montage_figure(fields: Float[Tensor, "batch channel h w"], *, images: bool = False) -> Figure:
-    """The first channel of each field on a grid as square as can be, one colour scale.
+    """Fields on a grid as square as can be: of each the first channel, on one colour scale.
 
     Arguments:
-        images: The fields are pictures: first row on top, grey; else the first row is the bottom.
+        images: The fields are pictures: first row on top, grey, or RGB where they have three
+            channels; else the first row is the bottom.
     """
     columns = ceil(sqrt(len(fields)))
     rows = ceil(len(fields) / columns)
@@ -26,9 +27,11 @@ def montage_figure(fields: Float[Tensor, "batch channel h w"], *, images: bool =
     place, colours = ("upper", "gray") if images else ("lower", "viridis")
     for axis in axes:
         axis.axis("off")
-    for axis, field in zip(axes, fields[:, 0], strict=False):
+    coloured = images and fields.shape[1] == 3
+    for axis, field in zip(axes, fields, strict=False):
+        shown = field.movedim(0, 2).clamp(0, 1) if coloured else field[0]
         axis.imshow(
-            field.numpy(), origin=place, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
+            shown.numpy(), origin=place, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
         )
     return figure
 

@@ -87,6 +87,12 @@ class LawReport:
     enforced: bool = False
     refinement: Refinement | None = None
 
+    @property
+    def count(self) -> int:
+        """Number of samples; 0 where nothing is known of any."""
+        known = [line.violation for line in self.lines] + [mask for _, mask in self.outside]
+        return len(known[0]) if known else 0
+
     def line(self, name: str) -> LawLine:
         """The line of the law called `name`."""
         return next(line for line in self.lines if line.name == name)

@@ -134,7 +134,7 @@ class Summary:
             tally.violation.add(line.violation)
             largest = float(line.worst.nan_to_num(nan=torch.inf, posinf=torch.inf).max())
             tally.largest = max(tally.largest, largest)
-        self.count += report.lines[0].violation.numel() if report.lines else 0
+        self.count += report.count
         if report.error is not None:
             self.error = self.error or Tally()
             self.error.add(report.error)

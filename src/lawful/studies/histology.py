@@ -159,7 +159,7 @@ def judge_tissue(
     network = _network(study.features)
     real, ours = _held_out(study.tissue, study.features), embed(network, images)
     found = compare(real, ours)
-    turned = randomize(images, study.symmetry, torch.Generator().manual_seed(3))
+    turned = randomize(images, study.symmetry.exact_part, torch.Generator().manual_seed(3))
     return TissueQuality(
         kernel=found.kernel,
         kernel_error=found.kernel_error,

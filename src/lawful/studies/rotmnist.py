@@ -171,7 +171,7 @@ def judge_digits(
     equivariance: float = float("nan"),
 ) -> RotatedQuality:
     """Figures of any images with the classes they are to be read as."""
-    judge, group = load_judge("rotated-digits"), study.symmetry
+    judge, group = load_judge("rotated-digits"), study.symmetry.exact_part
     random = torch.Generator().manual_seed(3)
     held_out = study.source().held_out
     held_out = held_out[torch.randperm(len(held_out), generator=random)[:SAMPLES]]

@@ -285,6 +285,10 @@ class Study(ABC):
         """Figures of a report beyond the fields themselves, by title."""
         return {}
 
+    def remarks(self, fields: Tensor) -> tuple[str, ...]:
+        """What a report says of the samples together, a sentence each."""
+        return ()
+
     def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
         """Values of a quantity that a sample needs and was not given."""
         return quantity.draw(count, generator)

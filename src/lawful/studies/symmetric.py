@@ -28,6 +28,7 @@ from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
 
 CHUNK = 250
+LEAST = 32  # samples that say anything of their law
 Loss = Literal["relativistic", "alpha"]
 
 
@@ -123,6 +124,15 @@ class SymmetricStudy(Study):
         )  # fmt: skip
         poses = (element,) if self.pose != "none" and order > 1 else ()
         return (noise, *((label,) if last else ()), *poses)
+
+    def remarks(self, fields: Tensor) -> tuple[str, ...]:
+        if len(fields) < LEAST:
+            return ()
+        found = pose_test(fields, self.symmetry)
+        return (
+            f"Symmetry {self.group}: if the samples' law were invariant, so large a distance "
+            f"between {found.count} samples and their orbits had probability {found.p_value:.3f}.",
+        )
 
     @abstractmethod
     def data(self) -> Labelled:
@@ -232,11 +242,16 @@ def generate(
 def pose_test(
     images: Float[Tensor, "n channel h w"],
     group: Planar,
-    features: Callable[[Tensor], Tensor],
+    features: Callable[[Tensor], Tensor] | None = None,
     count: int = 400,
 ) -> InvarianceTest:
-    """Whether the samples' law is invariant, on features that are not; the first few of them."""
-    return invariance_test(images[:count], group, features=lambda x: embed(features, x), seed=1)
+    """Whether the first few samples' law is invariant, as far as the group moves pixels exactly.
+
+    Arguments:
+        features: Not invariant themselves; pixels where not given.
+    """
+    seen = None if features is None else (lambda x: embed(features, x))
+    return invariance_test(images[:count], group.exact_part, features=seen, seed=1)
 
 
 @torch.no_grad()

@@ -95,6 +95,11 @@ class Planar(Group):
         """Whether filters are rotated without interpolation."""
         return 8 % self.turns == 0
 
+    @property
+    def exact_part(self) -> "Planar":
+        """The largest subgroup that moves pixels onto pixels."""
+        return Planar(math.gcd(self.turns, 4), self.reflections)
+
     def _parts(self, element: int) -> tuple[int, bool]:
         if not 0 <= element < self.order:
             raise InputError(f"{self.name}: expected an element below {self.order}, got {element}")
