@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lawful.data.histology import Tissue, load_tissue
 from lawful.evaluation.distances import compare, kernel_distance
 from lawful.evaluation.features import embed
+from lawful.games.game import Game
 from lawful.laws.law import Law, Residual
 from lawful.networks.efficientnet import EfficientNetFeatures
 from lawful.networks.inception import InceptionFeatures
@@ -78,6 +79,10 @@ class HistologyStudy(SymmetricStudy):
     def data(self) -> Labelled:
         patches = self.patches()
         return Labelled(patches.train, patches.train_labels)
+
+    def game(self) -> Game:
+        _network(self.features)  # refused now, if it cannot be had, rather than after the training
+        return super().game()
 
     def origin(self) -> Mapping[str, str]:
         return {"tissue": self.patches().source}

@@ -98,6 +98,11 @@ class SymmetricStudy(Study):
             raise InputError("pose latent: a plain generator does not carry it to the output")
         if self.treatment == "canonical" and self.pose != "output":
             raise InputError(f"treatment canonical: needs pose output, got {self.pose}")
+        coarsest = self.side // 2 ** (self.resolutions - 1)
+        if self.reach and not (self.reach % 2 and 0 < self.reach <= coarsest):
+            raise InputError(
+                f"reach: expected 0 or an odd number up to {coarsest}, got {self.reach}"
+            )
         self.symmetry.check((1, 1, self.side, self.side))
 
     @property

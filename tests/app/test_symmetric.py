@@ -1,0 +1,140 @@
+"""Commands on generators with a symmetry: classes, poses, reports; mistakes are one line."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lawful.app.main import main
+from lawful.studies.histology import HistologyStudy
+from lawful.studies.model import save_model
+from lawful.studies.rotmnist import RotatedDigitsStudy
+from lawful.studies.run import describe
+
+
+def untrained(study, folder):
+    torch.manual_seed(0)
+    save_model(folder, study.network().eval(), describe(study, 0, 0.0))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    study = RotatedDigitsStudy.presets()["smoke"]
+    return untrained(study, tmp_path_factory.mktemp("digits") / "model")
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory):
+    study = HistologyStudy.presets()["smoke"]
+    return untrained(study, tmp_path_factory.mktemp("tissue") / "model")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_elements_turn_the_same_sample(digits, here):
+    np.save("z.npy", np.random.default_rng(0).standard_normal((1, 64)))
+    given = ["--noise", "z.npy", "--label", "7", "--element", "0", "1", "2", "3"]
+    assert main(["sample", digits, "-n", "4", *given, "--out", "set.h5"]) == 0
+    with h5py.File("set.h5") as file:
+        fields, labels = file["fields"][:, 0], file["condition/label"][:]
+    assert labels.tolist() == [7] * 4
+    for k in range(4):
+        np.testing.assert_allclose(fields[k], np.rot90(fields[0], k), atol=1e-6)
+
+
+def test_a_report_says_whether_the_law_is_invariant(digits, here, capsys):
+    assert main(["report", digits, "--out", "report"]) == 0
+    assert "Symmetry C4: " in capsys.readouterr().out
+    assert "Symmetry C4: " in (here / "report" / "report.html").read_text()
+
+
+def test_a_study_without_laws_is_reported(tissue, here, capsys):
+    assert main(["sample", tissue, "-n", "5", "--out", "set.h5"]) == 0
+    assert main(["report", "set.h5", "--out", "report"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("5 samples, raw. The study states no law of a single sample.") == 2
+    assert main(["sample", tissue, "-n", "4", "--out", "set.png"]) == 0
+    pixels = np.asarray(Image.open("set.png").convert("RGB"))
+    assert (pixels.max(2).astype(int) - pixels.min(2)).max() > 10  # in colour
+
+
+def folder(path, sizes=((64, 64), (64, 64)), classes=("a", "b")):
+    for name in classes:
+        (path / name).mkdir(parents=True)
+        for k, size in enumerate(sizes):
+            Image.new("RGB", size, (200, 40 * k, 90)).save(path / name / f"{k}.png")
+    return path
+
+
+def damaged(path):
+    folder(path)
+    (path / "b" / "1.png").write_bytes((path / "b" / "1.png").read_bytes()[:60])
+
+
+def empty_class(path):
+    folder(path)
+    (path / "c").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: folder(path, ((64, 64), (80, 64))), ("1.png", "64")),
+        (damaged, ("1.png",)),
+        (empty_class, ("'c'",)),
+        (lambda path: folder(path, ((32, 32),)), ("0.png", "32")),
+        (lambda path: None, ("tissue",)),
+    ],
+    ids=["mixed sizes", "corrupt", "empty class", "too small", "missing"],
+)
+def test_bad_folders_are_one_line(here, capsys, make, words):
+    make(here / "tissue")
+    given = ["--preset", "smoke", "--tissue", "tissue", "--out", "run"]
+    assert main(["train", "histology", *given]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert said.startswith("lawful: ")
+    assert all(word in said for word in words)
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "rotmnist", "--group", "E4"], "group 'E4'"),
+        (["train", "rotmnist", "--generator", "plain"], "pose latent"),
+        (["train", "rotmnist", "--treatment", "canonical"], "needs pose output"),
+        (["train", "rotmnist", "--share", "0.5", "--digits", "uci"], "30,000"),
+        (["train", "rotmnist", "--penalty", "-1"], "penalty"),
+        (["train", "rotmnist", "--reach", "2"], "reach"),
+        (["train", "rotmnist", "--reach", "9"], "reach"),
+        (["train", "histology", "--features", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["train", "microstructure", "--group", "C8"], "got C8"),
+    ],
+)
+def test_mistakes_are_one_line(here, capsys, arguments, words):
+    assert main([*arguments, "--preset", "smoke", "--out", "run"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert words in said
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--label", "10"], "label: expected whole numbers from 0 to 9, got 10"),
+        (["--label", "2.5"], "label: expected whole numbers"),
+        (["--element", "4"], "element: expected whole numbers from 0 to 3, got 4"),
+    ],
+)
+def test_labels_are_checked(digits, here, capsys, given, words):
+    assert main(["sample", digits, "-n", "2", *given, "--out", "set.h5"]) == 2
+    assert words in capsys.readouterr().err
+    assert not (here / "set.h5").exists()
