@@ -58,11 +58,11 @@ class RotatedDigitsStudy(SymmetricStudy):
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
-        quick = cls(Training(1_000, 64, 2e-4, average=0.995, checkpoint=250))
+        training = Training(1_000, 64, 5e-4, average=0.995, checkpoint=250)
+        quick = cls(training, critic_rate=1e-3, reach=3)
         full = replace(
-            quick, training=replace(quick.training, steps=10_000, learning_rate=5e-4),
-            critic_rate=1e-3, share=0.1, reach=7,
-        )  # fmt: skip
+            quick, training=replace(training, steps=10_000, average=0.998), share=0.1, reach=7
+        )
         smoke = Training(20, 16, 2e-4, checkpoint=10)
         paper = Training(20_460, 64, 1e-4, average=0.0, checkpoint=1_000)
         return {
@@ -72,9 +72,10 @@ class RotatedDigitsStudy(SymmetricStudy):
                 quick, training=smoke, digits="uci", generator_width=4, critic_width=4
             ),
             "paper": replace(
-                quick, training=paper, critic_steps=2, generator_width=128, critic_width=128
+                quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0,
+                generator_width=128, critic_width=128,
             ),
-        }
+        }  # fmt: skip
 
     @property
     def classes(self) -> tuple[str, ...]:
