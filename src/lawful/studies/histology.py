@@ -47,8 +47,8 @@ class HistologyStudy(SymmetricStudy):
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         quick = cls(
-            Training(2_000, 16, 2e-4, average=0.995, checkpoint=500),
-            generator_width=9, critic_width=9,
+            Training(1_000, 16, 5e-4, average=0.995, checkpoint=250), critic_rate=1e-3,
+            generator_width=8, critic_width=8,
         )  # fmt: skip
         full = replace(quick, training=replace(quick.training, steps=8_000))
         paper = Training(40_000, 32, 1e-4, average=0.0, checkpoint=2_000)
@@ -60,8 +60,8 @@ class HistologyStudy(SymmetricStudy):
                 critic_width=3, growth=1,
             ),
             "paper": replace(
-                quick, training=paper, critic_steps=2, generator_width=16, critic_width=16,
-                growth=16, residual=True,
+                quick, training=paper, critic_rate=4e-4, critic_steps=2, generator_width=16,
+                critic_width=16, growth=16, residual=True,
             ),
         }  # fmt: skip
 
