@@ -59,7 +59,7 @@ class RotatedDigitsStudy(SymmetricStudy):
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         training = Training(1_000, 64, 5e-4, average=0.995, checkpoint=250)
-        quick = cls(training, critic_rate=1e-3, reach=3)
+        quick = cls(training, critic_rate=1e-3, reach=3, penalty=1.0)
         full = replace(
             quick, training=replace(training, steps=10_000, average=0.998), share=0.1, reach=7
         )
@@ -72,7 +72,7 @@ class RotatedDigitsStudy(SymmetricStudy):
                 quick, training=smoke, digits="uci", generator_width=4, critic_width=4
             ),
             "paper": replace(
-                quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0,
+                quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0, penalty=None,
                 generator_width=128, critic_width=128,
             ),
         }  # fmt: skip

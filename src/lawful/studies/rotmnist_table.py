@@ -68,6 +68,7 @@ def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
     runs: dict[str, Study] = {}
     for share, loss, once in BLOCKS:
         base = replace(study, share=share, loss=loss)
+        base = base if loss == study.loss else replace(base, penalty=None)  # that loss's own
         for design in DESIGNS:
             some = replace(design, seeds=1) if once else design
             runs |= some.runs(base, f"{preset}-{100 * share:g}pc-{LOSSES[loss].lower()}")
