@@ -44,6 +44,13 @@ def test_group_mean_makes_a_function_equivariant():
     torch.testing.assert_close(Symmetrized(s, group, group)(x), s(x))
 
 
+def test_one_pass_and_a_pass_an_element_agree():
+    group = plane_rotations(4, 5)
+    x, f = torch.randn(7, 5, dtype=torch.float64), mlp(5, 5)
+    shifted = Symmetrized(lambda y, by: f(y) + by, group, group)
+    torch.testing.assert_close(shifted(x, 0.0), Symmetrized(f, group, group)(x))
+
+
 def test_error_is_of_every_element():
     group = planar("D4")
     x = torch.randn(2, 1, 4, 4)

@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lawful.studies.burgers_table import burgers_result
+from lawful.studies.histology_table import histology_result, histology_runs
 from lawful.studies.linear_table import ABOUT, linear_result
 from lawful.studies.microstructure_table import microstructure_result, microstructure_runs
+from lawful.studies.mixture_table import mixture_result, mixture_runs
 from lawful.studies.model import Model
 from lawful.studies.motif_table import motif_result, motif_runs
 from lawful.studies.result import Result, markdown_table
+from lawful.studies.rotmnist_table import rotmnist_result, rotmnist_runs
 from lawful.studies.run import quality
 from lawful.studies.study import Study
+from lawful.studies.symmetry_table import ABOUT as ABOUT_SYMMETRY
+from lawful.studies.symmetry_table import symmetry_result
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,17 @@ class Recipe:
     preset: str | None = None
 
 
-COMPUTED: Mapping[str, Computed] = {"game": Computed(ABOUT, linear_result)}
+COMPUTED: Mapping[str, Computed] = {
+    "game": Computed(ABOUT, linear_result),
+    "symmetry": Computed(ABOUT_SYMMETRY, symmetry_result),
+}
 RECIPES: Mapping[str, Recipe] = {
     "burgers": Recipe(lambda models: burgers_result(_only(models))),
+    "histology": Recipe(histology_result, histology_runs, "quick"),
     "microstructure": Recipe(microstructure_result, microstructure_runs),
+    "mixture": Recipe(mixture_result, mixture_runs),
     "motif": Recipe(motif_result, motif_runs, "quick"),
+    "rotmnist": Recipe(rotmnist_result, rotmnist_runs, "quick"),
 }
 
 

@@ -26,7 +26,8 @@ class Symmetrized(nn.Module):
     .. math:: x \mapsto \frac1{|\Sigma|} \sum_\sigma T'_{\sigma^{-1}} f(T_\sigma x)
 
     Arguments:
-        function: Tensor `(batch, …)`, and anything else that is passed on, to `(batch, …)`.
+        function: Tensor `(batch, …)`, and anything else that is passed on, to `(batch, …)`, each
+            sample by itself.
         group: On its input.
         onto: The same group on its output; None for an invariant function.
     """
@@ -38,8 +39,12 @@ class Symmetrized(nn.Module):
         self.function, self.group, self.onto = function, group, onto or Fixed(group)
 
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
-        values = [self.function(moved, *rest) for moved in self.group.orbit(x)]
-        return group_mean(torch.stack(values), self.onto)
+        orbit = self.group.orbit(x)
+        if rest:
+            values = torch.stack([self.function(moved, *rest) for moved in orbit])
+        else:  # in one pass, which small networks do several times faster
+            values = self.function(orbit.flatten(0, 1)).unflatten(0, orbit.shape[:2])
+        return group_mean(values, self.onto)
 
 
 def group_mean(
