@@ -63,6 +63,25 @@ class Adam(Optimizer):
 
 
 @dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """Gradients over the root of a running mean of their squares (Hinton 2012, lecture 6e).
+
+    Arguments:
+        decay: Of the running mean, which starts at zero.
+    """
+
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.decay < 1:
+            raise InputError(f"optimizer: expected a decay in [0, 1), got {self.decay:g}")
+
+    def build(self, player: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(player.parameters(), lr=self.learning_rate, alpha=self.decay)
+
+
+@dataclass(frozen=True)
 class SGD(Optimizer):
     """Plain gradient steps, unclipped and at a constant rate where not asked otherwise."""
 

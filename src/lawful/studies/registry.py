@@ -10,6 +10,7 @@ from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
 from lawful.studies.histology import HistologyStudy
 from lawful.studies.microstructure import MicrostructureStudy
+from lawful.studies.mixture import MixtureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.study import Study
@@ -23,6 +24,7 @@ STUDIES: dict[str, type[Study]] = {
         MicrostructureStudy,
         RotatedDigitsStudy,
         HistologyStudy,
+        MixtureStudy,
     )
 }
 

@@ -1,0 +1,198 @@
+"""The mixture study: configurations, runs in little, judging, the table."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from lawful import InputError, Training
+from lawful.app.main import main
+from lawful.data.mixture import Mixture
+from lawful.studies.digits import DigitsStudy
+from lawful.studies.mixture import MixtureStudy, generate
+from lawful.studies.mixture_quality import (
+    MixtureQuality,
+    energy_distance,
+    mixture_quality,
+    plane_figure,
+)
+from lawful.studies.mixture_table import ROWS, label, mixture_result, mixture_runs
+from lawful.studies.model import load
+from lawful.studies.run import train
+from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry.symmetrize import randomize
+
+MIXTURE = Mixture()
+
+
+def study(**changes):
+    return replace(MixtureStudy(Training(6, 20, 5e-4, checkpoint=2), points=40), **changes)
+
+
+def run(entry, folder, **options):
+    for _ in train(entry, folder, Fabric(accelerator="cpu", devices=1), **options):
+        pass
+    return load(folder)
+
+
+@pytest.mark.parametrize("generator", ["plain", "random-element", "equivariant"])
+def test_every_design_trains_samples_and_is_reported(generator, tmp_path):
+    model = run(study(generator=generator), tmp_path / "run")
+    samples = model.sample(70, seed=3)
+    assert samples.fields.shape == (70, 1, 1, 12)
+    assert float(samples.report.line("embedding").violation.max()) > 0
+    enforced = model.sample(70, seed=3, enforce=True)
+    assert float(enforced.report.line("embedding").violation.max()) == 0.0
+    assert torch.equal(enforced.fields[..., :2], samples.fields[..., :2])
+    quality = model.manifest["quality"]
+    assert set(MixtureQuality.__dataclass_fields__) <= set(quality)
+    assert (quality["p_value"] > 0.01) == (generator != "plain")
+    assert "energy distance" in model.study.headline(quality)
+    assert model.manifest["data"] == {"points": "40 drawn with seed 1000"}
+
+
+def test_an_interrupted_run_ends_bit_for_bit_the_same(tmp_path):
+    entry = study()
+    run(entry, tmp_path / "whole")
+    for progress in train(entry, tmp_path / "cut", Fabric(accelerator="cpu", devices=1)):
+        if progress.step == 5:
+            break
+    torch.manual_seed(77)
+    run(entry, tmp_path / "cut", resume=True)
+    whole, cut = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "cut"))
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+def test_the_commands_take_it(tmp_path, capsys):
+    out = tmp_path / "run"
+    main(["train", "mixture", "--preset", "smoke", "--critic", "plain", "--out", str(out)])
+    main(["sample", str(out), "-n", "5", "--out", str(tmp_path / "x.npz")])
+    main(["report", str(out), "--out", str(tmp_path / "report")])
+    assert "In the plane" in (tmp_path / "report" / "report.html").read_text()
+    assert json.loads((out / "manifest.json").read_text())["config"]["critic"] == "plain"
+
+
+def test_points_are_of_the_seed_and_augmented_by_turns():
+    plain, turned = study().data(), study(augment=True).data()
+    assert plain.shape == (40, 1, 1, 12)
+    assert turned.shape == (160, 1, 1, 12)
+    group = plane_rotations(4, 12)
+    torch.testing.assert_close(turned[:40], plain)
+    torch.testing.assert_close(turned[40:80], group.act(plain, 1))
+    assert not torch.equal(plain, study(training=Training(6, 20, seed=1)).data())
+    batch = study().game().draw(torch.Generator().manual_seed(0))
+    assert batch.data.shape == (20, 1, 1, 12)
+    assert batch.condition["noise"].shape == (20, 10)
+
+
+def test_the_game_is_that_of_the_paper():
+    paper = MixtureStudy.presets()["paper"]
+    first, second = paper.game().moves
+    assert (first.name, first.times, second.name, second.times) == ("generator", 1, "critic", 5)
+    assert {o.optimizer.learning_rate for m in (first, second) for o in m.objectives} == {2e-4}
+    assert all(o.optimizer.rate(99_999, 100_000) == 2e-4 for o in first.objectives)
+    players = paper.players()
+    sizes = [len(weight) for weight in players["critic"].parameters() if weight.ndim == 2]
+    assert sizes == [64, 32, 16, 1]
+    quick = MixtureStudy.presets()["quick"].game().moves[1].objectives[0]
+    assert quick.optimizer.learning_rate == 5e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"generator": "plan"}, "generator: expected one of plain, random-element, equivariant"),
+        ({"critic": "projected"}, "critic: expected one of"),
+        ({"points": 0}, "points: expected at least 1, got 0"),
+        ({"critic_steps": 0}, "critic_steps: expected at least 1"),
+        ({"alpha": 1.0}, "alpha: expected above 1, got 1"),
+        ({"penalty": -1.0}, "penalty weight: expected at least 0, got -1"),
+        ({"critic_rate": 0.0}, "critic_rate: optimizer: expected a rate above 0"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        study(**changes)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return MIXTURE.sample(5_000, torch.Generator().manual_seed(5))
+
+
+def test_quality_knows_what_is_missing(fresh):
+    whole = mixture_quality(fresh, MIXTURE)
+    assert whole.energy < 0.01
+    assert whole.symmetrized < 0.01
+    assert whole.least > 0.23
+    assert whole.off_plane == 0.0
+    one = fresh[MIXTURE.cluster(fresh) == 0]
+    flawed = mixture_quality(one, MIXTURE)
+    assert flawed.least == 0.0
+    assert flawed.energy > 1.0
+    assert flawed.symmetrized < 0.05  # an invariant critic is content
+    assert flawed.p_value <= 0.001
+    turned = randomize(one, plane_rotations(4, 12), torch.Generator().manual_seed(0))
+    assert mixture_quality(turned, MIXTURE).energy < 0.05
+    assert mixture_quality(turned, MIXTURE).p_value > 0.01
+    shrunk = mixture_quality(fresh.clamp(-12, 12) + 0.5, MIXTURE)
+    assert shrunk.tail < 15 < whole.tail
+    assert shrunk.off_plane == pytest.approx(0.5)
+
+
+def test_energy_distance_of_closed_form():
+    x, y = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    assert energy_distance(x, y) == pytest.approx(5.0 - 0.0 - 2.5)
+    assert energy_distance(y, y) == pytest.approx(0.0)
+    z = torch.randn(1200, 2, generator=torch.Generator().manual_seed(0)).double()
+    mean = (torch.cdist(z, z).mean(), torch.cdist(z, z + 1).mean())
+    assert energy_distance(z, z + 1) == pytest.approx(float(2 * (mean[1] - mean[0])))
+
+
+def test_medians_are_figure_by_figure():
+    some = [MixtureQuality(*(float(k + i) for i in range(7))) for k in (0, 5, 1)]
+    assert MixtureQuality.median(some) == some[2]
+
+
+@pytest.mark.parametrize("preset", MixtureStudy.presets())
+def test_every_preset_has_all_rows_and_no_row_is_another_under_a_new_label(preset):
+    runs = mixture_runs(MixtureStudy.presets()[preset], preset)
+    assert len(runs) == sum(seeds for _, seeds in ROWS)
+    assert len({yaml.safe_dump(entry.config()) for entry in runs.values()}) == len(runs)
+    assert len({label(entry) for entry in runs.values()}) == len(ROWS)
+    assert {entry.alpha for entry in runs.values()} == {2.0, 5.0, 10.0, 100.0}
+
+
+def test_the_table_has_a_line_for_every_row_and_the_floors(tmp_path):
+    runs = mixture_runs(study(), "tiny")
+    chosen = ("plain-generator-plain-critic-0", "plain-generator-plain-critic-1",
+              "random-element-generator-invariant-critic-0")  # fmt: skip
+    names = [f"tiny-{name}" for name in chosen]
+    result = mixture_result({name: run(runs[name], tmp_path / name) for name in names})
+    assert "40 training points where not said otherwise; 6 steps" in result.markdown
+    lines = [line.split(" | ")[:2] for line in result.markdown.splitlines() if line[:2] == "| "]
+    assert [line for line in lines if "ratio" not in line[1]][2:7] == [
+        ["| plain generator, plain critic", "2"],
+        ["| random-element generator, invariant critic", "1"],
+        ["| fresh samples (the floor)", ""],
+        ["| the 40 training points", ""],
+        ["| their quarter turns", ""],
+    ]
+    assert "ratio of energy distances" in result.markdown
+    assert set(result.figures) == {"plane"}
+    assert result.data["references"]["fresh samples (the floor)"]["energy"] < 0.01
+
+
+def test_samples_are_seeded_and_pictures_drawn(fresh):
+    torch.manual_seed(0)
+    network = study().network()
+    assert torch.equal(generate(network, 60)[:50], generate(network, 60)[:50])
+    assert generate(network, 60).shape == (60, 12)
+    figure = plane_figure({"one": fresh, "two, of them": fresh[:9]}, MIXTURE)
+    assert [axis.get_title() for axis in figure.axes] == ["one", "two\nof them"]
+    with pytest.raises(InputError, match="expected the study mixture, got digits"):
+        mixture_runs(next(iter(DigitsStudy.presets().values())), "x")
