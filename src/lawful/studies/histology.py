@@ -21,7 +21,7 @@ from lawful.studies.study import Training
 from lawful.studies.symmetric import Labelled, SymmetricStudy, generate, pose_error, pose_test
 from lawful.symmetry.symmetrize import randomize
 
-SIDE, SAMPLES, WATCHED = 64, 300, 100
+SIDE, WATCHED, TESTED = 64, 100, 60
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class HistologyStudy(SymmetricStudy):
     group: str = "D4"
     tissue: str = "immunohistochemistry"
     features: str = "efficientnet"
+    judged: int = 300
 
     name: ClassVar[str] = "histology"
     about: ClassVar[str] = "tissue from few patches (structure-preserving GANs)"
@@ -57,7 +58,7 @@ class HistologyStudy(SymmetricStudy):
             "full": full,
             "smoke": replace(
                 quick, training=Training(4, 4, 2e-4, checkpoint=2), generator_width=3,
-                critic_width=3, growth=1,
+                critic_width=3, growth=1, judged=32,
             ),
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, generator_width=16,
@@ -88,7 +89,7 @@ class HistologyStudy(SymmetricStudy):
         return {"tissue": self.patches().source}
 
     def watch(self, network: nn.Module) -> Mapping[str, float]:
-        images = generate(self, network, WATCHED).images
+        images = generate(self, network, min(WATCHED, self.judged)).images
         ours = embed(_network(self.features), images)
         return {"kernel": kernel_distance(ours, _held_out(self.tissue, self.features))}
 
@@ -150,7 +151,7 @@ def tissue_quality(
     Arguments:
         posed: Draw elements of the group; else samples are those of the incomplete generator.
     """
-    images = generate(study, network, SAMPLES, posed=posed).images
+    images = generate(study, network, study.judged, posed=posed).images
     return judge_tissue(study, images, pose_error(study, network))
 
 
@@ -174,6 +175,6 @@ def judge_tissue(
         recall=found.recall,
         density=found.density,
         coverage=found.coverage,
-        invariance=pose_test(images, study.symmetry, network, 60).p_value,
+        invariance=pose_test(images, study.symmetry, network, min(TESTED, study.judged)).p_value,
         equivariance=equivariance,
     )

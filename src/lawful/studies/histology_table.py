@@ -103,7 +103,7 @@ def _floors(study: HistologyStudy) -> dict[str, TissueQuality]:
     """Real patches, judged alike."""
     train = study.patches().train
     random = torch.Generator().manual_seed(2)
-    some = train[torch.randperm(len(train), generator=random)[:300]]
+    some = train[torch.randperm(len(train), generator=random)[: study.judged]]
     return {"patches trained on": judge_tissue(study, some)}
 
 

@@ -27,7 +27,7 @@ from lawful.studies.symmetric import (
 )
 from lawful.symmetry.symmetrize import randomize
 
-SAMPLES, WATCHED = 5_000, 2_000
+HELD_OUT, WATCHED = 5_000, 2_000
 
 
 def misread(x: Float[Tensor, "batch 1 28 28"], c: Condition) -> Float[Tensor, "batch 1"]:
@@ -69,7 +69,8 @@ class RotatedDigitsStudy(SymmetricStudy):
             "quick": quick,
             "full": full,
             "smoke": replace(
-                quick, training=smoke, digits="uci", generator_width=4, critic_width=4
+                quick, training=smoke, digits="uci", share=0.002, generator_width=4,
+                critic_width=4, judged=200,
             ),
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0, penalty=None,
@@ -96,7 +97,7 @@ class RotatedDigitsStudy(SymmetricStudy):
         return {"digits": self.source().source, "share": f"{self.share:.0%} of 60,000"}
 
     def watch(self, network: nn.Module) -> Mapping[str, float]:
-        images = generate(self, network, WATCHED).images
+        images = generate(self, network, min(WATCHED, self.judged)).images
         judge = load_judge("rotated-digits")
         ours = gaussian([embed(judge.features, images)])
         return {"frechet": frechet_between(_held_out(self.digits, self.subset), ours)}
@@ -114,7 +115,7 @@ class RotatedDigitsStudy(SymmetricStudy):
 @lru_cache(maxsize=2)
 def _source(digits: str, seed: int) -> Digits:
     found = load_digits(digits)
-    return rotated(found, seed, turns=max(1, ceil(SAMPLES / len(found.held_out))))
+    return rotated(found, seed, turns=max(1, ceil(HELD_OUT / len(found.held_out))))
 
 
 @lru_cache(maxsize=2)
@@ -153,14 +154,14 @@ class RotatedQuality:
 
 
 def rotated_quality(
-    study: RotatedDigitsStudy, network: nn.Module, *, posed: bool = True, count: int = SAMPLES
+    study: RotatedDigitsStudy, network: nn.Module, *, posed: bool = True
 ) -> RotatedQuality:
     """Judge samples by held-out digits.
 
     Arguments:
         posed: Draw elements of the group; else samples are those of the incomplete generator.
     """
-    made = generate(study, network, count, posed=posed)
+    made = generate(study, network, study.judged, posed=posed)
     return judge_digits(study, made.images, made.condition["label"], pose_error(study, network))
 
 
@@ -175,7 +176,7 @@ def judge_digits(
     judge, group = load_judge("rotated-digits"), study.symmetry.exact_part
     random = torch.Generator().manual_seed(3)
     held_out = study.source().held_out
-    held_out = held_out[torch.randperm(len(held_out), generator=random)[:SAMPLES]]
+    held_out = held_out[torch.randperm(len(held_out), generator=random)[: study.judged]]
     ours = embed(judge.features, images)
     found = compare(embed(judge.features, held_out), ours)
     turned = embed(judge.features, randomize(images, group, random))

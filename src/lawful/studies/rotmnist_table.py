@@ -12,7 +12,6 @@ from lawful.errors import InputError
 from lawful.studies.model import Model
 from lawful.studies.result import Result, markdown_table
 from lawful.studies.rotmnist import (
-    SAMPLES,
     RotatedDigitsStudy,
     RotatedQuality,
     judge_digits,
@@ -51,11 +50,13 @@ SLIDES = {
     "plain G, Inv D, C4": (188, 192), "(I)Eqv G, Inv D, C4": (132, 133),
     "Eqv G, Inv D, C4": (89, 88), "Eqv G, Inv D, C8": (51, 57),
 }  # fmt: skip
-# Share, loss, and whether only one seed of every design is trained.
+# Times the preset's share, loss, and whether only one seed of every design is trained.
 BLOCKS: Sequence[tuple[float, Loss, bool]] = (
-    (0.01, "relativistic", False), (0.01, "alpha", True),
-    (0.1, "relativistic", True), (0.1, "alpha", True),
-)  # fmt: skip
+    (1, "relativistic", False),
+    (1, "alpha", True),
+    (10, "relativistic", True),
+    (10, "alpha", True),
+)
 LOSSES: Mapping[Loss, str] = {"relativistic": "RA", "alpha": "D2"}
 HEAD = ("players", "seeds", "steps", "Fréchet", "of random turns", "kernel", "precision", "recall",
         "coverage", "read", "invariance p", "minutes", "slides, 10 %")  # fmt: skip
@@ -66,12 +67,12 @@ def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
     if not isinstance(study, RotatedDigitsStudy):
         raise InputError(f"rotmnist table: expected the study rotmnist, got {study.name}")
     runs: dict[str, Study] = {}
-    for share, loss, once in BLOCKS:
-        base = replace(study, share=share, loss=loss)
+    for times, loss, once in BLOCKS:
+        base = replace(study, share=times * study.share, loss=loss)
         base = base if loss == study.loss else replace(base, penalty=None)  # that loss's own
         for design in DESIGNS:
             some = replace(design, seeds=1) if once else design
-            runs |= some.runs(base, f"{preset}-{100 * share:g}pc-{LOSSES[loss].lower()}")
+            runs |= some.runs(base, f"{preset}-{100 * base.share:g}pc-{LOSSES[loss].lower()}")
     return runs
 
 
@@ -80,7 +81,7 @@ def rotmnist_result(models: Mapping[str, Model]) -> Result:
     blocks: dict[str, dict[str, list[Model]]] = {}
     for name, model in models.items():
         study = _study(model)
-        title = f"{study.share:.0%} of 60,000 digits, {LOSSES[study.loss]}"
+        title = f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}"
         words = design_of(name, DESIGNS).name if len(models) > 1 else name
         blocks.setdefault(title, {}).setdefault(words, []).append(model)
     first = _study(next(iter(models.values())))
@@ -107,7 +108,7 @@ def _study(model: Model) -> RotatedDigitsStudy:
 def _head(study: RotatedDigitsStudy) -> str:
     training = study.training
     return (
-        f"Digits: {study.source().source}. Distances of {SAMPLES:,} samples to as many held-out "
+        f"Digits: {study.source().source}. Distances of {study.judged:,} samples to held-out "
         "digits, on 64 features of an autoencoder of digits in every orientation (`lawful train "
         "digits --preset rotated`); not to be compared with the slides' FID, whose order is what "
         "can be. Of random turns: the same samples, each moved by a random element of the group. "
@@ -123,7 +124,7 @@ def _floors(study: RotatedDigitsStudy) -> dict[str, RotatedQuality]:
     """Real digits, judged alike: as many as the samples, and those that are trained on."""
     digits, data = study.source(), study.data()
     random = torch.Generator().manual_seed(2)
-    rows = torch.randperm(len(digits.train), generator=random)[:SAMPLES]
+    rows = torch.randperm(len(digits.train), generator=random)[: study.judged]
     return {
         f"{len(rows):,} other real digits": judge_digits(
             study, digits.train[rows], digits.train_labels[rows]

@@ -62,6 +62,7 @@ class SymmetricStudy(Study):
             critic, which averages those.
         growth: Most channels at a coarse resolution, over those at the finest.
         residual: Residual blocks instead of single convolutions.
+        judged: Samples that figures are taken of.
     """
 
     generator: Literal["plain", "equivariant"] = "equivariant"
@@ -78,6 +79,7 @@ class SymmetricStudy(Study):
     reach: int = 0
     growth: int = 4
     residual: bool = False
+    judged: int = 5_000
 
     images: ClassVar[bool] = True
     noise: ClassVar[int] = 64
@@ -90,6 +92,8 @@ class SymmetricStudy(Study):
         for name in ("critic_steps", "generator_width", "critic_width", "growth"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.judged < LEAST:
+            raise InputError(f"judged: expected at least {LEAST} samples, got {self.judged}")
         if self.penalty is not None and not 0 <= self.penalty < inf:
             raise InputError(f"penalty: expected at least 0, got {self.penalty:g}")
         if not 0 < self.critic_rate < inf:

@@ -58,9 +58,10 @@ def design_of(name: str, designs: Sequence[Design]) -> Design:
     Raises:
         InputError: It is none of them.
     """
-    for design in designs:
-        if name.rpartition("-")[0].endswith(f"-{design.name}"):
-            return design
+    bare = name.rpartition("-")[0]
+    found = [design for design in designs if bare.endswith(f"-{design.name}")]
+    if found:
+        return max(found, key=lambda design: len(design.name))  # a name may end in another's
     raise InputError(f"run {name}: of none of the designs {', '.join(d.name for d in designs)}")
 
 
