@@ -44,6 +44,8 @@ class HistologyStudy(SymmetricStudy):
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 3
     resolutions: ClassVar[int] = 5
+    start: ClassVar[int] = 16
+    embedding: ClassVar[int] = 32
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:

@@ -94,7 +94,7 @@ class RotatedDigitsStudy(SymmetricStudy):
         return Labelled(chosen.train, chosen.train_labels)
 
     def origin(self) -> Mapping[str, str]:
-        return {"digits": self.source().source, "share": f"{self.share:.0%} of 60,000"}
+        return {"digits": self.source().source, "share": f"{100 * self.share:g} % of 60,000"}
 
     def watch(self, network: nn.Module) -> Mapping[str, float]:
         images = generate(self, network, min(WATCHED, self.judged)).images

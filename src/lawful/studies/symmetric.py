@@ -7,7 +7,7 @@ of order n as a plain layer has channels (the papers' rule, C4 against CNN).
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 from typing import ClassVar, Literal
 
 import torch
@@ -83,6 +83,8 @@ class SymmetricStudy(Study):
 
     images: ClassVar[bool] = True
     noise: ClassVar[int] = 64
+    start: ClassVar[int] = 32
+    embedding: ClassVar[int] = 64
     side: ClassVar[int]
     channels: ClassVar[int]
     resolutions: ClassVar[int]
@@ -156,7 +158,10 @@ class SymmetricStudy(Study):
         finest = self.generator_width if which == "generator" else self.critic_width
         share = 1 / sqrt(self._acting(which).order)
         sizes = (min(2**k, self.growth) for k in range(self.resolutions))
-        return tuple(max(1, round(finest * size * share)) for size in sizes)
+        # Lifting and modulation grow with the fields, not their square: a generator's are rounded
+        # up, so that its count comes nearest to the plain one's.
+        whole = ceil if which == "generator" else round
+        return tuple(max(1, whole(finest * size * share - 1e-9)) for size in sizes)
 
     def _acting(self, which: Literal["generator", "critic"]) -> Planar:
         """The group of a player's convolutions."""
@@ -167,7 +172,8 @@ class SymmetricStudy(Study):
         return SymmetricGenerator(
             self._acting("generator"), poses=self.symmetry, pose=self.pose, side=self.side,
             channels=self.channels, widths=self.widths("generator")[::-1], noise=self.noise,
-            classes=len(self.classes), residual=self.residual,
+            classes=len(self.classes), residual=self.residual, start=self.start,
+            embedding=self.embedding,
         )  # fmt: skip
 
     def players(self) -> dict[str, nn.Module]:
@@ -265,18 +271,28 @@ def pose_test(
 
 @torch.no_grad()
 def pose_error(study: SymmetricStudy, network: nn.Module, count: int = 16) -> float:
-    """Worst relative error of g(z, τσ) = T_τ g(z, σ) over all elements; NaN where σ is not used."""
+    """Worst relative error of g(z, τσ) = T_τ g(z, σ) over all elements; NaN where σ is not used.
+
+    Where turns interpolate, over the pixels that stay within the image.
+    """
     group = study.symmetry
     if study.pose == "none" or group.order == 1:
         return float("nan")
     condition = dict(generate(study, network, count).condition)
-    table = group.table
 
     def moved(element: int) -> Tensor:
-        turned = table[element][condition["element"].long()]
+        turned = group.table[element][condition["element"].long()]
         image: Tensor = network({**condition, "element": turned})
         return image
 
     image = moved(0)
-    errors = [(moved(g) - group.act(image, g)).abs().max() for g in range(group.order)]
+    seen = torch.ones_like(image[0, 0]) if group.exact else inscribed_disc(image.shape[-1])
+    errors = [((moved(g) - group.act(image, g)) * seen).abs().max() for g in range(group.order)]
     return float(torch.stack(errors).max() / image.abs().max())
+
+
+def inscribed_disc(side: int) -> Float[Tensor, "side side"]:
+    """1 on the pixels whose turns about the centre stay in the image, by a pixel's margin."""
+    line = torch.arange(side) - (side - 1) / 2
+    inside = line[:, None].square() + line[None, :].square() <= (side / 2 - 1) ** 2
+    return inside.float()

