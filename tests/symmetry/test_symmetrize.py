@@ -133,3 +133,15 @@ def test_a_sample_of_invariant_points_is_invariant():
 def test_invariance_test_refuses(x):
     with pytest.raises(InputError, match="invariance test"):
         invariance_test(x, plane_rotations(4, 2))
+
+
+def test_rounding_does_not_tell_equal_choices_apart():
+    group = planar("D4")
+    x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert invariance_test(group.orbit(x).mean(0), group).p_value == 1.0
+
+
+@pytest.mark.parametrize("function", [canonicalize, invariance_test])
+def test_what_needs_an_exact_action_refuses_another(function):
+    with pytest.raises(InputError, match="C8 interpolates"):
+        function(torch.rand(4, 1, 8, 8), planar("C8"))

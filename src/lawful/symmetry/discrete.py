@@ -3,10 +3,11 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lawful.errors import InputError
@@ -49,11 +50,13 @@ class Translations(Group):
     def order(self) -> int:
         return prod(self.counts)
 
-    def product(self, first: int, second: int) -> int:
-        pairs = zip(self._steps(first), self._steps(second), self.counts, strict=True)
-        index = 0
-        for a, b, count in pairs:
-            index = index * count + (a + b) % count
+    @cached_property
+    def table(self) -> Int[Tensor, "order order"]:
+        steps = torch.cartesian_prod(*(torch.arange(n) for n in self.counts))
+        steps = steps.reshape(self.order, len(self.counts))
+        index = torch.zeros(self.order, self.order, dtype=torch.long)
+        for axis, count in enumerate(self.counts):
+            index = index * count + (steps[:, None, axis] + steps[None, :, axis]) % count
         return index
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
@@ -93,8 +96,10 @@ class Reflections(Group):
     def order(self) -> int:
         return int(2 ** len(self.axes))
 
-    def product(self, first: int, second: int) -> int:
-        return first ^ second
+    @cached_property
+    def table(self) -> Int[Tensor, "order order"]:
+        elements = torch.arange(self.order)
+        return elements[:, None] ^ elements[None, :]
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         if x.ndim <= -min(self.axes):
@@ -107,22 +112,28 @@ class MatrixGroup(Group):
     """A finite group of matrices, acting on vectors along the last axis.
 
     Arguments:
-        matrices: Its elements, or generators of them; the identity comes first and is added.
+        matrices: Its elements or generators of them, (count, d, d); the identity is added, first.
         name: For reports.
         most: Elements at which the closure is given up.
 
     Raises:
-        InputError: The matrices are not square and finite, or generate more than `most` elements.
+        InputError: The matrices are not square and finite, not invertible, or generate more than
+            `most` elements.
     """
 
     def __init__(
-        self, matrices: Float[Tensor, "count d d"], name: str = "matrix group", most: int = 1024
+        self, matrices: Float[Tensor, "*shape"], name: str = "matrix group", most: int = 1024
     ) -> None:
-        if matrices.ndim != 3 or not bool(torch.isfinite(matrices).all()):
-            raise InputError(f"{name}: expected finite (count, d, d), got {tuple(matrices.shape)}")
+        shape = tuple(matrices.shape)
+        square = matrices.ndim == 3 and shape[1] == shape[2]
+        if not square or not bool(torch.isfinite(matrices).all()):
+            raise InputError(f"{name}: expected finite (count, d, d), got {shape}")
         self._name = name
         self.matrices = _closure(matrices.double(), name, most)
         self._table = _multiplication(self.matrices)
+        whole = torch.arange(len(self._table))
+        if not torch.equal(self._table.sort(1).values, whole.expand_as(self._table)):
+            raise InputError(f"{name}: its matrices have no inverses among their products")
 
     @property
     def name(self) -> str:
@@ -132,8 +143,9 @@ class MatrixGroup(Group):
     def order(self) -> int:
         return len(self.matrices)
 
-    def product(self, first: int, second: int) -> int:
-        return int(self._table[first, second])
+    @property
+    def table(self) -> Int[Tensor, "order order"]:
+        return self._table
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         size = self.matrices.shape[-1]

@@ -33,9 +33,10 @@ class Group(ABC):
     def order(self) -> int:
         """Number of elements."""
 
+    @property
     @abstractmethod
-    def product(self, first: int, second: int) -> int:
-        """The element that applies `second`, then `first`."""
+    def table(self) -> Int[Tensor, "order order"]:
+        """Products: entry (i, j) is the element g_i g_j, which applies g_j first."""
 
     @abstractmethod
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
@@ -45,11 +46,9 @@ class Group(ABC):
             InputError: The group does not act on this shape.
         """
 
-    @cached_property
-    def table(self) -> Int[Tensor, "order order"]:
-        """Products: entry (i, j) is the element g_i g_j."""
-        elements = range(self.order)
-        return torch.tensor([[self.product(i, j) for j in elements] for i in elements])
+    def product(self, first: int, second: int) -> int:
+        """The element that applies `second`, then `first`."""
+        return int(self.table[first, second])
 
     @cached_property
     def inverse(self) -> Int[Tensor, " order"]:
@@ -97,8 +96,9 @@ class Fields(Group):
     def order(self) -> int:
         return self.group.order
 
-    def product(self, first: int, second: int) -> int:
-        return self.group.product(first, second)
+    @property
+    def table(self) -> Int[Tensor, "order order"]:
+        return self.group.table
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         if x.ndim < 3 or x.shape[2] != self.order:
@@ -123,8 +123,9 @@ class Fixed(Group):
     def order(self) -> int:
         return self.group.order
 
-    def product(self, first: int, second: int) -> int:
-        return self.group.product(first, second)
+    @property
+    def table(self) -> Int[Tensor, "order order"]:
+        return self.group.table
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         return x

@@ -58,8 +58,11 @@ def invariance_test(
         draws: Random choices of an element for every sample.
 
     Raises:
-        InputError: Fewer than two samples, or values that are not finite.
+        InputError: Fewer than two samples, values that are not finite, or a group that only
+            nearly acts: moving twice would blur twice, and be told from not moving.
     """
+    if not group.exact:
+        raise InputError(f"invariance test: {group.name} interpolates; test an exact part of it")
     if len(samples) < 2 or draws < 1:
         raise InputError(f"invariance test: of {len(samples)} samples in {draws} draws")
     orbit = group.orbit(samples)
@@ -69,7 +72,9 @@ def invariance_test(
     )
     if not bool(torch.isfinite(rows).all()):
         raise InputError("invariance test: expected finite samples and features")
-    gram = -torch.cdist(rows, rows)
+    rows = rows.cpu()
+    # Not by the matrix product, whose rounding would tell equal choices apart.
+    gram = -torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     random = torch.Generator().manual_seed(seed)
     elements = torch.randint(group.order, (draws, len(samples)), generator=random)
     observed = torch.zeros(1, len(samples), dtype=torch.long)

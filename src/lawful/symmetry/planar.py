@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lawful.errors import InputError
@@ -46,9 +46,13 @@ class Planar(Group):
     def order(self) -> int:
         return self.turns * (2 if self.reflections else 1)
 
-    def product(self, first: int, second: int) -> int:
-        (k, f), (m, h) = self._parts(first), self._parts(second)
-        return (k + (-m if f else m)) % self.turns + (f ^ h) * self.turns
+    @cached_property
+    def table(self) -> Int[Tensor, "order order"]:
+        elements = torch.arange(self.order)
+        turn, flip = elements % self.turns, elements // self.turns
+        sign = 1 - 2 * flip[:, None]  # s r = r^-1 s
+        turns = (turn[:, None] + sign * turn[None, :]) % self.turns
+        return turns + (flip[:, None] ^ flip[None, :]) * self.turns
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         self.check(tuple(x.shape))

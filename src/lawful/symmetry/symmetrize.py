@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lawful.errors import InputError
 from lawful.symmetry.group import Fixed, Group
 from lawful.symmetry.planar import Planar
 
@@ -69,7 +70,12 @@ def canonicalize(
     """Every image moved to one of its orbit: where its mass lies furthest right, then up.
 
     The same image for all members of an orbit, unless its mass is spread symmetrically.
+
+    Raises:
+        InputError: The group does not move pixels onto pixels, or not on this shape.
     """
+    if not group.exact:
+        raise InputError(f"canonical images: {group.name} interpolates, its orbits are not closed")
     across, along = x.shape[-2:]
     right = torch.arange(along, dtype=torch.float64, device=x.device) - (along - 1) / 2
     upward = (across - 1) / 2 - torch.arange(across, dtype=torch.float64, device=x.device)
