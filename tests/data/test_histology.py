@@ -22,9 +22,9 @@ LESIONS = {
 
 @pytest.fixture(autouse=True)
 def _uncached():
-    load_tissue.cache_clear()
+    histology._load.cache_clear()
     yield
-    load_tissue.cache_clear()
+    histology._load.cache_clear()
 
 
 def coordinates(rows, columns, blue=200):
@@ -100,7 +100,7 @@ def test_the_smallest_and_the_largest_side_of_the_default(side):
 
 def test_seed_is_of_the_order_only():
     one = load_tissue(side=32, train_stride=64)
-    load_tissue.cache_clear()
+    histology._load.cache_clear()
     again, other = (
         load_tissue(side=32, train_stride=64),
         load_tissue(side=32, train_stride=64, seed=1),

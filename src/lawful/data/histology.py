@@ -72,7 +72,6 @@ class Tissue:
     source: str
 
 
-@lru_cache(maxsize=1)
 def load_tissue(
     source: str = DEFAULT, *, side: int = 64, train_stride: int = 16, seed: int = 0
 ) -> Tissue:
@@ -95,6 +94,13 @@ def load_tissue(
             the form above; an image is not RGB, of another size, or smaller than a patch; or a
             class has nothing to train on or nothing held out.
     """
+    place = source if source == DEFAULT else str(Path(source).absolute())
+    return _load(source, place, side, train_stride, seed)
+
+
+@lru_cache(maxsize=1)
+def _load(source: str, place: str, side: int, train_stride: int, seed: int) -> Tissue:
+    """The same; `place` tells equal relative paths of different folders apart."""
     if side < 2 or side % 2:
         raise InputError(f"tissue: side {side}; expected a positive even number")
     if train_stride < 1:

@@ -7,6 +7,8 @@ distribution is invariant under every rotation, a single digit's pose is not kno
 from dataclasses import replace
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from lawful.data.augment import jitter
 from lawful.data.digits import CLASSES, LEAST, Digits
@@ -40,10 +42,20 @@ def subset(digits: Digits, share: float, seed: int = 0) -> Digits:
             f"share: {share:g} of {MNIST:,} digits is {count:,}; expected {LEAST} to "
             f"{len(digits.train):,}, what {digits.source} has"
         )
-    random = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(digits.train), generator=random)[:count]
-    labels = digits.train_labels[rows]
+    chosen = _rows(digits, seed)[:count]
+    labels = digits.train_labels[chosen]
     empty = (labels.bincount(minlength=CLASSES) == 0).nonzero().flatten().tolist()
     if empty:
         raise InputError(f"digits {digits.source}: no image of class {empty[0]} among {count:,}")
-    return replace(digits, train=digits.train[rows], train_labels=labels)
+    return replace(digits, train=digits.train[chosen], train_labels=labels)
+
+
+def others(digits: Digits, share: float, seed: int = 0) -> Digits:
+    """The training digits that `subset` leaves, in random order; none for the whole set."""
+    left = _rows(digits, seed)[round(share * MNIST) :]
+    return replace(digits, train=digits.train[left], train_labels=digits.train_labels[left])
+
+
+def _rows(digits: Digits, seed: int) -> Int[Tensor, " train"]:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randperm(len(digits.train), generator=random)
