@@ -1,5 +1,7 @@
 """Commands on generators with a symmetry: classes, poses, reports; mistakes are one line."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -138,3 +140,20 @@ def test_labels_are_checked(digits, here, capsys, given, words):
     assert main(["sample", digits, "-n", "2", *given, "--out", "set.h5"]) == 2
     assert words in capsys.readouterr().err
     assert not (here / "set.h5").exists()
+
+
+def test_a_model_of_a_folder_does_without_it(here, capsys):
+    folder(here / "tissue", ((64, 64),) * 20)
+    study = replace(HistologyStudy.presets()["smoke"], tissue="tissue", names=())
+    assert study.classes == ("a", "b")
+    path = untrained(study, here / "model")
+    (here / "tissue").rename(here / "gone")
+    assert main(["sample", path, "-n", "2", "--label", "1", "--out", "set.h5"]) == 0
+
+
+def test_too_few_held_out_patches_are_refused_before_the_training(here, capsys):
+    folder(here / "tissue", ((64, 64),) * 10)
+    given = ["--preset", "smoke", "--tissue", "tissue", "--names", "a", "b", "--out", "run"]
+    assert main(["train", "histology", *given]) == 2
+    assert "4 held-out patches; expected at least 6" in capsys.readouterr().err
+    assert not (here / "run").exists()

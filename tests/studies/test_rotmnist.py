@@ -9,7 +9,8 @@ from lightning_fabric import Fabric
 
 from lawful import InputError, Training, load
 from lawful.data.digits import Digits, load_digits
-from lawful.data.rotated import rotated, subset
+from lawful.data.rotated import others, rotated, subset
+from lawful.networks.judge import load_judge
 from lawful.studies.rotmnist import RotatedDigitsStudy, judge_digits, misread, rotated_quality
 from lawful.studies.run import history, train
 from lawful.studies.symmetric import generate, pose_error
@@ -285,3 +286,23 @@ def test_samples_are_of_the_class_and_pose_asked_for(folder):
 def test_conditions_out_of_range_are_named(folder, condition, said):
     with pytest.raises(InputError, match=said):
         load(folder).sample(2, **condition)
+
+
+def test_watching_follows_the_network_to_its_device():
+    entry = study()
+    with pytest.raises(NotImplementedError, match="meta"):  # no data there to come back
+        entry.watch(entry.network().to("meta"))
+
+
+def test_the_judge_leaves_random_numbers_alone():
+    load_judge.cache_clear()
+    before = torch.get_rng_state()
+    load_judge("rotated-digits")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_others_are_what_a_subset_leaves():
+    digits = rotated(load_digits("uci"))
+    chosen, left = subset(digits, 0.01, 3), others(digits, 0.01, 3)
+    assert len(chosen.train) + len(left.train) == len(digits.train)
+    assert torch.cdist(chosen.train.flatten(1), left.train.flatten(1)).min() > 0

@@ -17,7 +17,9 @@ from lawful.networks.weights import load_weights
 def load_judge(name: Literal["digits", "rotated-digits"] = "digits") -> "Judge":
     """The judge of digits, or of digits in every orientation, in evaluation mode."""
     path = Path(str(resources.files("lawful"))) / "models" / name / "model.safetensors"
-    return load_weights(Judge(28), path)
+    with torch.random.fork_rng(devices=[]):  # a run's random numbers do not depend on its judge
+        judge = Judge(28)
+    return load_weights(judge, path)
 
 
 class Judge(nn.Module):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lawful.data.histology import Tissue, load_tissue
+from lawful.errors import InputError
 from lawful.evaluation.distances import compare, kernel_distance
 from lawful.evaluation.features import embed
 from lawful.games.game import Game
@@ -21,7 +22,8 @@ from lawful.studies.study import Training
 from lawful.studies.symmetric import Labelled, SymmetricStudy, generate, pose_error, pose_test
 from lawful.symmetry.symmetrize import randomize
 
-SIDE, WATCHED, TESTED = 64, 100, 60
+TISSUE = "immunohistochemistry"
+SIDE, WATCHED, TESTED, FEWEST = 64, 100, 60, 6
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class HistologyStudy(SymmetricStudy):
         tissue: `immunohistochemistry`, or a folder in the layout of ANHIR or LYSTO, or with a
             folder of pictures a class.
         features: What distances are taken on: `efficientnet`, or a file of Inception's weights.
+        names: Of the classes; those of the tissue where not given. A model knows them without it.
     """
 
     group: str = "D4"
-    tissue: str = "immunohistochemistry"
+    tissue: str = TISSUE
     features: str = "efficientnet"
     judged: int = 300
+    names: tuple[str, ...] = ()
 
     name: ClassVar[str] = "histology"
     about: ClassVar[str] = "tissue from few patches (structure-preserving GANs)"
@@ -68,9 +72,14 @@ class HistologyStudy(SymmetricStudy):
             ),
         }  # fmt: skip
 
+    def __post_init__(self) -> None:
+        found = self.names or (() if self.tissue == TISSUE else self.patches().classes)
+        object.__setattr__(self, "names", tuple(found))
+        super().__post_init__()
+
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.patches().classes
+        return self.names or ("tissue",)
 
     def laws(self) -> tuple[Law | Residual, ...]:
         return ()
@@ -81,6 +90,16 @@ class HistologyStudy(SymmetricStudy):
 
     def data(self) -> Labelled:
         patches = self.patches()
+        if patches.classes != self.classes:
+            raise InputError(
+                f"tissue {patches.source}: has classes {', '.join(patches.classes)}; expected "
+                f"{', '.join(self.classes)}"
+            )
+        if (count := len(patches.held_out)) < FEWEST:
+            raise InputError(
+                f"tissue {patches.source}: {count} held-out patches; expected at least {FEWEST} "
+                "to judge by"
+            )
         return Labelled(patches.train, patches.train_labels)
 
     def game(self) -> Game:

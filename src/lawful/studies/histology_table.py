@@ -89,11 +89,11 @@ def _study(model: Model) -> HistologyStudy:
 def _head(study: HistologyStudy) -> str:
     patches = study.patches()
     return (
-        f"Tissue: {patches.source}; {len(patches.train)} patches of a region to train on, "
-        f"{len(patches.held_out)} of another held out. Distances on features of "
+        f"Tissue: {patches.source}; {len(patches.train)} patches to train on, "
+        f"{len(patches.held_out)} of other places held out. Distances on features of "
         f"{study.features}, not to be compared with the slides' FID. The kernel distance is "
-        "unbiased and decides; the Fréchet distance of so few patches of 1,280 features is mostly "
-        "bias, equal in every row. Of random elements: kernel distance of the same samples, each "
+        "unbiased and decides; the Fréchet distance of so few patches is mostly "
+        "bias. Of random elements: kernel distance of the same samples, each "
         "moved by a random element of the group. (I)Eqv and the plain generator without a random "
         "element are the weights of the row with it. Several seeds: median, least and most."
     )

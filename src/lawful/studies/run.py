@@ -84,7 +84,9 @@ def train(
             fresh = state.step % MONITOR_EVERY == 0 or last
             row |= {f"violation/{k}": v for k, v in violations.items()} if fresh else {}
             if keeping and fabric.is_global_zero:
+                paused = time.perf_counter()
                 row |= {f"watch/{k}": v for k, v in study.watch(network).items()}
+                started += time.perf_counter() - paused  # watching is no training
             metrics.write(row)
         if (share := snapshot_share(steps)) and state.step % share == 0:
             monitor.keep(state.step)
@@ -104,14 +106,14 @@ class _Monitor:
 
     def __init__(self, model: Model, folder: Path, fabric: Fabric) -> None:
         self.model, self.folder, self.active = model, folder, fabric.is_global_zero
-        self.latest: dict[str, float] = {}
+        self.latest: dict[str, float] | None = None
 
     def violations(self, step: int, last: bool) -> dict[str, float]:
         """The latest violations, measured afresh every hundred steps."""
-        if self.active and (step % MONITOR_EVERY == 0 or last or not self.latest):
+        if self.active and (step % MONITOR_EVERY == 0 or last or self.latest is None):
             lines = self.model.sample(SHOWN, seed=30_000).report.lines
             self.latest = {line.name: float(line.violation.mean()) for line in lines}
-        return self.latest
+        return self.latest or {}
 
     def keep(self, step: int) -> None:
         """Keep a few samples, of the same conditions every time, to show the training by."""

@@ -104,6 +104,8 @@ class SymmetricStudy(Study):
             raise InputError("pose latent: a plain generator does not carry it to the output")
         if self.treatment == "canonical" and self.pose != "output":
             raise InputError(f"treatment canonical: needs pose output, got {self.pose}")
+        if self.treatment == "canonical" and not self.symmetry.exact:
+            raise InputError(f"treatment canonical: needs an exact group, got {self.group}")
         coarsest = self.side // 2 ** (self.resolutions - 1)
         if self.reach and not (self.reach % 2 and 0 < self.reach <= coarsest):
             raise InputError(
@@ -137,11 +139,12 @@ class SymmetricStudy(Study):
         return (noise, *((label,) if last else ()), *poses)
 
     def remarks(self, fields: Tensor) -> tuple[str, ...]:
-        if len(fields) < LEAST:
+        group = self.symmetry.exact_part
+        if len(fields) < LEAST or group.order == 1:
             return ()
-        found = pose_test(fields, self.symmetry)
+        found = pose_test(fields, group)
         return (
-            f"Symmetry {self.group}: if the samples' law were invariant, so large a distance "
+            f"Symmetry {group.name}: if the samples' law were invariant, so large a distance "
             f"between {found.count} samples and their orbits had probability {found.p_value:.3f}.",
         )
 
@@ -249,9 +252,10 @@ def generate(
     element = study.symmetry.random(count, random)
     label = torch.arange(count) % len(study.classes)
     condition = {"noise": noise, "label": label, "element": element if posed else 0 * element}
-    parts = range(0, count, CHUNK)
-    images = [network({k: v[p : p + CHUNK] for k, v in condition.items()}) for p in parts]
-    return Generated(torch.cat(images), condition)
+    device = next(network.parameters()).device
+    parts = [{k: v[p : p + CHUNK].to(device) for k, v in condition.items()}
+             for p in range(0, count, CHUNK)]  # fmt: skip
+    return Generated(torch.cat([network(part).cpu() for part in parts]), condition)
 
 
 def pose_test(
@@ -278,11 +282,13 @@ def pose_error(study: SymmetricStudy, network: nn.Module, count: int = 16) -> fl
     group = study.symmetry
     if study.pose == "none" or group.order == 1:
         return float("nan")
-    condition = dict(generate(study, network, count).condition)
+    condition = generate(study, network, count).condition
+    device = next(network.parameters()).device
 
     def moved(element: int) -> Tensor:
         turned = group.table[element][condition["element"].long()]
-        image: Tensor = network({**condition, "element": turned})
+        given = {k: v.to(device) for k, v in {**condition, "element": turned}.items()}
+        image: Tensor = network(given).cpu()
         return image
 
     image = moved(0)
