@@ -63,6 +63,7 @@ LAYERS = {
     "group mean": lambda g: Function(lambda x: pool_group(x, "mean")),
     "down": lambda g: Function(down),
     "up": lambda g: Function(up),
+    "up, smoothly": lambda g: Function(lambda x: up(x, smooth=True)),
     "residual": lambda g: GroupResidual(g, 3, 2),
     "residual, same width": lambda g: GroupResidual(g, 3, 3, spectral=True),
     "residual, up": lambda g: Function(GroupResidual(g, 3, 2, resample="up", embedding=5), True),

@@ -279,9 +279,13 @@ def down(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch fiel
     return F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
 
 
-def up(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch field order h2 w2"]:
-    """Every pixel repeated 2 x 2."""
-    return F.interpolate(x.flatten(1, 2), scale_factor=2.0).unflatten(1, x.shape[1:3])
+def up(
+    x: Float[Tensor, "batch field order h w"], smooth: bool = False
+) -> Float[Tensor, "batch field order h2 w2"]:
+    """Every pixel repeated 2 x 2; or, smoothly, sides doubled bilinearly."""
+    mode = "bilinear" if smooth else "nearest"
+    large = F.interpolate(x.flatten(1, 2), scale_factor=2.0, mode=mode)
+    return large.unflatten(1, x.shape[1:3])
 
 
 class GroupResidual(nn.Module):
@@ -292,6 +296,7 @@ class GroupResidual(nn.Module):
         resample: `up` or `down` doubles or halves the sides, None keeps them.
         embedding: Size of the vector that modulates the normalised features; 0 for neither
             normalisation nor modulation, as a critic has it.
+        smooth: Double sides bilinearly.
     """
 
     def __init__(
@@ -302,10 +307,11 @@ class GroupResidual(nn.Module):
         *,
         resample: str | None = None,
         embedding: int = 0,
+        smooth: bool = False,
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        self.resample = resample
+        self.resample, self.smooth = resample, smooth
         self.first = GroupConv(group, inputs, outputs, spectral=spectral)
         self.second = GroupConv(group, outputs, outputs, spectral=spectral)
         self.skip = (
@@ -321,7 +327,7 @@ class GroupResidual(nn.Module):
         x: Float[Tensor, "batch field order h w"],
         embedding: Float[Tensor, "batch embedding"] | None = None,
     ) -> Float[Tensor, "batch out order h2 w2"]:
-        x = up(x) if self.resample == "up" else x
+        x = up(x, self.smooth) if self.resample == "up" else x
         h = self.norm(self.first(F.leaky_relu(x, SLOPE)))
         if self.modulation is not None and embedding is not None:
             h = self.modulation(h, embedding)

@@ -54,14 +54,17 @@ class Labels(nn.Module):
 class _Level(nn.Module):
     """Double the sides, then convolve, normalise and modulate."""
 
-    def __init__(self, group: Planar, inputs: int, outputs: int, embedding: int, norm: str) -> None:
+    def __init__(
+        self, group: Planar, inputs: int, outputs: int, embedding: int, norm: str, smooth: bool
+    ) -> None:
         super().__init__()
+        self.smooth = smooth
         self.conv = GroupConv(group, inputs, outputs)
         self.norm = FieldNorm(outputs) if norm == "batch" else PixelNorm()
         self.modulation = Modulation(outputs, embedding)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.modulation(self.norm(self.conv(up(x))), embedding)
+        h = self.modulation(self.norm(self.conv(up(x, self.smooth))), embedding)
         return F.leaky_relu(h, SLOPE)
 
 
@@ -81,6 +84,7 @@ class SymmetricGenerator(nn.Module):
         classes: 1 for no label.
         residual: Residual blocks instead of single convolutions.
         norm: `batch` or `pixel`.
+        smooth: Double sides bilinearly, which leaves no blocks in continuous pictures.
 
     Raises:
         InputError: The side cannot be doubled up to.
@@ -101,6 +105,7 @@ class SymmetricGenerator(nn.Module):
         embedding: int = 64,
         residual: bool = False,
         norm: Literal["batch", "pixel"] = "pixel",
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.group, self.poses, self.pose = group, poses or group, pose
@@ -117,9 +122,9 @@ class SymmetricGenerator(nn.Module):
         self.embed = nn.Linear(inputs, embedding)
         self.lift = LiftingConv(group, start, widths[0])
         self.levels = nn.ModuleList(
-            GroupResidual(group, a, b, resample="up", embedding=embedding)
+            GroupResidual(group, a, b, resample="up", embedding=embedding, smooth=smooth)
             if residual
-            else _Level(group, a, b, embedding, norm)
+            else _Level(group, a, b, embedding, norm, smooth)
             for a, b in pairwise(widths)
         )
         self.residual = residual

@@ -47,7 +47,8 @@ class HistologyStudy(SymmetricStudy):
     about: ClassVar[str] = "tissue from few patches (structure-preserving GANs)"
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 3
-    resolutions: ClassVar[int] = 5
+    resolutions: ClassVar[int] = 4
+    smooth: ClassVar[bool] = True
     start: ClassVar[int] = 16
     embedding: ClassVar[int] = 32
 
@@ -55,7 +56,7 @@ class HistologyStudy(SymmetricStudy):
     def presets(cls) -> Mapping[str, Self]:
         quick = cls(
             Training(1_000, 16, 5e-4, average=0.995, checkpoint=250), critic_rate=1e-3,
-            generator_width=8, critic_width=8,
+            generator_width=8, critic_width=8, penalty=1.0, reach=3,
         )  # fmt: skip
         full = replace(quick, training=replace(quick.training, steps=8_000))
         paper = Training(40_000, 32, 1e-4, average=0.0, checkpoint=2_000)
@@ -68,7 +69,7 @@ class HistologyStudy(SymmetricStudy):
             ),
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, generator_width=16,
-                critic_width=16, growth=16, residual=True,
+                critic_width=16, growth=16, residual=True, penalty=None, reach=0,
             ),
         }  # fmt: skip
 

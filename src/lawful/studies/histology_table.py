@@ -55,7 +55,8 @@ def histology_runs(study: Study, preset: str) -> Mapping[str, Study]:
     for loss, once in BLOCKS:
         for design in DESIGNS:
             some = replace(design, seeds=1) if once else design
-            runs |= some.runs(replace(study, loss=loss), f"{preset}-{LOSSES[loss].lower()}")
+            own = study if loss == study.loss else replace(study, loss=loss, penalty=None)
+            runs |= some.runs(own, f"{preset}-{LOSSES[loss].lower()}")
     return runs
 
 

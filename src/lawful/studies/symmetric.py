@@ -85,6 +85,7 @@ class SymmetricStudy(Study):
     noise: ClassVar[int] = 64
     start: ClassVar[int] = 32
     embedding: ClassVar[int] = 64
+    smooth: ClassVar[bool] = False
     side: ClassVar[int]
     channels: ClassVar[int]
     resolutions: ClassVar[int]
@@ -176,7 +177,7 @@ class SymmetricStudy(Study):
             self._acting("generator"), poses=self.symmetry, pose=self.pose, side=self.side,
             channels=self.channels, widths=self.widths("generator")[::-1], noise=self.noise,
             classes=len(self.classes), residual=self.residual, start=self.start,
-            embedding=self.embedding,
+            embedding=self.embedding, smooth=self.smooth,
         )  # fmt: skip
 
     def players(self) -> dict[str, nn.Module]:
