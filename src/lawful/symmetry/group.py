@@ -78,19 +78,11 @@ class Group(ABC):
         return self.name
 
 
-class Fields(Group):
-    r"""Fields over the group, `(batch, field, order, …)`: the regular representation.
-
-    .. math:: (T_g f)_h = T_g f_{g^{-1} h}
-    """
+class _OtherAction(Group):
+    """Another action of a group: its order and its products."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.exact = group.exact
-
-    @property
-    def name(self) -> str:
-        return f"fields over {self.group.name}"
 
     @property
     def order(self) -> int:
@@ -99,6 +91,21 @@ class Fields(Group):
     @property
     def table(self) -> Int[Tensor, "order order"]:
         return self.group.table
+
+
+class Fields(_OtherAction):
+    r"""Fields over the group, `(batch, field, order, …)`: the regular representation.
+
+    .. math:: (T_g f)_h = T_g f_{g^{-1} h}
+    """
+
+    def __init__(self, group: Group) -> None:
+        super().__init__(group)
+        self.exact = group.exact
+
+    @property
+    def name(self) -> str:
+        return f"fields over {self.group.name}"
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         if x.ndim < 3 or x.shape[2] != self.order:
@@ -109,23 +116,12 @@ class Fields(Group):
         return self.group.act(x[:, :, origin], element)
 
 
-class Fixed(Group):
+class Fixed(_OtherAction):
     """The action that moves nothing: what invariant functions map to."""
-
-    def __init__(self, group: Group) -> None:
-        self.group = group
 
     @property
     def name(self) -> str:
         return f"{self.group.name}, moving nothing"
-
-    @property
-    def order(self) -> int:
-        return self.group.order
-
-    @property
-    def table(self) -> Int[Tensor, "order order"]:
-        return self.group.table
 
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         return x
