@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +12,14 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from lightning_fabric import Fabric
 from PIL import Image
 
 import lawful
 from lawful.app import demo, files, writers
 from lawful.app.main import main
+from lawful.app.training import Devices
+from lawful.studies import results
 
 TINY = str(Path(__file__).parents[1] / "studies" / "tiny.py")
 SMALL = ["--training.steps", "20", "--training.checkpoint", "5"]
@@ -191,6 +195,16 @@ def mistakes(run):
         "other study's model": (["study", "burgers", "--model", run], "tiny"),
         "nothing to enforce": ([*sample, "--enforce"], "no affine law"),
         "computed study": (["study", "game", "--preset", "full"], "is computed"),
+        "overrides of a computed study": (
+            ["study", "symmetry", "--training.steps", "3"],
+            "is computed",
+        ),
+        "overrides of a model": (["study", TINY, "--model", run, "--training.steps", "3"], "steps"),
+        "device of a model": (["study", TINY, f"--model={run}", "--device.devices", "2"], "device"),
+        "override that no run takes": (["study", "mixture", "--training.seed", "4"], "own"),
+        "study on no such device": (["study", TINY, "--device.accelerator", "abacus"], "abacus"),
+        "study with no such option": (["study", TINY, "--speed", "3"], "--speed"),
+        "study last": (["study", "--preset", "smoke", "motif"], "comes first"),
         "motif off the image": (["train", "motif", "--row", "1"], "do not fit into 28 x 28"),
         "motif of even size": (["train", "motif", "--size", "6"], "odd"),
         "motif without a picture": (["train", "motif", "--motif", "circle"], "circle"),
@@ -378,3 +392,39 @@ def test_a_study_of_ones_own_gets_a_table(here, capsys):
     assert main(["study", "mine.py", "--out", "s"]) == 0
     assert "mean (1)" in (here / "s" / "table.md").read_text()
     assert "laws" in json.loads((here / "s" / "table.json").read_text())
+
+
+def test_help_of_a_study_shows_its_configuration_and_the_device(capsys):
+    assert main(["study", "mixture", "--preset", "paper", "--help"]) == 0
+    out = said(capsys).out
+    for option in ("--points", "--training.steps", "--device.accelerator", "200000"):
+        assert option in out
+
+
+def two(study, preset):
+    """Runs of two seeds."""
+    second = replace(study.training, seed=study.training.seed + 1)
+    return {f"{preset}-0": study, f"{preset}-1": replace(study, training=second)}
+
+
+def test_every_run_of_a_study_has_the_overrides_and_one_device(here, monkeypatch, capsys):
+    monkeypatch.setitem(results.RECIPES, "tiny", replace(results.recipe_of("tiny"), runs=two))
+    launches, fabric = [], Devices.fabric
+    monkeypatch.setattr(Devices, "fabric", lambda self: launches.append(self) or fabric(self))
+    asked = ["study", TINY, "--out", "s", "--training.checkpoint", "5"]
+    device = ["--device.precision", "bf16-mixed"]
+    assert main([*asked, "--training.steps", "6", "--training.seed", "3", *device]) == 0
+    found = [lawful.load(f"s/full-{k}").manifest["config"]["training"] for k in (0, 1)]
+    assert [(run["steps"], run["seed"]) for run in found] == [(6, 3), (6, 4)]
+    assert launches == [Devices(precision="bf16-mixed")]
+    said(capsys)
+    assert main([*asked, "--training.steps", "7"]) == 2
+    error = said(capsys).err
+    assert error.count("\n") == 1
+    assert "full-0/config.yaml: the run's training is" in error
+
+
+def test_another_process_than_the_first_writes_no_result(here, monkeypatch):
+    monkeypatch.setattr(Fabric, "is_global_zero", property(lambda self: False))
+    assert main(["study", TINY, "--out", "s", *SMALL]) == 0
+    assert not Path("s").exists()

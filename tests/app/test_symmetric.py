@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from lawful.app import studying
 from lawful.app.main import main
 from lawful.studies.histology import HistologyStudy
 from lawful.studies.model import save_model
 from lawful.studies.rotmnist import RotatedDigitsStudy
+from lawful.studies.rotmnist_table import rotmnist_runs
 from lawful.studies.run import describe
 
 
@@ -157,3 +159,33 @@ def test_too_few_held_out_patches_are_refused_before_the_training(here, capsys):
     assert main(["train", "histology", *given]) == 2
     assert "4 held-out patches; expected at least 6" in capsys.readouterr().err
     assert not (here / "run").exists()
+
+
+@pytest.fixture
+def untaught(monkeypatch):
+    """No training may begin."""
+
+    def begun(study, folder, **_):
+        pytest.fail(f"{folder} is trained")
+
+    monkeypatch.setattr(studying, "train_with_progress", begun)
+
+
+def test_a_share_of_later_runs_is_refused_before_the_first(untaught, here, capsys):
+    given = ["--preset", "smoke", "--share", "0.01"]  # the table's other runs have ten times that
+    assert main(["study", "rotmnist", *given, "--out", "table"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert "share: 0.1 of 60,000 digits is 6,000; expected 10 to 1,437" in said
+    assert not (here / "table").exists()
+
+
+def test_another_run_in_a_later_folder_is_refused_before_the_first(untaught, here, capsys):
+    study = RotatedDigitsStudy.presets()["smoke"]
+    last = list(rotmnist_runs(study, "smoke"))[-1]
+    untrained(study, here / "table" / last)
+    (here / "table" / last / "config.yaml").write_text("study: rotmnist\ntraining: {steps: 3}\n")
+    assert main(["study", "rotmnist", "--preset", "smoke", "--out", "table"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert f"{last}/config.yaml: the run's" in said

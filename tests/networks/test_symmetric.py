@@ -43,10 +43,10 @@ def strong(network):
     return network
 
 
-def condition(order, dtype=torch.float64):
+def condition(order, dtype=torch.float64, size=5):
     random = torch.Generator().manual_seed(1)
     return {
-        "noise": torch.randn(BATCH, 5, generator=random, dtype=dtype),
+        "noise": torch.randn(BATCH, size, generator=random, dtype=dtype),
         "label": torch.tensor([0, 1, 2, 1]),
         "element": torch.randint(order, (BATCH,), generator=random),
     }
@@ -68,15 +68,29 @@ def pose_errors(network, group, given):
     return errors, changes
 
 
-@pytest.mark.parametrize("design", ["batch", "pixel", "residual"])
+DESIGNS = {
+    "batch": {"norm": "batch"},
+    "pixel": {},
+    "smooth": {"smooth": True, "grain": True, "widths": (4, 3, 2)},
+    "residual": {"residual": True},
+    "residual, all": {
+        "residual": True,
+        "norm": "batch",
+        "smooth": True,
+        "grain": True,
+        "widths": (4, 3, 2),
+    },
+}
+
+
+@pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("acting", EXACT)
 def test_the_element_moves_the_image(acting, design):
     group = planar(acting)
-    options = {"residual": True} if design == "residual" else {"norm": design}
     for dtype, tolerance in TOLERANCE.items():
-        network = generator(group, **options).to(dtype)
+        network = generator(group, **DESIGNS[design]).to(dtype)
         for training in (True, False):
-            given = condition(group.order, dtype)
+            given = condition(group.order, dtype, network.latent)
             errors, changes = pose_errors(network.train(training), group, given)
             assert max(errors) <= tolerance, (dtype, training, errors)
             assert group.order == 1 or min(changes[1:]) > 1e-2
@@ -114,6 +128,37 @@ def test_images_are_in_range_and_depend_on_noise_and_label():
         assert float((changed - image)[[0, 2]].abs().amax((1, 2, 3)).min()) > 1e-2, name
 
 
+def test_grain_is_the_tail_of_the_latent_vector_and_local():
+    """An entry of it reaches the pixels around its own; others are left as they are."""
+    network = generator(
+        planar("C4"), side=32, widths=(3, 3, 3), grain=True, smooth=True, pose="none"
+    )
+    network, given = network.double(), condition(4, size=5 + 16 * 16)
+    image = network(given).detach()
+    given["noise"][:, 5 + 16 * 7 + 3] += 1.0  # row 7, column 3 of 16
+    changed = (network(given).detach() - image).abs().amax((0, 1)) > 1e-12
+    rows, columns = changed.nonzero().unbind(1)
+    assert 4 <= int(rows.min()) < 14 <= int(rows.max()) <= 24
+    assert 0 <= int(columns.min()) < 6 <= int(columns.max()) <= 16
+    with pytest.raises(InputError, match="noise: expected 261 entries, got 260"):
+        network({**given, "noise": given["noise"][:, 1:]})
+
+
+@torch.no_grad()
+def test_a_critic_of_bright_images_keeps_its_scale_through_its_depth():
+    """Features of images of noise are as large as the images; the papers' weights lose them."""
+    x = torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    spread = {}
+    for bright in (True, False):
+        torch.manual_seed(0)
+        judge = SymmetricCritic(
+            planar("D4"), side=64, channels=3, widths=(5, 5, 10, 10), features=10, reach=3,
+            classes=1, bright=bright,
+        )  # fmt: skip
+        spread[bright] = float(judge.features(x).std(0).mean())
+    assert spread[True] > 10 * spread[False], spread
+
+
 def test_one_class_needs_no_label():
     network, judge = (make(planar("C4"), classes=1).double() for make in (generator, critic))
     given = {name: value for name, value in condition(4).items() if name != "label"}
@@ -139,6 +184,7 @@ def scores(network, given):
         {"residual": True},
         {"residual": True, "spectral": True},
         {"reach": 0},
+        {"bright": True},
     ],
     ids=lambda options: ", ".join(options) or "plain",
 )

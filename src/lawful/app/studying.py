@@ -1,65 +1,136 @@
 """`lawful study`: reproduces a study's table and figures as Markdown, JSON and PNG."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from lawful.app.options import parse
-from lawful.app.training import choose_preset, train_with_progress
+from lawful.app.training import (
+    Devices,
+    choose_preset,
+    launched,
+    parse_overrides,
+    study_named,
+    train_with_progress,
+)
 from lawful.atomic import replacing
 from lawful.errors import InputError
 from lawful.games.checkpoint import write_json, write_text
 from lawful.studies import registry
-from lawful.studies.model import Model, load
+from lawful.studies import run as runs
+from lawful.studies.model import MANIFEST, Model, load
 from lawful.studies.result import Result
 from lawful.studies.results import COMPUTED, recipe_of
 from lawful.studies.study import Study
 
 
 @dataclass(frozen=True)
-class StudyOptions:
-    """Train what a study's result needs, or take a model, and write its tables and figures."""
+class ComputedOptions:
+    """Compute what a study's result says, and write its tables and figures."""
 
     study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a name, or a .py file")]
-    preset: Annotated[str | None, tyro.conf.arg(help="configuration to train")] = None
-    model: Annotated[str | None, tyro.conf.arg(help="a trained model instead")] = None
     out: Annotated[Path | None, tyro.conf.arg(help="folder [studies/STUDY]")] = None
+
+
+@dataclass(frozen=True)
+class ModelOptions(ComputedOptions):
+    """Take a trained model, and write the study's tables and figures of it."""
+
+    model: Annotated[str | None, tyro.conf.arg(help="a trained model instead")] = None
+
+
+@dataclass(frozen=True)
+class StudyOptions(ModelOptions):
+    """Train what a study's result needs, or take a model, and write its tables and figures.
+    STUDY --help adds the configuration that its runs have in common."""
+
+    preset: Annotated[str | None, tyro.conf.arg(help="configuration to train")] = None
+    device: Devices = field(default=Devices())
 
 
 def run(arguments: list[str]) -> None:
     """`lawful study STUDY`."""
-    options = parse(StudyOptions, arguments, "lawful study")
-    if options.study in COMPUTED:
-        if options.preset or options.model:
-            raise InputError(f"study {options.study}: is computed; it has no preset and no model")
-        result = COMPUTED[options.study].result()
-        write_result(result, options.out or Path("studies") / options.study)
+    name = study_named(StudyOptions, arguments, "lawful study")
+    if name in COMPUTED:
+        out = _parse_alone(ComputedOptions, arguments, f"study {name}: is computed").out
+        write_result(COMPUTED[name].result(), out or Path("studies") / name)
         return
-    kind = registry.find(options.study)
-    preset = choose_preset(kind, arguments, recipe_of(kind.name).preset)
+    kind = registry.find(name)
+    if any(argument.partition("=")[0] == "--model" for argument in arguments):
+        _of_model(kind, arguments)
+        return
+    recipe = recipe_of(kind.name)
+    preset = choose_preset(kind, arguments, recipe.preset)
+    plain = kind.presets()[preset]
+    options = parse_overrides(StudyOptions, arguments, "lawful study", plain)
     folder = options.out or Path("studies") / kind.name
-    if options.model is not None:
-        models = {options.model: load(options.model)}
-        if (found := models[options.model].study.name) != kind.name:
-            raise InputError(f"--model {options.model}: a model of {found}, not {kind.name}")
-    else:
-        models = _trained(kind.presets()[preset], preset, folder)
-    write_result(recipe_of(kind.name).result(models), folder)
+    if unused := _unused(options.config, plain, lambda study: recipe.runs(study, preset)):
+        raise InputError(f"{unused}: this table's runs have their own; none of them would change")
+    models = _trained(recipe.runs(options.config, preset), folder, options.device)
+    if models:
+        write_result(recipe.result(models), folder)
 
 
-def _trained(study: Study, preset: str, folder: Path) -> dict[str, Model]:
-    """Models of every configuration that the study's result needs; finished ones are kept."""
-    runs = recipe_of(study.name).runs(study, preset)
-    models = {}
-    for number, (name, configuration) in enumerate(runs.items(), 1):
-        if len(runs) > 1:
-            print(f"{number} of {len(runs)}: {name}", file=sys.stderr)
-        train_with_progress(configuration, folder / name, resume=True)
-        models[name] = load(folder / name)
-    return models
+def _of_model(kind: type[Study], arguments: list[str]) -> None:
+    options: Any = _parse_alone(ModelOptions, arguments, "--model: is trained already")
+    model = load(options.model)
+    if (found := model.study.name) != kind.name:
+        raise InputError(f"--model {options.model}: a model of {found}, not {kind.name}")
+    result = recipe_of(kind.name).result({options.model: model})
+    write_result(result, options.out or Path("studies") / kind.name)
+
+
+def _parse_alone(options: type, arguments: list[str], why: str) -> Any:
+    """Parse where nothing is trained, so that there is nothing to configure."""
+    try:
+        return parse(options, arguments, "lawful study")
+    except InputError as error:
+        raise InputError(f"{why}; it has no preset, device or overrides: {error}") from None
+
+
+def _unused(asked: Any, plain: Any, made_of: Callable[[Any], object]) -> str | None:
+    """The field in which `asked` differs from `plain` although the same is made of both."""
+    for name in (entry.name for entry in fields(asked)):
+        value, usual = getattr(asked, name), getattr(plain, name)
+        if value == usual:
+            continue
+        made = lambda v, name=name: made_of(replace(asked, **{name: v}))  # noqa: E731
+        if is_dataclass(value) and is_dataclass(usual):
+            if inner := _unused(value, usual, made):
+                return f"{name}.{inner}"
+            continue
+        with suppress(InputError):  # the usual value does not go with the rest
+            if made(usual) == made(value):
+                return name
+    return None
+
+
+def _trained(
+    configurations: Mapping[str, Study], folder: Path, devices: Devices
+) -> dict[str, Model]:
+    """Models of all configurations, in the first process alone; finished ones are kept."""
+    _check(configurations, folder)
+    with launched(devices) as fabric:
+        for number, (name, study) in enumerate(configurations.items(), 1):
+            if len(configurations) > 1 and fabric.is_global_zero:
+                print(f"{number} of {len(configurations)}: {name}", file=sys.stderr)
+            train_with_progress(study, folder / name, resume=True, fabric=fabric)
+    return {name: load(folder / name) for name in configurations if fabric.is_global_zero}
+
+
+def _check(configurations: Mapping[str, Study], folder: Path) -> None:
+    """Refuse before the first training what would be refused between two of them."""
+    for name, study in configurations.items():
+        if runs.holds_run(folder / name):
+            runs.check_same(study, folder / name)
+    unfinished = [s for n, s in configurations.items() if not (folder / n / MANIFEST).is_file()]
+    for study in unfinished if len(unfinished) > 1 else ():  # one alone starts with it anyway
+        study.game()  # takes its data
 
 
 def write_result(result: Result, folder: Path) -> None:

@@ -65,33 +65,51 @@ class TrainOptions:
 
 def run(arguments: list[str]) -> None:
     """`lawful train STUDY`."""
-    if not arguments or arguments[0].startswith("-"):
-        parse(TrainOptions, arguments, "lawful train")
-        raise InputError("lawful train: the study comes first: lawful train STUDY [OPTIONS]")
-    kind = registry.find(arguments[0])
+    kind = registry.find(study_named(TrainOptions, arguments, "lawful train"))
     preset = choose_preset(kind, arguments)
-    overrides: Any = Annotated[kind, tyro.conf.arg(name="")]
-    complete = make_dataclass(
-        "TrainOptions",
-        [("config", overrides, field(default=kind.presets()[preset]))],
-        bases=(TrainOptions,),
-        frozen=True,
-    )
-    options: Any = parse(complete, arguments, "lawful train")
+    options = parse_overrides(TrainOptions, arguments, "lawful train", kind.presets()[preset])
     if options.dry_run:
         print(yaml.safe_dump({"study": arguments[0], **options.config.config()}, sort_keys=False))
         return
     folder = options.out or Path("runs") / f"{kind.name}-{preset}"
-    fabric = options.device.fabric()
-    try:
+    with launched(options.device) as fabric:
         train_with_progress(
             options.config, folder, resume=options.resume, fabric=fabric, track=options.track
         )
+    if fabric.is_global_zero:
+        print(f"model: {folder}")
+
+
+def study_named(options: type, arguments: list[str], program: str) -> str:
+    """The study, which comes first: what other options there are depends on it."""
+    if not arguments or arguments[0].startswith("-"):
+        parse(options, arguments, program)
+        raise InputError(f"{program}: the study comes first: {program} STUDY [OPTIONS]")
+    return arguments[0]
+
+
+def parse_overrides(options: type, arguments: list[str], program: str, preset: Study) -> Any:
+    """Parse `options` and, into their `config`, an option for every field of `preset`."""
+    overrides: Any = Annotated[type(preset), tyro.conf.arg(name="")]
+    complete = make_dataclass(
+        options.__name__,
+        [("config", overrides, field(default=preset))],
+        bases=(options,),
+        frozen=True,
+    )
+    complete.__doc__ = options.__doc__
+    return parse(complete, arguments, program)
+
+
+@contextmanager
+def launched(devices: Devices) -> Iterator[Fabric]:
+    """A launched Fabric, whose processes part at the end."""
+    fabric = devices.fabric()
+    try:
+        yield fabric
     finally:
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()  # its threads must end before the interpreter
-    if fabric.is_global_zero:
-        print(f"model: {folder}")
 
 
 def choose_preset(kind: type[Study], arguments: list[str], default: str | None = None) -> str:

@@ -239,6 +239,11 @@ class PixelNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean((1, 2), keepdim=True) + 1e-5)
 
 
+def normalisation(how: str, fields: int) -> nn.Module:
+    """`PixelNorm` or, over the `batch`, `FieldNorm`."""
+    return FieldNorm(fields) if how == "batch" else PixelNorm()
+
+
 class Modulation(nn.Module):
     """(1 + γ) x + β with γ and β of an embedding, shared over the group (conditional norm)."""
 
@@ -255,6 +260,20 @@ class Modulation(nn.Module):
         shared = self.linear(embedding).repeat_interleave(x.shape[2], 1)
         scale, shift = shared[:, :, None, None].chunk(2, 1)
         return torch.addcmul(shift, x.flatten(1, 2), 1 + scale).unflatten(1, x.shape[1:3])
+
+
+class Grain(nn.Module):
+    """x + w * n: an image n of noise, lifted by a filter a field; little at first."""
+
+    def __init__(self, group: Planar, fields: int) -> None:
+        super().__init__()
+        self.lift = LiftingConv(group, 1, fields)
+        nn.init.uniform_(self.lift.weight, -0.1, 0.1)
+
+    def forward(
+        self, x: Float[Tensor, "batch field order h w"], noise: Float[Tensor, "batch 1 h w"] | None
+    ) -> Float[Tensor, "batch field order h w"]:
+        return x if noise is None else x + self.lift(noise)
 
 
 def pool_group(
@@ -296,7 +315,9 @@ class GroupResidual(nn.Module):
         resample: `up` or `down` doubles or halves the sides, None keeps them.
         embedding: Size of the vector that modulates the normalised features; 0 for neither
             normalisation nor modulation, as a critic has it.
+        norm: `pixel` or `batch`.
         smooth: Double sides bilinearly.
+        grain: Add noise to the normalised features.
     """
 
     def __init__(
@@ -307,7 +328,9 @@ class GroupResidual(nn.Module):
         *,
         resample: str | None = None,
         embedding: int = 0,
+        norm: str = "pixel",
         smooth: bool = False,
+        grain: bool = False,
         spectral: bool = False,
     ) -> None:
         super().__init__()
@@ -319,16 +342,19 @@ class GroupResidual(nn.Module):
             if inputs != outputs
             else nn.Identity()
         )
-        self.norm = PixelNorm() if embedding else nn.Identity()
+        self.norm = normalisation(norm, outputs) if embedding else nn.Identity()
+        self.grain = Grain(group, outputs) if grain else None
         self.modulation = Modulation(outputs, embedding) if embedding else None
 
     def forward(
         self,
         x: Float[Tensor, "batch field order h w"],
         embedding: Float[Tensor, "batch embedding"] | None = None,
+        noise: Float[Tensor, "batch 1 h2 w2"] | None = None,
     ) -> Float[Tensor, "batch out order h2 w2"]:
         x = up(x, self.smooth) if self.resample == "up" else x
         h = self.norm(self.first(F.leaky_relu(x, SLOPE)))
+        h = h if self.grain is None else self.grain(h, noise)
         if self.modulation is not None and embedding is not None:
             h = self.modulation(h, embedding)
         out: Tensor = self.skip(x) + self.second(F.leaky_relu(h, SLOPE))

@@ -9,6 +9,7 @@ al. 2022, theorem on generators). With the trivial group C1 these are plain play
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from math import sqrt
 from typing import Literal
 
 import torch
@@ -20,20 +21,29 @@ from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.networks.equivariant import (
     SLOPE,
-    FieldNorm,
+    Grain,
     GroupConv,
     GroupResidual,
     LiftingConv,
     LoweringConv,
     Modulation,
-    PixelNorm,
     down,
+    normalisation,
     pool_group,
     up,
 )
 from lawful.symmetry.planar import Planar
 
 Pose = Literal["latent", "output", "none"]
+Norm = Literal["pixel", "batch"]
+
+
+def grain_sides(side: int, resolutions: int) -> list[int]:
+    """Sides of the images of grain, the coarsest first: resolutions between the ends.
+
+    At the finest, grain is a quick way to a picture's contrasts between pixels, by speckles.
+    """
+    return [side // 2**k for k in reversed(range(1, resolutions - 1))]
 
 
 class Labels(nn.Module):
@@ -52,20 +62,33 @@ class Labels(nn.Module):
 
 
 class _Level(nn.Module):
-    """Double the sides, then convolve, normalise and modulate."""
+    """Double the sides, convolve, normalise, add grain and modulate.
+
+    Smoothly, the doubling follows the convolution, which then has a quarter of the pixels.
+    """
 
     def __init__(
-        self, group: Planar, inputs: int, outputs: int, embedding: int, norm: str, smooth: bool
+        self,
+        group: Planar,
+        inputs: int,
+        outputs: int,
+        *,
+        embedding: int,
+        norm: Norm,
+        smooth: bool,
+        grain: bool,
     ) -> None:
         super().__init__()
         self.smooth = smooth
         self.conv = GroupConv(group, inputs, outputs)
-        self.norm = FieldNorm(outputs) if norm == "batch" else PixelNorm()
+        self.norm = normalisation(norm, outputs)
+        self.grain = Grain(group, outputs) if grain else None
         self.modulation = Modulation(outputs, embedding)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.modulation(self.norm(self.conv(up(x, self.smooth))), embedding)
-        return F.leaky_relu(h, SLOPE)
+    def forward(self, x: Tensor, embedding: Tensor, noise: Tensor | None) -> Tensor:
+        h = self.norm(up(self.conv(x), smooth=True) if self.smooth else self.conv(up(x)))
+        h = h if self.grain is None else self.grain(h, noise)
+        return F.leaky_relu(self.modulation(h, embedding), SLOPE)
 
 
 class SymmetricGenerator(nn.Module):
@@ -84,7 +107,11 @@ class SymmetricGenerator(nn.Module):
         classes: 1 for no label.
         residual: Residual blocks instead of single convolutions.
         norm: `batch` or `pixel`.
-        smooth: Double sides bilinearly, which leaves no blocks in continuous pictures.
+        smooth: For continuous pictures: double sides bilinearly, which leaves no blocks, and add
+            an image of the fields at every resolution (Karras et al. 2020).
+        grain: White noise at the resolutions between the coarsest and the finest (Karras et al.
+            2019): images of their own, moved by σ too, which the latent vector holds behind its
+            first entries, the coarsest first.
 
     Raises:
         InputError: The side cannot be doubled up to.
@@ -104,8 +131,9 @@ class SymmetricGenerator(nn.Module):
         classes: int = 10,
         embedding: int = 64,
         residual: bool = False,
-        norm: Literal["batch", "pixel"] = "pixel",
+        norm: Norm = "pixel",
         smooth: bool = False,
+        grain: bool = False,
     ) -> None:
         super().__init__()
         self.group, self.poses, self.pose = group, poses or group, pose
@@ -117,35 +145,66 @@ class SymmetricGenerator(nn.Module):
             )
         self.labels = Labels(classes, embedding)
         inputs = noise + self.labels.size
-        self.start = start
+        self.start, self.noise, self.residual = start, noise, residual
+        self.sides = grain_sides(side, len(widths)) if grain else []
         self.dense = nn.Linear(inputs, start * self.corner**2)
         self.embed = nn.Linear(inputs, embedding)
         self.lift = LiftingConv(group, start, widths[0])
+        level = partial(GroupResidual, resample="up") if residual else _Level
+        make = partial(level, embedding=embedding, norm=norm, smooth=smooth)
         self.levels = nn.ModuleList(
-            GroupResidual(group, a, b, resample="up", embedding=embedding, smooth=smooth)
-            if residual
-            else _Level(group, a, b, embedding, norm, smooth)
-            for a, b in pairwise(widths)
+            make(group, a, b, grain=k < len(self.sides))
+            for k, (a, b) in enumerate(pairwise(widths))
         )
-        self.residual = residual
+        coarser = widths[:-1] if smooth else ()
+        self.skips = nn.ModuleList(LoweringConv(group, w, channels, 1) for w in coarser)
         self.head = LoweringConv(group, widths[-1], channels)
 
+    @property
+    def latent(self) -> int:
+        """Entries of the latent vector."""
+        return self.noise + sum(side**2 for side in self.sides)
+
     def forward(self, condition: Condition) -> Float[Tensor, "batch channel side side"]:
-        noise, label = condition["noise"], self.labels(condition)
+        noise, *grains = self._latents(condition)
+        label = self.labels(condition)
         latent = noise if label is None else torch.cat([noise, label], 1)
         embedding = F.leaky_relu(self.embed(latent), SLOPE)
         x = self.dense(latent).unflatten(1, (self.start, self.corner, self.corner))
         x = self._posed(x, condition, "latent")
         h = F.leaky_relu(self.lift(x), SLOPE)
-        for level in self.levels:
-            h = level(h, embedding)
-        image = torch.sigmoid(self.head(F.leaky_relu(h, SLOPE) if self.residual else h))
+        coarse: Tensor | None = None
+        for k, level in enumerate(self.levels):
+            if self.skips:
+                own = self.skips[k](h)
+                coarse = _doubled(own if coarse is None else coarse + own)
+            h = level(h, embedding, grains[k] if k < len(grains) else None)
+        image = self.head(F.leaky_relu(h, SLOPE) if self.residual else h)
+        image = torch.sigmoid(image if coarse is None else coarse + image)
         return self._posed(image, condition, "output")
+
+    def _latents(self, condition: Condition) -> list[Tensor]:
+        """The dense layer's entries, and the images of grain in their pose.
+
+        Raises:
+            InputError: The latent vector has another size.
+        """
+        given = condition["noise"]
+        if given.shape[1] != self.latent:
+            raise InputError(f"noise: expected {self.latent} entries, got {given.shape[1]}")
+        noise, *flat = given.split([self.noise, *(side**2 for side in self.sides)], 1)
+        images = [part.unflatten(1, (1, side, side))
+                  for part, side in zip(flat, self.sides, strict=True)]  # fmt: skip
+        return [noise, *(self._posed(image, condition, "latent") for image in images)]
 
     def _posed(self, x: Tensor, condition: Condition, place: Pose) -> Tensor:
         if self.pose != place or self.poses.order == 1:
             return x
         return self.poses.act_each(x, condition["element"].long())
+
+
+def _doubled(image: Tensor) -> Tensor:
+    return F.interpolate(image, scale_factor=2.0, mode="bilinear")
 
 
 class SymmetricCritic(nn.Module):
@@ -162,6 +221,9 @@ class SymmetricCritic(nn.Module):
         reach: Size of its filters, what is left of the image is averaged over; 0 for no such
             layer, as in the papers' critic, whose features hold no place.
         spectral: Hold the norm of every moved filter bank at 1.
+        bright: For pictures that are not mostly black, and for depth: images are scaled to
+            [-1, 1], and the first weights are He's. Without, scores of bright images hardly differ
+            at first, and R1 draws the critic to a constant.
     """
 
     def __init__(
@@ -176,6 +238,7 @@ class SymmetricCritic(nn.Module):
         classes: int = 10,
         residual: bool = False,
         spectral: bool = False,
+        bright: bool = False,
     ) -> None:
         super().__init__()
         halvings = len(widths) - 1
@@ -197,10 +260,13 @@ class SymmetricCritic(nn.Module):
         features = features if reach else widths[-1]
         self.own = nn.Linear(features, 1)
         self.labels = Labels(classes, features)
+        self.bright = bright
+        if bright:
+            _initialise(self)
 
     def features(self, x: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch feature"]:
         """The invariant vector φ."""
-        h = F.leaky_relu(self.lift(x), SLOPE)
+        h = F.leaky_relu(self.lift(2 * x - 1 if self.bright else x), SLOPE)
         for level in self.levels:
             h = F.leaky_relu(level(down(h)), SLOPE)
         h = h if self.last is None else F.leaky_relu(self.last(h), SLOPE)
@@ -214,3 +280,12 @@ class SymmetricCritic(nn.Module):
         score: Tensor = self.own(features).squeeze(1)
         label = self.labels(condition)
         return score if label is None else score + (features * label).sum(1)
+
+
+def _initialise(critic: nn.Module) -> None:
+    """He's variance, which leaky rectifiers keep, for every convolution (He et al. 2015)."""
+    gain = nn.init.calculate_gain("leaky_relu", SLOPE) * sqrt(3)
+    with torch.no_grad():
+        for module in critic.modules():
+            if isinstance(module, GroupConv):
+                module.weight.mul_(gain)  # from a uniform density of variance 1 / (3 fan)

@@ -41,35 +41,39 @@ class HistologyStudy(SymmetricStudy):
     tissue: str = TISSUE
     features: str = "efficientnet"
     judged: int = 300
+    growth: tuple[int, ...] = (1, 1, 2, 2)
+    start: int = 16
+    embedding: int = 32
+    smooth: bool = True
+    grain: bool = True
+    bright: bool = True
     names: tuple[str, ...] = ()
 
     name: ClassVar[str] = "histology"
     about: ClassVar[str] = "tissue from few patches (structure-preserving GANs)"
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 3
-    resolutions: ClassVar[int] = 4
-    smooth: ClassVar[bool] = True
-    start: ClassVar[int] = 16
-    embedding: ClassVar[int] = 32
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         quick = cls(
-            Training(1_000, 16, 5e-4, average=0.995, checkpoint=250), critic_rate=1e-3,
-            generator_width=8, critic_width=8, penalty=1.0, reach=3,
+            Training(1_500, 16, 5e-4, average=0.995, checkpoint=250), critic_rate=4e-4,
+            generator_width=11, critic_width=11, penalty=5.0, reach=3,
         )  # fmt: skip
-        full = replace(quick, training=replace(quick.training, steps=8_000))
+        full = replace(quick, training=replace(quick.training, steps=4_000))
         paper = Training(40_000, 32, 1e-4, average=0.0, checkpoint=2_000)
         return {
             "quick": quick,
             "full": full,
             "smoke": replace(
                 quick, training=Training(4, 4, 2e-4, checkpoint=2), generator_width=3,
-                critic_width=3, growth=1, judged=32,
+                critic_width=3, growth=(1, 1, 1, 1), judged=32,
             ),
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, generator_width=16,
-                critic_width=16, growth=16, residual=True, penalty=None, reach=0,
+                critic_width=16, growth=(1, 2, 4, 8, 16), residual=True, norm="batch",
+                penalty=None, reach=0, noise=128, start=128, embedding=128, smooth=False,
+                grain=False,
             ),
         }  # fmt: skip
 

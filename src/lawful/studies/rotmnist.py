@@ -54,14 +54,13 @@ class RotatedDigitsStudy(SymmetricStudy):
     about: ClassVar[str] = "rotated digits from few examples (structure-preserving GANs)"
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 1
-    resolutions: ClassVar[int] = 3
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         training = Training(1_000, 64, 5e-4, average=0.995, checkpoint=250)
         quick = cls(training, critic_rate=1e-3, reach=3, penalty=1.0)
         full = replace(
-            quick, training=replace(training, steps=10_000, average=0.998), share=0.1, reach=7
+            quick, training=replace(training, steps=5_000, average=0.998), share=0.1, reach=7
         )
         smoke = Training(20, 16, 2e-4, checkpoint=10)
         paper = Training(20_460, 64, 1e-4, average=0.0, checkpoint=1_000)
@@ -74,7 +73,7 @@ class RotatedDigitsStudy(SymmetricStudy):
             ),
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0, penalty=None,
-                generator_width=128, critic_width=128,
+                generator_width=128, critic_width=128, norm="batch", start=128,
             ),
         }  # fmt: skip
 

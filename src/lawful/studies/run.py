@@ -30,7 +30,7 @@ from lawful.studies.model import MANIFEST, Model, save_model
 from lawful.studies.study import Study
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
-SNAPSHOTS, SNAPSHOT_COUNT, SHOWN = "snapshots", 10, 8
+CONFIG, SNAPSHOTS, SNAPSHOT_COUNT, SHOWN = "config.yaml", "snapshots", 10, 8
 
 
 @dataclass(frozen=True)
@@ -183,17 +183,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def _enter(study: Study, folder: Path, fabric: Fabric, resume: bool) -> None:
     """Make the run's folder, or see that it is this study's."""
-    config = folder / "config.yaml"
-    asked = {"study": registry.source_of(type(study)), **study.config()}
-    text = yaml.safe_dump(asked, sort_keys=False)
-    exists = config.is_file() or (folder / MANIFEST).is_file()
+    exists = holds_run(folder)
     fabric.barrier()  # every process has looked before one of them writes
     if exists and not resume:
         raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
     if exists:
-        _compare(config, yaml.safe_load(text), type(study))
+        check_same(study, folder)
     else:
-        refusal = _begin(config, text) if fabric.is_global_zero else None
+        refusal = _begin(folder / CONFIG, _configuration(study)) if fabric.is_global_zero else None
         if refusal := fabric.broadcast(refusal):
             raise InputError(f"run {folder}: cannot be written ({refusal})")
 
@@ -220,8 +217,19 @@ def _begin(config: Path, text: str) -> str | None:
     return None
 
 
-def _compare(config: Path, asked: dict[str, Any], kind: type[Study]) -> None:
-    """Refuse to go on with another configuration than the run's own, defaults filled in."""
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun in `folder`."""
+    return (folder / CONFIG).is_file() or (folder / MANIFEST).is_file()
+
+
+def check_same(study: Study, folder: Path) -> None:
+    """Refuse to go on with another configuration than the run's own, defaults filled in.
+
+    Raises:
+        InputError: Names the first entry that differs.
+    """
+    config, kind = folder / CONFIG, type(study)
+    asked = yaml.safe_load(_configuration(study))
     try:
         found = dict(yaml.safe_load(config.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, TypeError, ValueError):
@@ -234,6 +242,11 @@ def _compare(config: Path, asked: dict[str, Any], kind: type[Study]) -> None:
             raise InputError(
                 f"{config}: the run's {name} is {found.get(name)}, asked for {asked.get(name)}"
             )
+
+
+def _configuration(study: Study) -> str:
+    asked = {"study": registry.source_of(type(study)), **study.config()}
+    return yaml.safe_dump(asked, sort_keys=False)
 
 
 def _save(study: Study, folder: Path, state: State, fabric: Fabric, seconds: float) -> None:

@@ -21,7 +21,13 @@ from lawful.evaluation.features import embed
 from lawful.games.algorithm import adversarial_moves
 from lawful.games.game import Batch, Game
 from lawful.games.optimizers import Adam
-from lawful.networks.symmetric import Pose, SymmetricCritic, SymmetricGenerator
+from lawful.networks.symmetric import (
+    Norm,
+    Pose,
+    SymmetricCritic,
+    SymmetricGenerator,
+    grain_sides,
+)
 from lawful.studies.study import Quantity, Study, check_choices
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
@@ -56,12 +62,19 @@ class SymmetricStudy(Study):
         penalty: Weight of the critic's gradient penalty; None for the papers' 0.1 and 10.
         critic_steps: A turn of the game.
         critic_rate: Of the critic's Adam.
-        generator_width: Plain channels at the finest resolution; twice as many at each coarser one.
+        generator_width: Plain channels at the finest resolution.
         critic_width: The same of the critic.
+        growth: Channels at every resolution, the finest first, in widths; each halves the side.
         reach: Size of the critic's last filters, on its coarsest features; 0 for the papers'
             critic, which averages those.
-        growth: Most channels at a coarse resolution, over those at the finest.
         residual: Residual blocks instead of single convolutions.
+        norm: Of the generator's features, at every `pixel` or over the `batch`.
+        noise: Entries of the latent vector that the dense layer sees.
+        start: Channels of the latent image behind it.
+        embedding: Size of a class's vector, and of what modulates the features.
+        smooth: The generator doubles sides bilinearly and adds an image at every resolution.
+        grain: The generator has noise between its coarsest and its finest resolution too.
+        bright: The critic scales images to [-1, 1] and starts with He's weights.
         judged: Samples that figures are taken of.
     """
 
@@ -77,24 +90,35 @@ class SymmetricStudy(Study):
     generator_width: int = 12
     critic_width: int = 16
     reach: int = 0
-    growth: int = 4
+    growth: tuple[int, ...] = (1, 2, 4)
     residual: bool = False
+    norm: Norm = "pixel"
+    noise: int = 64
+    start: int = 32
+    embedding: int = 64
+    smooth: bool = False
+    grain: bool = False
+    bright: bool = False
     judged: int = 5_000
 
     images: ClassVar[bool] = True
-    noise: ClassVar[int] = 64
-    start: ClassVar[int] = 32
-    embedding: ClassVar[int] = 64
-    smooth: ClassVar[bool] = False
     side: ClassVar[int]
     channels: ClassVar[int]
-    resolutions: ClassVar[int]
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("critic_steps", "generator_width", "critic_width", "growth"):
+        for name in (
+            "critic_steps", "generator_width", "critic_width", "noise", "start", "embedding",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.growth or min(self.growth) < 1:
+            raise InputError(f"growth: expected numbers of at least 1, got {self.growth}")
+        coarsest, rest = divmod(self.side, 2 ** (len(self.growth) - 1))
+        if rest or not coarsest:
+            raise InputError(
+                f"growth: side {self.side} cannot be halved {len(self.growth) - 1} times"
+            )
         if self.judged < LEAST:
             raise InputError(f"judged: expected at least {LEAST} samples, got {self.judged}")
         if self.penalty is not None and not 0 <= self.penalty < inf:
@@ -107,7 +131,6 @@ class SymmetricStudy(Study):
             raise InputError(f"treatment canonical: needs pose output, got {self.pose}")
         if self.treatment == "canonical" and not self.symmetry.exact:
             raise InputError(f"treatment canonical: needs an exact group, got {self.group}")
-        coarsest = self.side // 2 ** (self.resolutions - 1)
         if self.reach and not (self.reach % 2 and 0 < self.reach <= coarsest):
             raise InputError(
                 f"reach: expected 0 or an odd number up to {coarsest}, got {self.reach}"
@@ -129,7 +152,7 @@ class SymmetricStudy(Study):
         """Latent vector, class where there are several, and element of the group."""
         last, order = len(self.classes) - 1, self.symmetry.order
         noise = Quantity(
-            "noise", -inf, inf, shape=(self.noise,), distribution="normal", about="latent vector"
+            "noise", -inf, inf, shape=(self.latent,), distribution="normal", about="latent vector"
         )
         label = Quantity("label", 0, last, distribution="integer", about="class")
         element = Quantity(
@@ -149,6 +172,12 @@ class SymmetricStudy(Study):
             f"between {found.count} samples and their orbits had probability {found.p_value:.3f}.",
         )
 
+    @property
+    def latent(self) -> int:
+        """Entries of the latent vector."""
+        sides = grain_sides(self.side, len(self.growth)) if self.grain else []
+        return self.noise + sum(side**2 for side in sides)
+
     @abstractmethod
     def data(self) -> Labelled:
         """The training images.
@@ -161,11 +190,10 @@ class SymmetricStudy(Study):
         """Fields at every resolution, the finest first, of equal parameters for every group."""
         finest = self.generator_width if which == "generator" else self.critic_width
         share = 1 / sqrt(self._acting(which).order)
-        sizes = (min(2**k, self.growth) for k in range(self.resolutions))
         # Lifting and modulation grow with the fields, not their square: a generator's are rounded
         # up, so that its count comes nearest to the plain one's.
         whole = ceil if which == "generator" else round
-        return tuple(max(1, whole(finest * size * share - 1e-9)) for size in sizes)
+        return tuple(max(1, whole(finest * size * share - 1e-9)) for size in self.growth)
 
     def _acting(self, which: Literal["generator", "critic"]) -> Planar:
         """The group of a player's convolutions."""
@@ -177,7 +205,7 @@ class SymmetricStudy(Study):
             self._acting("generator"), poses=self.symmetry, pose=self.pose, side=self.side,
             channels=self.channels, widths=self.widths("generator")[::-1], noise=self.noise,
             classes=len(self.classes), residual=self.residual, start=self.start,
-            embedding=self.embedding, smooth=self.smooth,
+            embedding=self.embedding, norm=self.norm, smooth=self.smooth, grain=self.grain,
         )  # fmt: skip
 
     def players(self) -> dict[str, nn.Module]:
@@ -185,7 +213,7 @@ class SymmetricStudy(Study):
         critic = SymmetricCritic(
             self._acting("critic"), side=self.side, channels=self.channels, widths=widths,
             features=widths[-1], reach=self.reach, classes=len(self.classes),
-            residual=self.residual,
+            residual=self.residual, bright=self.bright,
         )  # fmt: skip
         return {"generator": self.network(), "critic": critic}
 
@@ -219,7 +247,7 @@ class _Draw:
     def __call__(self, generator: torch.Generator) -> Batch:
         study, count = self.study, self.study.training.batch
         rows = torch.randint(len(self.images), (count,), generator=generator)
-        noise = torch.randn(count, study.noise, generator=generator)
+        noise = torch.randn(count, study.latent, generator=generator)
         element = study.symmetry.random(count, generator)
         images = self.images[rows]
         if study.treatment == "augmented":
@@ -249,7 +277,7 @@ def generate(
             generator of a full one.
     """
     random = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, study.noise, generator=random)
+    noise = torch.randn(count, study.latent, generator=random)
     element = study.symmetry.random(count, random)
     label = torch.arange(count) % len(study.classes)
     condition = {"noise": noise, "label": label, "element": element if posed else 0 * element}
