@@ -73,7 +73,7 @@ def test_a_folder_of_two_classes_makes_it_class_conditional(folder):
     torch.manual_seed(0)
     network = entry.network().eval()
     condition = {
-        "noise": torch.randn(1, 64).expand(2, -1), "label": torch.tensor([0, 1]),
+        "noise": torch.randn(1, entry.latent).expand(2, -1), "label": torch.tensor([0, 1]),
         "element": torch.zeros(2, dtype=torch.long),
     }  # fmt: skip
     with torch.no_grad():
