@@ -306,3 +306,22 @@ def test_others_are_what_a_subset_leaves():
     chosen, left = subset(digits, 0.01, 3), others(digits, 0.01, 3)
     assert len(chosen.train) + len(left.train) == len(digits.train)
     assert torch.cdist(chosen.train.flatten(1), left.train.flatten(1)).min() > 0
+
+
+def test_the_shipped_model_makes_digits_of_the_class_and_pose_asked_for():
+    model = load("rotmnist")
+    label = torch.arange(200) % 10
+    condition = {"label": label, "element": torch.zeros(200)}
+    upright = model.sample(200, seed=5, **condition)
+    turned = model.sample(200, seed=5, **(condition | {"element": torch.ones(200)}))
+    group = model.study.symmetry
+    torch.testing.assert_close(turned.fields, group.act(upright.fields, 1), atol=1e-5, rtol=0)
+    read = load_judge("rotated-digits").probabilities(upright.fields).argmax(1)
+    assert float((read == label).float().mean()) > 0.9
+    assert float(upright.fields.flatten(1).std(0).mean()) > 0.1
+    manifest = model.manifest
+    assert model.study == RotatedDigitsStudy.presets()["full"]
+    assert manifest["quality"]["frechet"] < 1.2  # four times real digits against real ones
+    assert manifest["quality"]["invariance"] > 0.01
+    assert model.folder is not None
+    assert (model.folder / "model.safetensors").stat().st_size < 4e6

@@ -107,6 +107,7 @@ class SymmetricStudy(Study):
 
     def __post_init__(self) -> None:
         check_choices(self)
+        object.__setattr__(self, "growth", tuple(self.growth))
         for name in (
             "critic_steps", "generator_width", "critic_width", "noise", "start", "embedding",
         ):  # fmt: skip
