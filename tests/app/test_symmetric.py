@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lawful import InputError
 from lawful.app import studying
 from lawful.app.main import main
 from lawful.studies.histology import HistologyStudy
@@ -116,6 +117,13 @@ def test_bad_folders_are_one_line(here, capsys, make, words):
         (["train", "rotmnist", "--treatment", "canonical"], "needs pose output"),
         (["train", "rotmnist", "--share", "0.5", "--digits", "uci"], "30,000"),
         (["train", "rotmnist", "--penalty", "-1"], "penalty"),
+        (["train", "rotmnist", "--share", "nan"], "share: expected above 0 and at most 1, got nan"),
+        (["train", "rotmnist", "--subset", "-1"], "subset: expected a seed"),
+        (["train", "rotmnist", "--growth", "1", "0"], "growth: expected whole numbers of at least"),
+        (["train", "rotmnist", "--growth", "1", "1", "1", "1"], "cannot be halved 3 times"),
+        (["study", "rotmnist", "--share", "2"], "share: expected above 0 and at most 1, got 2"),
+        (["study", "rotmnist", "--loss", "alpha"], "loss: this table's runs have their own"),
+        (["study", "rotmnist", "--treatment", "augmented"], "treatment: this table's runs"),
         (["train", "rotmnist", "--reach", "2"], "reach"),
         (["train", "rotmnist", "--reach", "9"], "reach"),
         (["train", "histology", "--features", "nowhere.safetensors"], "nowhere.safetensors"),
@@ -159,6 +167,22 @@ def test_too_few_held_out_patches_are_refused_before_the_training(here, capsys):
     assert main(["train", "histology", *given]) == 2
     assert "4 held-out patches; expected at least 6" in capsys.readouterr().err
     assert not (here / "run").exists()
+
+
+def test_a_table_is_trained_on_tissue_of_a_folder(here, monkeypatch, capsys):
+    """The classes' names, which follow from the folder, are not taken for an override."""
+    folder(here / "tissue", ((64, 64),) * 20)
+    asked = []
+
+    def begun(study, folder, **_):
+        asked.append(study)
+        raise InputError("enough")
+
+    monkeypatch.setattr(studying, "train_with_progress", begun)
+    given = ["--preset", "smoke", "--tissue", "tissue", "--out", "table"]
+    assert main(["study", "histology", *given]) == 2
+    assert capsys.readouterr().err.strip().endswith("lawful: enough")
+    assert [(s.tissue, s.classes) for s in asked] == [("tissue", ("a", "b"))]
 
 
 @pytest.fixture

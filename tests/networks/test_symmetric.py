@@ -16,7 +16,7 @@ from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import invariance_error
 
-EXACT = ("C1", "C2", "C4", "D1", "D2", "D4")
+EXACT = ("C2", "C4", "D1", "D2", "D4")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 BATCH = 4
 
@@ -93,16 +93,18 @@ def test_the_element_moves_the_image(acting, design):
             given = condition(group.order, dtype, network.latent)
             errors, changes = pose_errors(network.train(training), group, given)
             assert max(errors) <= tolerance, (dtype, training, errors)
-            assert group.order == 1 or min(changes[1:]) > 1e-2
+            assert min(changes[1:]) > 1e-2
 
 
 @pytest.mark.parametrize("acting", EXACT)
 def test_an_element_on_the_output_moves_it_whatever_the_convolutions(acting):
-    group, given = planar(acting), condition(planar(acting).order)
-    network = generator(Planar(1), poses=group, pose="output").double()
-    errors, changes = pose_errors(network, group, given)
-    assert max(errors) <= 1e-12
-    assert group.order == 1 or min(changes[1:]) > 1e-2
+    group = planar(acting)
+    for options in ({}, DESIGNS["smooth"]):
+        network = generator(Planar(1), poses=group, pose="output", **options).double()
+        given = condition(group.order, size=network.latent)
+        errors, changes = pose_errors(network, group, given)
+        assert max(errors) <= 1e-12
+        assert min(changes[1:]) > 1e-2
 
 
 def test_plain_convolutions_do_not_carry_a_latent_element():
@@ -247,11 +249,12 @@ def parameters(study):
         (HistologyStudy, "D4", "critic"),
     ],
 )  # fmt: skip
-def test_compared_designs_have_equally_many_parameters(study, acting, player):
-    symmetric = replace(study.presets()["quick"], group=acting)
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_compared_designs_have_nearly_as_many_parameters(study, acting, player, preset):
+    symmetric = replace(study.presets()[preset], group=acting)
     plain = replace(symmetric, generator="plain", pose="none", critic="plain")
     ours, theirs = parameters(symmetric)[player], parameters(plain)[player]
-    assert abs(ours / theirs - 1) <= 0.1, (ours, theirs)
+    assert abs(ours / theirs - 1) <= 0.05, (ours, theirs)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}", 2)
     except KeyboardInterrupt:
-        return _complain("interrupted; a run goes on with --resume", 130)
+        return _complain(
+            "interrupted; train goes on with --resume, study with the same command", 130
+        )
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -41,7 +41,7 @@ class ComputedOptions:
 class ModelOptions(ComputedOptions):
     """Take a trained model, and write the study's tables and figures of it."""
 
-    model: Annotated[str | None, tyro.conf.arg(help="a trained model instead")] = None
+    model: Annotated[str, tyro.conf.arg(help="a trained model instead")] = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _parse_alone(options: type, arguments: list[str], why: str) -> Any:
     try:
         return parse(options, arguments, "lawful study")
     except InputError as error:
-        raise InputError(f"{why}; it has no preset, device or overrides: {error}") from None
+        raise InputError(f"{why} and takes nothing to train with: {error}") from None
 
 
 def _unused(asked: Any, plain: Any, made_of: Callable[[Any], object]) -> str | None:
@@ -105,8 +105,9 @@ def _unused(asked: Any, plain: Any, made_of: Callable[[Any], object]) -> str | N
                 return f"{name}.{inner}"
             continue
         with suppress(InputError):  # the usual value does not go with the rest
-            if made(usual) == made(value):
-                return name
+            other = replace(asked, **{name: usual})
+            if getattr(other, name) == usual and made_of(other) == made_of(asked):
+                return name  # and not one that follows from the others
     return None
 
 

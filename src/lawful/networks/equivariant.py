@@ -219,13 +219,12 @@ class FieldNorm(nn.Module):
 
     The statistics are the group's too, so the layer is equivariant in both modes.
 
-    Arguments:
-        momentum: Share of a batch in the running statistics.
+    A batch has a tenth of the running statistics (the papers' has nine tenths).
     """
 
-    def __init__(self, fields: int, momentum: float = 0.1) -> None:
+    def __init__(self, fields: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm3d(fields, momentum=momentum, affine=False)
+        self.norm = nn.BatchNorm3d(fields, affine=False)
 
     def forward(self, x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "..."]:
         out: Tensor = self.norm(x)

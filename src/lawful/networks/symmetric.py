@@ -46,6 +46,11 @@ def grain_sides(side: int, resolutions: int) -> list[int]:
     return [side // 2**k for k in reversed(range(1, resolutions - 1))]
 
 
+def latent_entries(noise: int, side: int, resolutions: int, grain: bool) -> int:
+    """Size of a latent vector: the dense layer's entries, then those of the grain."""
+    return noise + (sum(s**2 for s in grain_sides(side, resolutions)) if grain else 0)
+
+
 class Labels(nn.Module):
     """A learned vector of every class; of one class it is left out."""
 
@@ -147,6 +152,7 @@ class SymmetricGenerator(nn.Module):
         inputs = noise + self.labels.size
         self.start, self.noise, self.residual = start, noise, residual
         self.sides = grain_sides(side, len(widths)) if grain else []
+        self.latent = latent_entries(noise, side, len(widths), grain)
         self.dense = nn.Linear(inputs, start * self.corner**2)
         self.embed = nn.Linear(inputs, embedding)
         self.lift = LiftingConv(group, start, widths[0])
@@ -159,11 +165,6 @@ class SymmetricGenerator(nn.Module):
         coarser = widths[:-1] if smooth else ()
         self.skips = nn.ModuleList(LoweringConv(group, w, channels, 1) for w in coarser)
         self.head = LoweringConv(group, widths[-1], channels)
-
-    @property
-    def latent(self) -> int:
-        """Entries of the latent vector."""
-        return self.noise + sum(side**2 for side in self.sides)
 
     def forward(self, condition: Condition) -> Float[Tensor, "batch channel side side"]:
         noise, *grains = self._latents(condition)

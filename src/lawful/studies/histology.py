@@ -72,7 +72,7 @@ class HistologyStudy(SymmetricStudy):
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, generator_width=16,
                 critic_width=16, growth=(1, 2, 4, 8, 16), residual=True, norm="batch",
-                penalty=None, reach=0, noise=128, start=128, embedding=128, smooth=False,
+                penalty=0.025, reach=0, noise=128, start=128, embedding=128, smooth=False,
                 grain=False,
             ),
         }  # fmt: skip

@@ -64,7 +64,7 @@ HEAD = ("players", "seeds", "steps", "kernel × 1000", "best, median over traini
 
 def histology_runs(study: Study, preset: str) -> Mapping[str, Study]:
     """Every design and loss at the preset's size, by the name of its run."""
-    base = replace(checked(study, HistologyStudy), group="D4")
+    base = replace(checked(study, HistologyStudy), group="D4", loss="relativistic")
     runs: dict[str, Study] = {}
     for loss, once in BLOCKS:
         runs |= block_runs(DESIGNS, base, loss, preset, once=once)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.rotated import rotated, subset
+from lawful.errors import InputError
 from lawful.evaluation.distances import Gaussian, compare, frechet_between, gaussian
 from lawful.evaluation.features import embed
 from lawful.laws.law import Law, Residual
@@ -32,7 +33,7 @@ HELD_OUT, WATCHED = 5_000, 2_000
 
 def misread(x: Float[Tensor, "batch 1 28 28"], c: Condition) -> Float[Tensor, "batch 1"]:
     """1 - probability of the asked class, by a classifier of digits in every orientation."""
-    probability = load_judge("rotated-digits").to(x.device).probabilities(x)
+    probability = load_judge("rotated-digits").probabilities(x.cpu()).to(x.device)
     return 1 - probability.gather(1, c["label"].long()[:, None])
 
 
@@ -55,6 +56,13 @@ class RotatedDigitsStudy(SymmetricStudy):
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise InputError(f"share: expected above 0 and at most 1, got {self.share:g}")
+        if not 0 <= self.subset < 2**32:
+            raise InputError(f"subset: expected a seed from 0 to 2^32 - 1, got {self.subset}")
+
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         training = Training(1_000, 64, 5e-4, average=0.995, checkpoint=250)
@@ -72,7 +80,7 @@ class RotatedDigitsStudy(SymmetricStudy):
                 critic_width=4, judged=200,
             ),
             "paper": replace(
-                quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0, penalty=None,
+                quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0, penalty=0.025,
                 generator_width=128, critic_width=128, norm="batch", start=128,
             ),
         }  # fmt: skip

@@ -68,7 +68,7 @@ HEAD = ("players", "seeds", "steps", "Fréchet", "of random turns", "kernel", "p
 
 def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
     """Every design, share and loss at the preset's size, by the name of its run."""
-    base = replace(checked(study, RotatedDigitsStudy), group="C4")
+    base = replace(checked(study, RotatedDigitsStudy), group="C4", loss="relativistic")
     runs: dict[str, Study] = {}
     for times, loss, once in PAPER if preset == "paper" else BLOCKS:
         if (share := times * base.share) <= 1:
@@ -129,8 +129,9 @@ def _head(study: RotatedDigitsStudy) -> str:
         "(I)Eqv and the plain generator without a random turn are the "
         "weights of the row with it: an exactly invariant critic with R1 trains both alike; under "
         "D2, and with C8, it does so nearly. "
-        f"Batches of {training.batch}; parameter counts are within 7 % of one another. Several "
-        "seeds: median, least and most; of the equivariance error the worst."
+        f"Batches of {training.batch}; a layer over a group of order n has 1/√n as many fields as "
+        "a plain one channels, so that parameter counts are nearly equal. Several seeds: median, least "
+        "and most; of the equivariance error the worst."
     )
 
 

@@ -1,7 +1,7 @@
 """What studies of structure-preserving GANs share: players, game and treatments of the data.
 
-The compared designs have equal parameter counts: a layer has 1 / √n as many fields over a group
-of order n as a plain layer has channels (the papers' rule, C4 against CNN).
+The compared designs have nearly equal parameter counts: a layer has 1 / √n as many fields over a
+group of order n as a plain layer has channels (the papers' rule, C4 against CNN).
 """
 
 from abc import abstractmethod
@@ -26,7 +26,7 @@ from lawful.networks.symmetric import (
     Pose,
     SymmetricCritic,
     SymmetricGenerator,
-    grain_sides,
+    latent_entries,
 )
 from lawful.studies.study import Quantity, Study, check_choices
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
@@ -59,7 +59,8 @@ class SymmetricStudy(Study):
         treatment: Of the training images: `none`, `augmented` by random elements of the group, or
             `canonical`, each in one pose of its orbit, and samples get a random one.
         loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2.
-        penalty: Weight of the critic's gradient penalty; None for the papers' 0.1 and 10.
+        penalty: Weight of the critic's gradient penalty; None for 0.1 and 10. The papers' images
+            are in [-1, 1], where gradients are half as large: their R1 of 0.1 is 0.025 here.
         critic_steps: A turn of the game.
         critic_rate: Of the critic's Adam.
         generator_width: Plain channels at the finest resolution.
@@ -68,12 +69,14 @@ class SymmetricStudy(Study):
         reach: Size of the critic's last filters, on its coarsest features; 0 for the papers'
             critic, which averages those.
         residual: Residual blocks instead of single convolutions.
-        norm: Of the generator's features, at every `pixel` or over the `batch`.
+        norm: Of the generator's features, at every `pixel` or over the `batch`, whose running
+            statistics are those of the last weights, not of averaged ones.
         noise: Entries of the latent vector that the dense layer sees.
         start: Channels of the latent image behind it.
         embedding: Size of a class's vector, and of what modulates the features.
         smooth: The generator doubles sides bilinearly and adds an image at every resolution.
-        grain: The generator has noise between its coarsest and its finest resolution too.
+        grain: The generator has noise between its coarsest and its finest resolution too. Where
+            turns interpolate, turned noise is not white.
         bright: The critic scales images to [-1, 1] and starts with He's weights.
         judged: Samples that figures are taken of.
     """
@@ -107,14 +110,16 @@ class SymmetricStudy(Study):
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if not (isinstance(self.growth, tuple | list) and self.growth):
+            raise InputError(f"growth: expected whole numbers, got {self.growth!r}")
+        if not all(isinstance(size, int) and size >= 1 for size in self.growth):
+            raise InputError(f"growth: expected whole numbers of at least 1, got {self.growth}")
         object.__setattr__(self, "growth", tuple(self.growth))
         for name in (
             "critic_steps", "generator_width", "critic_width", "noise", "start", "embedding",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not self.growth or min(self.growth) < 1:
-            raise InputError(f"growth: expected numbers of at least 1, got {self.growth}")
         coarsest, rest = divmod(self.side, 2 ** (len(self.growth) - 1))
         if rest or not coarsest:
             raise InputError(
@@ -176,8 +181,7 @@ class SymmetricStudy(Study):
     @property
     def latent(self) -> int:
         """Entries of the latent vector."""
-        sides = grain_sides(self.side, len(self.growth)) if self.grain else []
-        return self.noise + sum(side**2 for side in sides)
+        return latent_entries(self.noise, self.side, len(self.growth), self.grain)
 
     @abstractmethod
     def data(self) -> Labelled:
@@ -188,7 +192,7 @@ class SymmetricStudy(Study):
         """
 
     def widths(self, which: Literal["generator", "critic"]) -> tuple[int, ...]:
-        """Fields at every resolution, the finest first, of equal parameters for every group."""
+        """Fields at every resolution, the finest first; parameters nearly equal for all groups."""
         finest = self.generator_width if which == "generator" else self.critic_width
         share = 1 / sqrt(self._acting(which).order)
         # Lifting and modulation grow with the fields, not their square: a generator's are rounded

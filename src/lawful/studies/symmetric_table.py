@@ -16,9 +16,11 @@ from lawful.studies.run import history
 from lawful.studies.study import Study
 from lawful.studies.symmetric import Loss, SymmetricStudy, generate
 
-PLAIN: Mapping[str, Any] = {"generator": "plain", "pose": "none", "critic": "plain"}
-RANDOM: Mapping[str, Any] = {"generator": "plain", "pose": "output", "critic": "invariant"}
-FULL: Mapping[str, Any] = {"generator": "equivariant", "pose": "latent", "critic": "invariant"}
+FULL: Mapping[str, Any] = {
+    "generator": "equivariant", "pose": "latent", "critic": "invariant", "treatment": "none",
+}  # fmt: skip
+RANDOM: Mapping[str, Any] = {**FULL, "generator": "plain", "pose": "output"}
+PLAIN: Mapping[str, Any] = {**FULL, "generator": "plain", "pose": "none", "critic": "plain"}
 LOSSES: Mapping[Loss, str] = {"relativistic": "RA", "alpha": "D2"}
 
 
@@ -312,7 +314,7 @@ def match_text(found: Match, figure: str) -> str:
     shares = {words: ratio(found.ours, values) for words, values in ratios.items()}
     said = ", ".join(f"{share:.2f} {words}" for words, share in shares.items() if isfinite(share))
     return (
-        f"Full design against the plain pair, {figure} of the averaged generator, "
+        f"Full design against the plain pair, {figure} of the generator that is sampled, "
         f"{seeds_text(found.ours)}: {spread(found.ours)} after {found.steps:,} steps; the plain "
         f"pair {', '.join(parts)}" + (f" (ratio {said})." if said else ".")
     )
