@@ -130,8 +130,8 @@ def _head(study: RotatedDigitsStudy) -> str:
         "weights of the row with it: an exactly invariant critic with R1 trains both alike; under "
         "D2, and with C8, it does so nearly. "
         f"Batches of {training.batch}; a layer over a group of order n has 1/√n as many fields as "
-        "a plain one channels, so that parameter counts are nearly equal. Several seeds: median, least "
-        "and most; of the equivariance error the worst."
+        "a plain one channels, so that parameter counts are nearly equal. Several seeds: median, "
+        "least and most; of the equivariance error the worst."
     )
 
 
