@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from lawful import InputError, Training, load
+from lawful.data.histology import load_tissue
 from lawful.studies import histology
 from lawful.studies.histology import HistologyStudy
 from lawful.studies.run import history, train
@@ -109,3 +110,20 @@ def test_generated_patches_turn_with_their_element(changes):
 def test_unknown_tissue_is_named():
     with pytest.raises(InputError, match="tissue 'liver': expected immunohistochemistry"):
         study(tissue="liver").data()
+
+
+def test_the_shipped_model_makes_tissue_in_the_pose_asked_for():
+    model = load("histology")
+    upright = model.sample(64, seed=5, element=torch.zeros(64)).fields
+    group = model.study.symmetry
+    for element in (3, 6):  # a turn and a reflection
+        moved = model.sample(64, seed=5, element=torch.full((64,), float(element))).fields
+        torch.testing.assert_close(moved, group.act(upright, element), atol=1e-5, rtol=0)
+    real = load_tissue(side=64).train
+    for statistic in (lambda x: x.mean((0, 2, 3)), lambda x: x.mean((2, 3)).std(0)):
+        assert float((statistic(upright) - statistic(real)).abs().max()) < 0.1
+    manifest = model.manifest
+    assert model.study == HistologyStudy.presets()["full"]
+    assert manifest["quality"]["kernel"] < 0.15
+    assert manifest["quality"]["invariance"] > 0.01
+    assert (model.folder / "model.safetensors").stat().st_size < 4e6
