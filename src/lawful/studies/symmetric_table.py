@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
 from lawful.errors import InputError
@@ -365,6 +366,8 @@ def _set_scale(axis: Axes, values: Sequence[float]) -> None:
     """Logarithmic; where a value is not above 0, linear around it."""
     if min(values) > 0:
         axis.set_yscale("log")
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(FuncFormatter(lambda value, _: f"{value:g}"))
     elif most := max(map(abs, values)):
         axis.set_yscale("symlog", linthresh=most / 100)
 
