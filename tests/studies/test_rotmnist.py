@@ -179,6 +179,22 @@ def test_every_preset_is_its_own_configuration():
         assert RotatedDigitsStudy.from_config(preset.config()) == preset
 
 
+@pytest.mark.parametrize("slope", [0.5, 1.5, 2.5])
+@pytest.mark.parametrize("loss", ["alpha", "relativistic"])
+def test_the_penalties_are_the_papers_on_images_from_minus_one_to_one(loss, slope):
+    """R1 weighs 0.1 / 2 and the bound on slopes is 1 there; ours are in [0, 1]."""
+    penalty = 10.0 if loss == "alpha" else RotatedDigitsStudy.presets()["paper"].penalty
+    (ours,) = study(loss=loss, penalty=penalty).divergence().penalties
+    direction = torch.nn.functional.normalize(torch.randn(28 * 28, dtype=torch.double), dim=0)
+
+    def critic(x):
+        return slope * (2 * x - 1).flatten(1) @ direction
+
+    real, fake = torch.rand(2, 5, 1, 28, 28, dtype=torch.double)
+    theirs = 10 * max(0.0, slope**2 - 1) if loss == "alpha" else 0.1 / 2 * slope**2
+    assert ours(critic, real, fake).item() == pytest.approx(theirs)
+
+
 # Samples
 
 

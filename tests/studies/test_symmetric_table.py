@@ -102,16 +102,36 @@ def test_paper_trains_five_shares_by_both_losses_with_three_seeds_of_what_decide
 def test_quick_trains_one_seed_of_ten_times_the_share_at_equal_steps():
     quick = RotatedDigitsStudy.presets()["quick"]
     runs = rotmnist_runs(quick, "quick")
-    one, ten = ({n: s for n, s in runs.items() if f"-{k}pc-" in n} for k in (1, 10))
+    one, ten = ({n: s for n, s in runs.items() if f"quick-{k}pc-" in n} for k in (1, 10))
     assert len(one) == 11
     assert len(ten) == 14
-    assert len(one | ten) == len(runs)
     assert {s.loss for s in one.values()} == {"relativistic"}
     assert {s.loss for n, s in ten.items() if "-d2-" in n} == {"alpha"}
     assert {s.training.steps for s in ten.values()} == {quick.training.steps}
-    assert one["quick-1pc-ra-plain-2"].training.steps == 3 * quick.training.steps
+    steps = {n.removeprefix("quick-1pc-ra-"): s.training.steps for n, s in one.items()}
+    assert {steps[f"c4-{seed}"] for seed in range(3)} == {2 * quick.training.steps}
+    assert {steps[f"plain-{seed}"] for seed in range(3)} == {6 * quick.training.steps}
+    assert {n: k for n, k in steps.items() if n[:-2] not in ("plain", "c4")} == {
+        f"{d.name}-0": quick.training.steps for d in rotmnist_table.DESIGNS if d.seeds == 1
+    }
     assert ten["quick-10pc-ra-c4-0"].penalty == quick.penalty
     assert ten["quick-10pc-d2-c4-0"].penalty is None
+
+
+def test_what_decides_is_trained_with_the_averaging_critic_too():
+    quick = RotatedDigitsStudy.presets()["quick"]
+    runs = rotmnist_runs(quick, "quick")
+    found = {n: s for n, s in runs.items() if "-averaging-" in n}
+    names = [f"quick-averaging-1pc-ra-{k}-{seed}" for k in ("plain", "c4") for seed in range(3)]
+    assert list(found) == names
+    training = replace(quick.training, learning_rate=2e-4)
+    for name, study in found.items():
+        plain = runs[name.replace("-averaging-", "-")]
+        steps = (3 if "plain" in name else 1) * quick.training.steps
+        assert study == replace(
+            plain, training=replace(training, steps=steps, seed=plain.training.seed),
+            reach=0, penalty=0.025, critic_steps=2, critic_rate=4e-4,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -232,7 +252,7 @@ def counted(monkeypatch, module, name, figures=None):
 def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch):
     calls = counted(monkeypatch, rotmnist_table, "rotated_quality")
     runs = rotmnist_runs(replace(RotatedDigitsStudy.presets()["smoke"], judged=40), "smoke")
-    seen = {"plain": [50.0, 40.0, 45.0], "c4": [20.0, 10.0]}
+    seen = {"plain": [50.0, 40.0, 48.0, 45.0, 47.0], "c4": [20.0, 10.0, 8.0, 5.0]}
     models = {
         name: untrained(runs[name], name, tmp_path, [{"frechet": v} for v in values])
         for design, values in seen.items()
@@ -252,9 +272,11 @@ def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch
     monkeypatch.setattr(rotmnist_table, "SLIDES_SHARE", 0.002)
     again = table(rotmnist_result(models))
     assert [again[word]["slides, 10 %"] for word in words] == ["348", "89", "132"]
-    assert [rows[word]["steps"] for word in words] == ["60", "20", "20"]
-    assert "10 after 20 steps; the plain pair 40 at the same steps, 40 after the" in result.markdown
-    assert "(ratio 0.25 at the same steps, 0.25 to its best)" in result.markdown
+    assert [rows[word]["steps"] for word in words] == ["120", "40", "40"]
+    assert [rows[word]["watched"] for word in words] == ["45.00", "5.00", ""]
+    assert "Watched: of 2,000 samples after 40 steps" in result.markdown
+    assert "5 after 40 steps; the plain pair 45 at the same steps, 45 after the" in result.markdown
+    assert "(ratio 0.11 at the same steps, 0.12 to its best)" in result.markdown
     (block,) = stored(result, tmp_path)["blocks"].values()
     assert [row["row"] for row in block["rows"]] == words
     gaps = [missing(quality) for row in block["rows"] for quality in row["quality"]]
@@ -263,7 +285,7 @@ def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch
     frechet = [row["quality"][0]["frechet"] for row in block["rows"]]
     assert [f"{value:.2f}" for value in frechet] == [rows[word]["Fréchet"] for word in words]
     assert len(set(frechet)) == 3  # the same weights, but not the same samples
-    assert block["watched"]["to_best"] == 0.25
+    assert block["watched"]["to_best"] == 0.125
     assert set(result.figures) == {"samples-1", "curves-1"}
 
 
@@ -271,15 +293,17 @@ def test_floors_of_a_share_are_judged_once_for_all_losses(monkeypatch):
     counted(monkeypatch, rotmnist_table, "rotated_quality", FIGURES)
     calls = counted(monkeypatch, rotmnist_table, "judge_digits", FIGURES)
     runs = rotmnist_runs(RotatedDigitsStudy.presets()["smoke"], "smoke")
-    names = [f"smoke-{block}-plain-0" for block in ("0.2pc-ra", "2pc-ra", "2pc-d2")]
+    prefixes = ("0.2pc-ra", "averaging-0.2pc-ra", "2pc-ra", "2pc-d2")
+    names = [f"smoke-{prefix}-plain-0" for prefix in prefixes]
     result = rotmnist_result({name: untrained(runs[name], name) for name in names})
     assert [study.share for study, *_ in calls] == [0.002, 0.002, 0.02, 0.02]
     titles = [f"{share} % of 60,000 digits, {loss}" for share, loss in
-              (("0.2", "RA"), ("2", "RA"), ("2", "D2"))]  # fmt: skip
+              (("0.2", "RA"), ("0.2", "RA, averaging critic"), ("2", "RA"), ("2", "D2"))
+              ]  # fmt: skip
     assert list(result.data["blocks"]) == titles
     assert all(block["watched"] is None for block in result.data["blocks"].values())
     assert "Full design" not in result.markdown
-    assert set(result.figures) == {"samples-1", "samples-2", "samples-3"}
+    assert set(result.figures) == {f"samples-{k}" for k in range(1, 5)}
 
 
 def test_a_model_alone_is_one_row_of_its_own_name(monkeypatch):

@@ -66,10 +66,8 @@ class RotatedDigitsStudy(SymmetricStudy):
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         training = Training(1_000, 64, 5e-4, average=0.995, checkpoint=250)
-        quick = cls(training, critic_rate=1e-3, reach=3, penalty=1.0)
-        full = replace(
-            quick, training=replace(training, steps=5_000, average=0.998), share=0.1, reach=7
-        )
+        quick = cls(training, critic_rate=1e-3, reach=7, penalty=1.0)
+        full = replace(quick, training=replace(training, steps=5_000, average=0.998), share=0.1)
         smoke = Training(20, 16, 2e-4, checkpoint=10)
         paper = Training(20_460, 64, 1e-4, average=0.0, checkpoint=1_000)
         return {

@@ -1,7 +1,7 @@
 """The RotMNIST table: every pair of players, few digits, two losses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,13 +10,14 @@ from lawful.data.rotated import others
 from lawful.studies.model import Model
 from lawful.studies.result import Result, markdown_table
 from lawful.studies.rotmnist import (
+    WATCHED,
     RotatedDigitsStudy,
     RotatedQuality,
     judge_digits,
     rotated_quality,
 )
 from lawful.studies.study import Study
-from lawful.studies.symmetric import LEAST, Labelled, Loss
+from lawful.studies.symmetric import LEAST, Labelled, Loss, SymmetricStudy
 from lawful.studies.symmetric_table import (
     FULL,
     LOSSES,
@@ -53,16 +54,57 @@ SLIDES = {
     "Eqv G, Inv D, C4": (89, 88), "Eqv G, Inv D, C8": (51, 57),
 }  # fmt: skip
 SLIDES_SHARE = 0.1
-# Times the preset's share, loss, and whether only one seed of every design is trained.
-Blocks = Sequence[tuple[float, Loss, bool]]
-BLOCKS: Blocks = (
-    (1, "relativistic", False),
-    (10, "relativistic", True),
-    (10, "alpha", True),
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that are one table.
+
+    Arguments:
+        times: The preset's share.
+        once: One seed of every design, all of equal steps.
+        pace: Of the designs of several seeds, which decide, times their own.
+        averaging: With `AVERAGING`, and only those designs.
+    """
+
+    times: float
+    loss: Loss = "relativistic"
+    once: bool = False
+    pace: float = 1.0
+    averaging: bool = False
+
+    def designs(self) -> list[Design]:
+        """What is trained."""
+        decide = [d for d in DESIGNS if d.seeds > 1]
+        paced = {d.name: replace(d, pace=d.pace * self.pace) for d in decide}
+        return [paced.get(d.name, d) for d in (decide if self.averaging else DESIGNS)]
+
+    def runs(self, study: RotatedDigitsStudy, preset: str) -> dict[str, SymmetricStudy]:
+        """Configurations by the name of the run; none where there are not so many digits."""
+        if (share := self.times * study.share) > 1:
+            return {}
+        own, name = replace(study, share=share), f"{100 * share:g}pc"
+        if self.averaging:
+            training = replace(study.training, learning_rate=AVERAGING_RATE)
+            own, name = replace(own, training=training, **AVERAGING), f"averaging-{name}"
+        return block_runs(self.designs(), own, self.loss, f"{preset}-{name}", once=self.once)
+
+
+# The papers' critic, whose features hold no place, its penalty, turns and rate.
+AVERAGING: Mapping[str, Any] = {
+    "reach": 0, "penalty": 0.025, "critic_steps": 2, "critic_rate": 4e-4,
+}  # fmt: skip
+AVERAGING_RATE = 2e-4  # twice the papers' of the generator, for a twentieth of the steps
+# What decides goes on until the plain pair stops improving.
+BLOCKS = (
+    Block(1, pace=2.0),
+    Block(1, averaging=True),
+    Block(10, once=True),
+    Block(10, "alpha", once=True),
 )
-PAPER: Blocks = tuple((times, loss, False) for times in (1, 5, 10, 50, 100) for loss in LOSSES)
-HEAD = ("players", "seeds", "steps", "Fréchet", "of random turns", "kernel", "precision", "recall",
-        "coverage", "read", "invariance p", "equivariance error", "minutes",
+PAPER = tuple(Block(times, loss) for times in (1, 5, 10, 50, 100) for loss in LOSSES)
+HEAD = ("players", "seeds", "steps", "watched", "Fréchet", "of random turns", "kernel", "precision",
+        "recall", "coverage", "read", "invariance p", "equivariance error", "minutes",
         "slides, 10 %")  # fmt: skip
 
 
@@ -70,10 +112,8 @@ def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
     """Every design, share and loss at the preset's size, by the name of its run."""
     base = replace(checked(study, RotatedDigitsStudy), group="C4", loss="relativistic")
     runs: dict[str, Study] = {}
-    for times, loss, once in PAPER if preset == "paper" else BLOCKS:
-        if (share := times * base.share) <= 1:
-            own, prefix = replace(base, share=share), f"{preset}-{100 * share:g}pc"
-            runs |= block_runs(DESIGNS, own, loss, prefix, once=once)
+    for block in PAPER if preset == "paper" else BLOCKS:
+        runs |= block.runs(base, preset)
     return runs
 
 
@@ -88,8 +128,11 @@ def rotmnist_result(models: Mapping[str, Model]) -> Result:
         if study.share not in floors:
             floors[study.share] = _floors(study)
         real = floors[study.share]
-        lines = [*map(_line, rows), *([n, "", "", *_cells([q]), "", ""] for n, q in real.items())]
-        parts += [f"## {title}", markdown_table(HEAD, lines)]
+        fewest = min(row.steps for row in rows)
+        lines = [_line(row, fewest) for row in rows]
+        lines += [[n, "", "", "", *_cells([q]), "", ""] for n, q in real.items()]
+        said = f"Watched: of {WATCHED:,} samples after {fewest:,} steps, which every row has."
+        parts += [f"## {title}", said, markdown_table(HEAD, lines)]
         decided = watched(rows, "c4", "frechet")
         parts += [match_text(decided, "Fréchet distance")] if decided else []
         data[title] = {
@@ -109,7 +152,8 @@ def _study(model: Model) -> RotatedDigitsStudy:
 
 def _title(model: Model) -> str:
     study = _study(model)
-    return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}"
+    critic = "" if study.reach else ", averaging critic"
+    return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}{critic}"
 
 
 def _judge(model: Model, posed: bool) -> RotatedQuality:
@@ -148,11 +192,12 @@ def _floors(study: RotatedDigitsStudy) -> dict[str, RotatedQuality]:
     return {name: judge_digits(study, real.images, real.labels) for name, real in floors.items()}
 
 
-def _line(row: Row[RotatedQuality]) -> list[str]:
+def _line(row: Row[RotatedQuality], fewest: int) -> list[str]:
     study = _study(row.models[0])
     slides = SLIDES.get(row.words) if study.share == SLIDES_SHARE else None
     said = "" if slides is None else str(slides[int(study.loss == "alpha")])
-    return [*row.start, *_cells(row.qualities), row.minutes, said]
+    watched = cell(row.watched("frechet", fewest), ".2f")
+    return [*row.start, watched, *_cells(row.qualities), row.minutes, said]
 
 
 def _cells(several: Sequence[RotatedQuality]) -> list[str]:

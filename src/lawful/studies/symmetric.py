@@ -35,6 +35,7 @@ from lawful.symmetry.symmetrize import canonicalize, randomize
 
 CHUNK = 250
 LEAST = 32  # samples that say anything of their law
+LIPSCHITZ = 2.0  # of the alpha loss's critic: 1 on images in [-1, 1], as in the papers
 Loss = Literal["relativistic", "alpha"]
 
 
@@ -58,7 +59,8 @@ class SymmetricStudy(Study):
         group: `C4`, `D4`, `C8`, …
         treatment: Of the training images: `none`, `augmented` by random elements of the group, or
             `canonical`, each in one pose of its orbit, and samples get a random one.
-        loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2.
+        loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2 and slopes up to
+            1 on images in [-1, 1].
         penalty: Weight of the critic's gradient penalty; None for 0.1 and 10. The papers' images
             are in [-1, 1], where gradients are half as large: their R1 of 0.1 is 0.025 here.
         critic_steps: A turn of the game.
@@ -225,7 +227,8 @@ class SymmetricStudy(Study):
     def divergence(self) -> Divergence:
         """Between data and generator, with its penalty."""
         if self.loss == "alpha":
-            return Alpha((OneSidedSquared(10.0 if self.penalty is None else self.penalty),))
+            weight = 10.0 if self.penalty is None else self.penalty
+            return Alpha((OneSidedSquared(weight, lipschitz=LIPSCHITZ),))
         return RelativisticAverage((R1(0.1 if self.penalty is None else self.penalty),))
 
     def game(self) -> Game:

@@ -165,10 +165,14 @@ class Row(Generic[Q]):
         return self.design.full if self.posed else str(self.design.incomplete)
 
     @property
+    def steps(self) -> int:
+        """Of training."""
+        return int(self.models[0].manifest["steps"])
+
+    @property
     def start(self) -> list[str]:
         """First cells: players, seeds, steps."""
-        steps = int(self.models[0].manifest["steps"])
-        return [self.words, str(len(self.models)), f"{steps:,}"]
+        return [self.words, str(len(self.models)), f"{self.steps:,}"]
 
     @property
     def minutes(self) -> str:
@@ -183,6 +187,11 @@ class Row(Generic[Q]):
         """A watched figure, a seed an entry; none where a run did not watch it."""
         found = [curve(model, name) for model in self.models]
         return found if all(run.steps for run in found) else []
+
+    def watched(self, name: str, step: int) -> float:
+        """Median of a figure watched at a step; NaN where it was not, or of other samples."""
+        values = [run.at_step(step) for run in self.curves(name)] if self.posed else []
+        return median(values) if values else nan
 
 
 def blocks(
