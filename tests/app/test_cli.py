@@ -156,6 +156,7 @@ def mistakes(run):
     return {
         "no such command": (["fly"], "fly"),
         "no such study": (["train", "waves"], "waves"),
+        "no such result": (["study", "waves"], "game, symmetry, or"),
         "no such file": (["train", "mine.py"], "mine.py"),
         "no such preset": (["train", "burgers", "--preset", "huge"], "huge"),
         "no such option": (["train", "burgers", "--speed", "3"], "--speed"),

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> None:
         out = _parse_alone(ComputedOptions, arguments, f"study {name}: is computed").out
         write_result(COMPUTED[name].result(), out or Path("studies") / name)
         return
-    kind = registry.find(name)
+    kind = registry.find(name, COMPUTED)
     if any(argument.partition("=")[0] == "--model" for argument in arguments):
         _of_model(kind, arguments)
         return

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from lawful.errors import InputError
@@ -29,8 +30,11 @@ STUDIES: dict[str, type[Study]] = {
 }
 
 
-def find(name: str) -> type[Study]:
+def find(name: str, others: Iterable[str] = ()) -> type[Study]:
     """The study called `name`, or the one that the Python file `name` defines.
+
+    Arguments:
+        others: Names that would have been taken too, for the message.
 
     Raises:
         InputError: There is no such study, or the file does not define exactly one.
@@ -39,7 +43,8 @@ def find(name: str) -> type[Study]:
         return STUDIES[name]
     path = Path(name)
     if path.suffix != ".py":
-        raise InputError(f"study {name!r}: expected one of {', '.join(STUDIES)}, or a .py file")
+        known = ", ".join((*STUDIES, *others))
+        raise InputError(f"study {name!r}: expected one of {known}, or a .py file")
     if not path.is_file():
         raise InputError(f"study {name}: no such file")
     return _from_file(path.resolve())
