@@ -289,6 +289,16 @@ def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch
     assert set(result.figures) == {"samples-1", "curves-1"}
 
 
+@pytest.mark.parametrize("reach", [0, 3, 7])
+def test_runs_of_two_critics_are_two_tables(reach, monkeypatch):
+    for judging in ("rotated_quality", "judge_digits"):
+        counted(monkeypatch, rotmnist_table, judging, FIGURES)
+    runs = rotmnist_runs(replace(RotatedDigitsStudy.presets()["smoke"], reach=reach), "smoke")
+    names = [f"smoke-{prefix}-plain-0" for prefix in ("0.2pc-ra", "averaging-0.2pc-ra")]
+    result = rotmnist_result({name: untrained(runs[name], name) for name in names})
+    assert [len(block["rows"]) for block in result.data["blocks"].values()] == [1, 1]
+
+
 def test_floors_of_a_share_are_judged_once_for_all_losses(monkeypatch):
     counted(monkeypatch, rotmnist_table, "rotated_quality", FIGURES)
     calls = counted(monkeypatch, rotmnist_table, "judge_digits", FIGURES)

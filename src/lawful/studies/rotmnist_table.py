@@ -152,7 +152,8 @@ def _study(model: Model) -> RotatedDigitsStudy:
 
 def _title(model: Model) -> str:
     study = _study(model)
-    critic = "" if study.reach else ", averaging critic"
+    averaging = all(getattr(study, name) == value for name, value in AVERAGING.items())
+    critic = ", averaging critic" if averaging else ""
     return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}{critic}"
 
 
