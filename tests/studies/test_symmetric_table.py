@@ -127,7 +127,7 @@ def test_what_decides_is_trained_with_the_averaging_critic_too():
     training = replace(quick.training, learning_rate=2e-4)
     for name, study in found.items():
         plain = runs[name.replace("-averaging-", "-")]
-        steps = (3 if "plain" in name else 1) * quick.training.steps
+        steps = (3 if "plain" in name else 2) * quick.training.steps
         assert study == replace(
             plain, training=replace(training, steps=steps, seed=plain.training.seed),
             reach=0, penalty=0.025, critic_steps=2, critic_rate=4e-4,

@@ -1,7 +1,7 @@
 """The RotMNIST table: every pair of players, few digits, two losses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -63,21 +63,23 @@ class Block:
     Arguments:
         times: The preset's share.
         once: One seed of every design, all of equal steps.
-        pace: Of the designs of several seeds, which decide, times their own.
-        averaging: With `AVERAGING`, and only those designs.
+        paces: Of designs, by name, where they are not the design's own.
+        averaging: With `AVERAGING`, and only the designs of several seeds, which decide.
     """
 
     times: float
     loss: Loss = "relativistic"
     once: bool = False
-    pace: float = 1.0
+    paces: Mapping[str, float] = field(default_factory=dict)
     averaging: bool = False
 
     def designs(self) -> list[Design]:
         """What is trained."""
-        decide = [d for d in DESIGNS if d.seeds > 1]
-        paced = {d.name: replace(d, pace=d.pace * self.pace) for d in decide}
-        return [paced.get(d.name, d) for d in (decide if self.averaging else DESIGNS)]
+        return [
+            replace(design, pace=self.paces.get(design.name, design.pace))
+            for design in DESIGNS
+            if design.seeds > 1 or not self.averaging
+        ]
 
     def runs(self, study: RotatedDigitsStudy, preset: str) -> dict[str, SymmetricStudy]:
         """Configurations by the name of the run; none where there are not so many digits."""
@@ -97,8 +99,8 @@ AVERAGING: Mapping[str, Any] = {
 AVERAGING_RATE = 2e-4  # twice the papers' of the generator, for a twentieth of the steps
 # What decides goes on until the plain pair stops improving.
 BLOCKS = (
-    Block(1, pace=2.0),
-    Block(1, averaging=True),
+    Block(1, paces={"plain": 6.0, "c4": 2.0}),
+    Block(1, paces={"c4": 2.0}, averaging=True),
     Block(10, once=True),
     Block(10, "alpha", once=True),
 )
