@@ -68,7 +68,7 @@ def histology_runs(study: Study, preset: str) -> Mapping[str, Study]:
     base = replace(checked(study, HistologyStudy), group="D4", loss="relativistic")
     runs: dict[str, Study] = {}
     for loss in PAPER if preset == "paper" else BLOCKS:
-        runs |= block_runs(DESIGNS, base, loss, preset, once=False)
+        runs |= block_runs(DESIGNS, base, loss, preset)
     return runs
 
 

@@ -75,6 +75,8 @@ class Block:
 
     def designs(self) -> list[Design]:
         """What is trained."""
+        if self.once:
+            return [replace(design, seeds=1, pace=1.0) for design in DESIGNS]
         return [
             replace(design, pace=self.paces.get(design.name, design.pace))
             for design in DESIGNS
@@ -89,7 +91,7 @@ class Block:
         if self.averaging:
             training = replace(study.training, learning_rate=AVERAGING_RATE)
             own, name = replace(own, training=training, **AVERAGING), f"averaging-{name}"
-        return block_runs(self.designs(), own, self.loss, f"{preset}-{name}", once=self.once)
+        return block_runs(self.designs(), own, self.loss, f"{preset}-{name}")
 
 
 # The papers' critic, whose features hold no place, its penalty, turns and rate.

@@ -73,18 +73,13 @@ class Design:
 
 
 def block_runs(
-    designs: Sequence[Design], study: SymmetricStudy, loss: Loss, prefix: str, *, once: bool
+    designs: Sequence[Design], study: SymmetricStudy, loss: Loss, prefix: str
 ) -> dict[str, SymmetricStudy]:
-    """Every design under a loss, by the name of the run.
-
-    Arguments:
-        once: One seed of every design, all of equal steps.
-    """
+    """Every design under a loss, by the name of the run."""
     own = study if loss == study.loss else replace(study, loss=loss, penalty=None)  # the loss's own
     runs: dict[str, SymmetricStudy] = {}
     for design in designs:
-        some = replace(design, seeds=1, pace=1.0) if once else design
-        runs |= some.runs(own, f"{prefix}-{LOSSES[loss].lower()}")
+        runs |= design.runs(own, f"{prefix}-{LOSSES[loss].lower()}")
     return runs
 
 
