@@ -104,6 +104,7 @@ def test_quick_trains_one_seed_of_ten_times_the_share_at_equal_steps():
     one, ten = ({n: s for n, s in runs.items() if f"quick-{k}pc-" in n} for k in (1, 10))
     assert len(one) == 11
     assert len(ten) == 14
+    assert len(runs) == 11 + 14 + 6  # those of the averaging critic
     assert {s.loss for s in one.values()} == {"relativistic"}
     assert {s.loss for n, s in ten.items() if "-d2-" in n} == {"alpha"}
     assert {s.training.steps for s in ten.values()} == {quick.training.steps}
@@ -253,51 +254,78 @@ def counted(monkeypatch, module, name, figures=None):
 def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch):
     calls = counted(monkeypatch, rotmnist_table, "rotated_quality")
     runs = rotmnist_runs(replace(RotatedDigitsStudy.presets()["smoke"], judged=40), "smoke")
-    seen = {"plain": [50.0, 40.0, 48.0, 45.0, 47.0], "c4": [20.0, 10.0, 8.0, 5.0]}
+    seen = {
+        "plain-0": [50.0, 40.0, 48.0, 45.0, 47.0],
+        "c4-0": [20.0, 10.0, 8.0, 5.0],
+        "c4-1": [20.0, 14.0, 8.0, 7.0],
+        "augmented-0": [60.0, 30.0],
+    }
     models = {
         name: untrained(runs[name], name, tmp_path, [{"frechet": v} for v in values])
-        for design, values in seen.items()
-        for name in [f"smoke-0.2pc-ra-{design}-0"]
+        for run, values in seen.items()
+        for name in [f"smoke-0.2pc-ra-{run}"]
     }
     result = rotmnist_result(models)
-    plain, full = (model.study for model in models.values())
-    assert calls == [(plain, True), (full, True), (full, False)]
+    plain, *full, augmented = (model.study for model in models.values())
+    posed = [(study, True) for study in full]
+    incomplete = [(study, False) for study in full]
+    assert calls == [(plain, True), *posed, *incomplete, (augmented, True)]
     rows = table(result)
     words = ["plain G, plain D", "Eqv G, Inv D, C4", "(I)Eqv G, Inv D, C4"]
-    assert list(rows) == [*words, "40 other real digits", "40 of the 120 trained on"]
+    last = "plain pair, augmented by quarter turns"
+    assert list(rows) == [*words, last, "40 other real digits", "40 of the 120 trained on"]
     errors = [row["equivariance error"] for row in rows.values()]
-    assert errors[0] == errors[2] == errors[3] == errors[4] == ""
+    assert {errors[0], *errors[2:]} == {""}
     assert float(errors[1]) < 1e-5
     assert rows[words[1]]["minutes"] == "1.5"
     assert {row["slides, 10 %"] for row in rows.values()} == {""}  # the slides' are of 10 %
     monkeypatch.setattr(rotmnist_table, "SLIDES_SHARE", 0.002)
     again = table(rotmnist_result(models))
     assert [again[word]["slides, 10 %"] for word in words] == ["348", "89", "132"]
-    assert [rows[word]["steps"] for word in words] == ["120", "40", "40"]
-    assert [rows[word]["watched"] for word in words] == ["45.00", "5.00", ""]
-    assert "Watched: of 2,000 samples after 40 steps" in result.markdown
+    assert [rows[word]["steps"] for word in (*words, last)] == ["120", "40", "40", "20"]
+    early = [rows[word]["watched"] for word in (*words, last)]
+    assert early == ["40.00", "12.00 (10.00–14.00)", "", "30.00"]
+    assert "of 40 samples at the last checkpoint up to 20 steps" in result.markdown
     assert "5 after 40 steps; the plain pair 45 at the same steps, 45 after the" in result.markdown
     assert "(ratio 0.11 at the same steps, 0.12 to its best)" in result.markdown
     (block,) = stored(result, tmp_path)["blocks"].values()
-    assert [row["row"] for row in block["rows"]] == words
+    assert [row["row"] for row in block["rows"]] == [*words, last]
+    assert [row["watched"] for row in block["rows"]] == [[40.0], [10.0, 14.0], [], [30.0]]
     gaps = [missing(quality) for row in block["rows"] for quality in row["quality"]]
-    assert gaps == [{"equivariance"}, set(), {"equivariance"}]
-    assert [missing(floor) for floor in block["floors"].values()] == 2 * [{"equivariance"}]
-    frechet = [row["quality"][0]["frechet"] for row in block["rows"]]
-    assert [f"{value:.2f}" for value in frechet] == [rows[word]["Fréchet"] for word in words]
-    assert len(set(frechet)) == 3  # the same weights, but not the same samples
+    none = {"equivariance"}
+    assert gaps == [none, set(), set(), none, none, none]
+    assert [missing(floor) for floor in block["floors"].values()] == 2 * [none]
+    frechet = [[quality["frechet"] for quality in row["quality"]] for row in block["rows"]]
+    found = [spread(values, ".2f") for values in frechet]
+    assert found == [rows[word]["Fréchet"] for word in (*words, last)]
+    assert frechet[1] != frechet[2]  # the same weights, but not the same samples
     assert block["watched"]["to_best"] == 0.125
     assert set(result.figures) == {"samples-1", "curves-1"}
 
 
-@pytest.mark.parametrize("reach", [0, 3, 7])
+def test_where_all_critics_average_there_is_no_block_of_such():
+    quick = RotatedDigitsStudy.presets()["quick"]
+    runs = rotmnist_runs(replace(quick, reach=0), "quick")
+    assert not any("averaging" in name for name in runs)
+    assert len(runs) == 11 + 14
+
+
+@pytest.mark.parametrize("reach", [3, 7])
 def test_runs_of_two_critics_are_two_tables(reach, monkeypatch):
     for judging in ("rotated_quality", "judge_digits"):
         counted(monkeypatch, rotmnist_table, judging, FIGURES)
     runs = rotmnist_runs(replace(RotatedDigitsStudy.presets()["smoke"], reach=reach), "smoke")
     names = [f"smoke-{prefix}-plain-0" for prefix in ("0.2pc-ra", "averaging-0.2pc-ra")]
     result = rotmnist_result({name: untrained(runs[name], name) for name in names})
-    assert [len(block["rows"]) for block in result.data["blocks"].values()] == [1, 1]
+    blocks = result.data["blocks"]
+    assert {title.rpartition(", ")[2]: len(block["rows"]) for title, block in blocks.items()} == {
+        f"critic of {reach} × {reach}": 1, "averaging critic": 1
+    }  # fmt: skip
+    said = [f"last filters see {reach} × {reach} of its", "head averages all of its"]
+    said += ["penalty weighs 1; it takes a step for one of the generator, at rates of 0.001 and"]
+    said += ["penalty weighs 0.025; it takes 2 steps for one of the generator, at rates of 0.0004"]
+    assert all(text in result.markdown for text in said)
+    assert "Watched:" not in result.markdown
 
 
 def test_floors_of_a_share_are_judged_once_for_all_losses(monkeypatch):
@@ -308,10 +336,12 @@ def test_floors_of_a_share_are_judged_once_for_all_losses(monkeypatch):
     names = [f"smoke-{prefix}-plain-0" for prefix in prefixes]
     result = rotmnist_result({name: untrained(runs[name], name) for name in names})
     assert [study.share for study, *_ in calls] == [0.002, 0.002, 0.02, 0.02]
-    titles = [f"{share} % of 60,000 digits, {loss}" for share, loss in
-              (("0.2", "RA"), ("0.2", "RA, averaging critic"), ("2", "RA"), ("2", "D2"))
-              ]  # fmt: skip
-    assert list(result.data["blocks"]) == titles
+    assert list(result.data["blocks"]) == [
+        "0.2 % of 60,000 digits, RA, critic of 7 × 7",
+        "0.2 % of 60,000 digits, RA, averaging critic",
+        "2 % of 60,000 digits, RA, critic of 7 × 7",
+        "2 % of 60,000 digits, D2, critic of 7 × 7",
+    ]
     assert all(block["watched"] is None for block in result.data["blocks"].values())
     assert "Full design" not in result.markdown
     assert set(result.figures) == {f"samples-{k}" for k in range(1, 5)}
@@ -322,7 +352,9 @@ def test_a_model_alone_is_one_row_of_its_own_name(monkeypatch):
     counted(monkeypatch, rotmnist_table, "judge_digits", FIGURES)
     smoke = RotatedDigitsStudy.presets()["smoke"]
     (block,) = rotmnist_result({"runs/mine": untrained(smoke, "")}).data["blocks"].values()
-    assert block["rows"] == [{"row": "runs/mine", "quality": [asdict(FIGURES)]}]
+    assert block["rows"] == [
+        {"row": "runs/mine", "quality": [asdict(FIGURES)], "steps": 20, "watched": []}
+    ]
 
 
 def test_the_table_of_tissue_is_decided_by_its_own_figures(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The RotMNIST table: every pair of players, few digits, two losses."""
+"""The RotMNIST table: every pair of players, few digits, two losses, two critics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -56,22 +56,30 @@ SLIDES = {
 SLIDES_SHARE = 0.1
 
 
+# Those of the papers, whose critic averages its features, which then hold no place.
+PAPERS = RotatedDigitsStudy.presets()["paper"]
+AVERAGING = {
+    name: getattr(PAPERS, name) for name in ("reach", "penalty", "critic_steps", "critic_rate")
+}
+AVERAGING_RATE = 2 * PAPERS.training.learning_rate  # of the generator, for the fewer steps
+
+
 @dataclass(frozen=True)
 class Block:
     """Runs that are one table.
 
     Arguments:
         times: The preset's share.
-        once: One seed of every design, all of equal steps.
         paces: Of designs, by name, where they are not the design's own.
-        averaging: With `AVERAGING`, and only the designs of several seeds, which decide.
+        averaging: With `AVERAGING` and its rate; only the designs of several seeds, which decide.
+        once: Else: one seed of every design, all of equal steps.
     """
 
     times: float
     loss: Loss = "relativistic"
-    once: bool = False
     paces: Mapping[str, float] = field(default_factory=dict)
     averaging: bool = False
+    once: bool = False
 
     def designs(self) -> list[Design]:
         """What is trained."""
@@ -84,8 +92,12 @@ class Block:
         ]
 
     def runs(self, study: RotatedDigitsStudy, preset: str) -> dict[str, SymmetricStudy]:
-        """Configurations by the name of the run; none where there are not so many digits."""
-        if (share := self.times * study.share) > 1:
+        """Configurations by the name of the run.
+
+        None where there are not so many digits, or where all critics average.
+        """
+        share = self.times * study.share
+        if share > 1 or (self.averaging and study.reach == AVERAGING["reach"]):
             return {}
         own, name = replace(study, share=share), f"{100 * share:g}pc"
         if self.averaging:
@@ -94,12 +106,7 @@ class Block:
         return block_runs(self.designs(), own, self.loss, f"{preset}-{name}")
 
 
-# The papers' critic, whose features hold no place, its penalty, turns and rate.
-AVERAGING: Mapping[str, Any] = {
-    "reach": 0, "penalty": 0.025, "critic_steps": 2, "critic_rate": 4e-4,
-}  # fmt: skip
-AVERAGING_RATE = 2e-4  # twice the papers' of the generator, for a twentieth of the steps
-# What decides goes on until the plain pair stops improving.
+# The paces of 1 % are those after which the plain pair no longer improves at preset quick.
 BLOCKS = (
     Block(1, paces={"plain": 6.0, "c4": 2.0}),
     Block(1, paces={"c4": 2.0}, averaging=True),
@@ -113,7 +120,7 @@ HEAD = ("players", "seeds", "steps", "watched", "Fréchet", "of random turns", "
 
 
 def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
-    """Every design, share and loss at the preset's size, by the name of its run."""
+    """Every design, share, loss and critic at the preset's size, by the name of its run."""
     base = replace(checked(study, RotatedDigitsStudy), group="C4", loss="relativistic")
     runs: dict[str, Study] = {}
     for block in PAPER if preset == "paper" else BLOCKS:
@@ -135,13 +142,20 @@ def rotmnist_result(models: Mapping[str, Model]) -> Result:
         fewest = min(row.steps for row in rows)
         lines = [_line(row, fewest) for row in rows]
         lines += [[n, "", "", "", *_cells([q]), "", ""] for n, q in real.items()]
-        said = f"Watched: of {WATCHED:,} samples after {fewest:,} steps, which every row has."
-        parts += [f"## {title}", said, markdown_table(HEAD, lines)]
+        parts += [f"## {title}", _settings(study), markdown_table(HEAD, lines)]
+        if any(row.at("frechet", fewest) for row in rows):
+            count = min(WATCHED, study.judged)
+            parts += [
+                f"Watched: of {count:,} samples at the last checkpoint up to {fewest:,} steps."
+            ]
         decided = watched(rows, "c4", "frechet")
         parts += [match_text(decided, "Fréchet distance")] if decided else []
         data[title] = {
             "floors": {name: asdict(q) for name, q in real.items()},
-            "rows": [row.data() for row in rows],
+            "rows": [
+                {**row.data(), "steps": row.steps, "watched": row.at("frechet", fewest)}
+                for row in rows
+            ],
             "watched": decided and decided.data(),
         }
         drawn = pictures(rows, ("frechet", "Fréchet distance"), count=60, columns=10)
@@ -156,9 +170,20 @@ def _study(model: Model) -> RotatedDigitsStudy:
 
 def _title(model: Model) -> str:
     study = _study(model)
-    averaging = all(getattr(study, name) == value for name, value in AVERAGING.items())
-    critic = ", averaging critic" if averaging else ""
-    return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}{critic}"
+    critic = f"critic of {study.reach} × {study.reach}" if study.reach else "averaging critic"
+    return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}, {critic}"
+
+
+def _settings(study: RotatedDigitsStudy) -> str:
+    """A block's critic and game."""
+    does = f"last filters see {study.reach} × {study.reach}" if study.reach else "head averages all"
+    (penalty,) = study.divergence().penalties
+    turns = "a step" if study.critic_steps == 1 else f"{study.critic_steps} steps"
+    return (
+        f"The critic's {does} of its coarsest features; its penalty weighs {penalty.weight:g}; it "
+        f"takes {turns} for one of the generator, at rates of {study.critic_rate:g} and "
+        f"{study.training.learning_rate:g}."
+    )
 
 
 def _judge(model: Model, posed: bool) -> RotatedQuality:
@@ -201,8 +226,9 @@ def _line(row: Row[RotatedQuality], fewest: int) -> list[str]:
     study = _study(row.models[0])
     slides = SLIDES.get(row.words) if study.share == SLIDES_SHARE else None
     said = "" if slides is None else str(slides[int(study.loss == "alpha")])
-    watched = cell(row.watched("frechet", fewest), ".2f")
-    return [*row.start, watched, *_cells(row.qualities), row.minutes, said]
+    seen = row.at("frechet", fewest)
+    early = spread(seen, ".2f") if seen else ""
+    return [*row.start, early, *_cells(row.qualities), row.minutes, said]
 
 
 def _cells(several: Sequence[RotatedQuality]) -> list[str]:

@@ -35,7 +35,6 @@ from lawful.symmetry.symmetrize import canonicalize, randomize
 
 CHUNK = 250
 LEAST = 32  # samples that say anything of their law
-LIPSCHITZ = 2.0  # of the alpha loss's critic: 1 on images in [-1, 1], as in the papers
 Loss = Literal["relativistic", "alpha"]
 
 
@@ -59,10 +58,10 @@ class SymmetricStudy(Study):
         group: `C4`, `D4`, `C8`, …
         treatment: Of the training images: `none`, `augmented` by random elements of the group, or
             `canonical`, each in one pose of its orbit, and samples get a random one.
-        loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2 and slopes up to
-            1 on images in [-1, 1].
+        loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2.
         penalty: Weight of the critic's gradient penalty; None for 0.1 and 10. The papers' images
             are in [-1, 1], where gradients are half as large: their R1 of 0.1 is 0.025 here.
+        lipschitz: Slope of its critic up to which the `alpha` loss has no penalty: the papers' 1.
         critic_steps: A turn of the game.
         critic_rate: Of the critic's Adam.
         generator_width: Plain channels at the finest resolution.
@@ -90,6 +89,7 @@ class SymmetricStudy(Study):
     treatment: Literal["none", "augmented", "canonical"] = "none"
     loss: Loss = "relativistic"
     penalty: float | None = None
+    lipschitz: float = 2.0
     critic_steps: int = 1
     critic_rate: float = 4e-4
     generator_width: int = 12
@@ -131,8 +131,9 @@ class SymmetricStudy(Study):
             raise InputError(f"judged: expected at least {LEAST} samples, got {self.judged}")
         if self.penalty is not None and not 0 <= self.penalty < inf:
             raise InputError(f"penalty: expected at least 0, got {self.penalty:g}")
-        if not 0 < self.critic_rate < inf:
-            raise InputError(f"critic_rate: expected above 0, got {self.critic_rate:g}")
+        for name in ("critic_rate", "lipschitz"):
+            if not 0 < (value := getattr(self, name)) < inf:
+                raise InputError(f"{name}: expected above 0, got {value:g}")
         if self.pose == "latent" and self.generator == "plain":
             raise InputError("pose latent: a plain generator does not carry it to the output")
         if self.treatment == "canonical" and self.pose != "output":
@@ -228,7 +229,7 @@ class SymmetricStudy(Study):
         """Between data and generator, with its penalty."""
         if self.loss == "alpha":
             weight = 10.0 if self.penalty is None else self.penalty
-            return Alpha((OneSidedSquared(weight, lipschitz=LIPSCHITZ),))
+            return Alpha((OneSidedSquared(weight, lipschitz=self.lipschitz),))
         return RelativisticAverage((R1(0.1 if self.penalty is None else self.penalty),))
 
     def game(self) -> Game:

@@ -183,10 +183,12 @@ class Row(Generic[Q]):
         found = [curve(model, name) for model in self.models]
         return found if all(run.steps for run in found) else []
 
-    def watched(self, name: str, step: int) -> float:
-        """Median of a figure watched at a step; NaN where it was not, or of other samples."""
-        values = [run.at_step(step) for run in self.curves(name)] if self.posed else []
-        return median(values) if values else nan
+    def at(self, name: str, step: int) -> list[float]:
+        """A watched figure at the last checkpoint up to a step, a seed an entry.
+
+        None where it was not watched, or is of other samples than the row's.
+        """
+        return [run.at_step(step) for run in self.curves(name)] if self.posed else []
 
 
 def blocks(
