@@ -54,14 +54,12 @@ SLIDES = {
     "Eqv G, Inv D, C4": (89, 88), "Eqv G, Inv D, C8": (51, 57),
 }  # fmt: skip
 SLIDES_SHARE = 0.1
-
-
 # Those of the papers, whose critic averages its features, which then hold no place.
-PAPERS = RotatedDigitsStudy.presets()["paper"]
+PAPER = RotatedDigitsStudy.presets()["paper"]
 AVERAGING = {
-    name: getattr(PAPERS, name) for name in ("reach", "penalty", "critic_steps", "critic_rate")
+    name: getattr(PAPER, name) for name in ("reach", "penalty", "critic_steps", "critic_rate")
 }
-AVERAGING_RATE = 2 * PAPERS.training.learning_rate  # of the generator, for the fewer steps
+AVERAGING_RATE = 2 * PAPER.training.learning_rate  # of the generator, for the fewer steps
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ BLOCKS = (
     Block(10, once=True),
     Block(10, "alpha", once=True),
 )
-PAPER = tuple(Block(times, loss) for times in (1, 5, 10, 50, 100) for loss in LOSSES)
+PAPER_BLOCKS = tuple(Block(times, loss) for times in (1, 5, 10, 50, 100) for loss in LOSSES)
 HEAD = ("players", "seeds", "steps", "watched", "Fréchet", "of random turns", "kernel", "precision",
         "recall", "coverage", "read", "invariance p", "equivariance error", "minutes",
         "slides, 10 %")  # fmt: skip
@@ -123,7 +121,7 @@ def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
     """Every design, share, loss and critic at the preset's size, by the name of its run."""
     base = replace(checked(study, RotatedDigitsStudy), group="C4", loss="relativistic")
     runs: dict[str, Study] = {}
-    for block in PAPER if preset == "paper" else BLOCKS:
+    for block in PAPER_BLOCKS if preset == "paper" else BLOCKS:
         runs |= block.runs(base, preset)
     return runs
 
@@ -140,10 +138,11 @@ def rotmnist_result(models: Mapping[str, Model]) -> Result:
             floors[study.share] = _floors(study)
         real = floors[study.share]
         fewest = min(row.steps for row in rows)
-        lines = [_line(row, fewest) for row in rows]
+        early = [row.at("frechet", fewest) for row in rows]
+        lines = [_line(row, seen) for row, seen in zip(rows, early, strict=True)]
         lines += [[n, "", "", "", *_cells([q]), "", ""] for n, q in real.items()]
         parts += [f"## {title}", _settings(study), markdown_table(HEAD, lines)]
-        if any(row.at("frechet", fewest) for row in rows):
+        if any(early):
             count = min(WATCHED, study.judged)
             parts += [
                 f"Watched: of {count:,} samples at the last checkpoint up to {fewest:,} steps."
@@ -153,8 +152,8 @@ def rotmnist_result(models: Mapping[str, Model]) -> Result:
         data[title] = {
             "floors": {name: asdict(q) for name, q in real.items()},
             "rows": [
-                {**row.data(), "steps": row.steps, "watched": row.at("frechet", fewest)}
-                for row in rows
+                {**row.data(), "steps": row.steps, "watched": seen}
+                for row, seen in zip(rows, early, strict=True)
             ],
             "watched": decided and decided.data(),
         }
@@ -178,11 +177,12 @@ def _settings(study: RotatedDigitsStudy) -> str:
     """A block's critic and game."""
     does = f"last filters see {study.reach} × {study.reach}" if study.reach else "head averages all"
     (penalty,) = study.divergence().penalties
+    bound = f" of slopes over {study.lipschitz:g}" if study.loss == "alpha" else ""
     turns = "a step" if study.critic_steps == 1 else f"{study.critic_steps} steps"
     return (
-        f"The critic's {does} of its coarsest features; its penalty weighs {penalty.weight:g}; it "
-        f"takes {turns} for one of the generator, at rates of {study.critic_rate:g} and "
-        f"{study.training.learning_rate:g}."
+        f"The critic's {does} of its coarsest features; its penalty{bound} weighs "
+        f"{penalty.weight:g}; it takes {turns} for one of the generator, at rates of "
+        f"{study.critic_rate:g} and {study.training.learning_rate:g}."
     )
 
 
@@ -222,13 +222,12 @@ def _floors(study: RotatedDigitsStudy) -> dict[str, RotatedQuality]:
     return {name: judge_digits(study, real.images, real.labels) for name, real in floors.items()}
 
 
-def _line(row: Row[RotatedQuality], fewest: int) -> list[str]:
+def _line(row: Row[RotatedQuality], seen: Sequence[float]) -> list[str]:
     study = _study(row.models[0])
     slides = SLIDES.get(row.words) if study.share == SLIDES_SHARE else None
     said = "" if slides is None else str(slides[int(study.loss == "alpha")])
-    seen = row.at("frechet", fewest)
-    early = spread(seen, ".2f") if seen else ""
-    return [*row.start, early, *_cells(row.qualities), row.minutes, said]
+    watched = spread(seen, ".2f") if seen else ""
+    return [*row.start, watched, *_cells(row.qualities), row.minutes, said]
 
 
 def _cells(several: Sequence[RotatedQuality]) -> list[str]:

@@ -61,7 +61,7 @@ class SymmetricStudy(Study):
         loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2.
         penalty: Weight of the critic's gradient penalty; None for 0.1 and 10. The papers' images
             are in [-1, 1], where gradients are half as large: their R1 of 0.1 is 0.025 here.
-        lipschitz: Slope of its critic up to which the `alpha` loss has no penalty: the papers' 1.
+        lipschitz: Slope up to which the `alpha` loss has no penalty; 2 is the papers' 1.
         critic_steps: A turn of the game.
         critic_rate: Of the critic's Adam.
         generator_width: Plain channels at the finest resolution.
