@@ -104,7 +104,7 @@ class Block:
         return block_runs(self.designs(), own, self.loss, f"{preset}-{name}")
 
 
-# At 1 % of preset quick the plain pair goes on for the full design's time, and has stopped improving.
+# At 1 % of preset quick the plain pair goes on for as long, by when it has stopped improving.
 BLOCKS = (
     Block(1, paces={"plain": 6.0, "c4": 2.0}),
     Block(1, paces={"c4": 2.0}, averaging=True),
