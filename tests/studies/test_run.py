@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from lawful import InputError, Training, load
 from lawful.studies import registry
-from lawful.studies.run import checkpoints, train
+from lawful.studies.run import checkpoints, history, train
 
 TINY = str(Path(__file__).with_name("tiny.py"))
 HEAT = str(Path(__file__).parents[2] / "examples" / "heat.py")
@@ -111,6 +111,34 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_overwritten(tmp_path):
     with pytest.raises(InputError, match=last.name):
         next(train(study(), tmp_path, fabric(), resume=True))
     assert len(checkpoints(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"step": 50, "sec', b'{"step": "x"}\n', b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"],
+)
+def test_damaged_lines_of_the_metrics_do_not_stop_a_resume(tmp_path, damage):
+    for name in ("whole", "torn"):
+        for progress in train(study(), tmp_path / name, fabric()):
+            if name == "torn" and progress.step == 30:
+                break
+    torn = tmp_path / "torn" / "metrics.jsonl"
+    torn.write_bytes(damage + b"\n" + torn.read_bytes() + damage)
+    list(train(study(), tmp_path / "torn", fabric(), resume=True))
+    rows = [history(tmp_path / name) for name in ("whole", "torn")]
+    for row in (*rows[0], *rows[1]):
+        row.pop("seconds")
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[1]] == sorted({*range(10, 61, 10), *range(7, 61, 7)})
+
+
+def test_whatever_a_run_writes_has_the_permissions_of_a_new_file(tmp_path):
+    list(train(study(), tmp_path / "run", fabric()))
+    (tmp_path / "new").touch()
+    usual = (tmp_path / "new").stat().st_mode
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert {path.stat().st_mode for path in files} == {usual}
 
 
 @pytest.mark.parametrize("text", ["", "x = 1\n", "raise ValueError('oh')\n", "def broken(:\n"])

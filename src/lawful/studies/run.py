@@ -135,10 +135,19 @@ def snapshots(folder: Path) -> dict[int, Tensor]:
 
 def history(folder: Path) -> list[dict[str, float]]:
     """The rows of `metrics.jsonl`: step, seconds, loss terms; now and then violations, and what
-    the study watches."""
+    the study watches. Lines that are no rows, such as an interrupted write leaves, are left out."""
     path = folder / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return [json.loads(row) for row in text.splitlines() if row.endswith("}")]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [row for line in text.splitlines() if (row := _row(line)) is not None]
+
+
+def _row(line: str) -> dict[str, float] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(row, dict) and {"step", "seconds"} <= row.keys()
+    return row if whole and all(type(v) in (int, float) for v in row.values()) else None
 
 
 def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
@@ -264,8 +273,7 @@ class _Metrics:
     def __init__(self, path: Path, step: int, active: bool) -> None:
         self.path, self.active, self.lines = path, active, list[str]()
         if active and path.is_file():
-            rows = path.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= step]
+            kept = [json.dumps(row) for row in history(path.parent) if row["step"] <= step]
             checkpoint.write_text(path, "".join(row + "\n" for row in kept))
 
     def write(self, row: dict[str, float]) -> None:
