@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "divergences": set(),
     "data": {"physics"},
     "laws": {"physics"},
-    "networks": {"physics", "symmetry"},
+    "networks": {"physics", "symmetry", "laws"},
     "games": {"laws", "divergences"},
     "evaluation": {"laws", "symmetry"},
     "studies": {

@@ -5,8 +5,9 @@ import torch
 
 from lawful import law
 from lawful.evaluation import summary
-from lawful.evaluation.report import law_report, merge, relative_error
+from lawful.evaluation.report import LawReport, law_report, merge, relative_error
 from lawful.evaluation.summary import Spread, Summary, Tally
+from lawful.laws.law import Estimate
 
 
 def mean_law(x, c):
@@ -60,6 +61,19 @@ def test_a_tally_is_bounded_and_its_quantiles_stay_near(monkeypatch):
     assert (spread.mean, spread.worst) == (2499.5, 4999.0)
     assert spread.median == pytest.approx(2500, abs=350)
     assert spread.p95 == pytest.approx(4750, abs=150)
+
+
+def test_an_estimate_is_relative_to_the_corrected_field_and_survives_merging():
+    wrong, corrected = torch.ones(3, 1, 4, 4), torch.zeros(3, 1, 4, 4)
+    corrected[0], corrected[1] = 4.0, 1e-3  # the third has no scale
+    estimate = Estimate.of(wrong, corrected, "a finer law")
+    torch.testing.assert_close(estimate.absolute, torch.tensor([3.0, 0.999, 1.0]))
+    torch.testing.assert_close(estimate.relative, torch.tensor([0.75, 999.0, 1.0]))
+    report = LawReport((), estimate)
+    whole = Summary.of([report, report]).as_dict()
+    assert Summary.of([merge([report, report])]).as_dict() == whole
+    assert whole["judge"] == "a finer law"
+    assert whole["estimated_error_absolute"]["worst"] == 3.0
 
 
 def test_relative_error_is_invariant_to_scale():

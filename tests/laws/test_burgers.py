@@ -86,7 +86,9 @@ def test_error_estimate_tells_the_size_of_a_known_error():
     bump = torch.sin(pi * TIMES / 0.2)[:, None] * torch.sin(2 * pi * Grid.line(128).centres())
     wrong = x + 0.03 * TIMES[:, None] / 0.2 * bump
     true = relative_error(wrong, x)
-    ratio = entry.error_estimate(wrong, c) / true
+    estimate = entry.error_estimate(wrong, c)
+    assert estimate.judge == "of the discrete law only"
+    ratio = estimate.relative / true
     assert ((ratio > 0.7) & (ratio < 1.4)).all()
 
 

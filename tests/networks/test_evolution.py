@@ -31,6 +31,8 @@ def test_initial_condition_holds_exactly(refinement):
     assert fields.shape == (4, 1, 8, 16 * refinement)
     assert torch.equal(fields[:, 0, 0], refine(c["initial"], refinement))
     torch.testing.assert_close(network.observe(fields)[:, 0, 0], c["initial"])
+    (initial,) = network.obeys()
+    assert initial.worst(fields, c).max() < 1e-12
     assert (fields[:, 0, 1:] - fields[:, 0, :1]).abs().max() > 1e-3
 
 

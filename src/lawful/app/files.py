@@ -1,8 +1,9 @@
 """What sample files hold, and reading them in chunks.
 
 HDF5, NetCDF and NPZ hold
-`fields`, `condition/NAME`, `violation/LAW`, `estimated_error`, `outside/NAME` and
-`refinement/NAME`, with a leading sample axis, and the model's manifest as JSON.
+`fields`, `condition/NAME`, `violation/LAW`, `estimated_error` (relative),
+`estimated_error_absolute`, `outside/NAME` and `refinement/NAME`, with a leading sample axis, and
+the model's manifest as JSON.
 """
 
 import json
@@ -22,6 +23,7 @@ from torch import Tensor
 from lawful.app.writers import Arrays
 from lawful.condition import Condition
 from lawful.errors import InputError
+from lawful.laws.law import Estimate
 from lawful.studies.model import CHUNK, Samples
 
 REFINEMENT = ("raw", "iterations", "exchanges", "displacement", "reached")
@@ -38,8 +40,9 @@ def arrays_of(samples: Samples, *, binary: bool = False) -> Arrays:
             raise InputError(f"laws: two have the name {line.name!r} in a file")
         arrays[place] = line.violation
     arrays |= {f"outside/{name}": mask for name, mask in report.outside}
-    if report.error is not None:
-        arrays["estimated_error"] = report.error
+    if report.estimate is not None:
+        arrays["estimated_error"] = report.estimate.relative
+        arrays["estimated_error_absolute"] = report.estimate.absolute
     if report.refinement is not None:
         arrays |= {f"refinement/{n}": getattr(report.refinement, n) for n in REFINEMENT}
     return {name: value.numpy() for name, value in arrays.items()}
@@ -50,14 +53,14 @@ class Chunk:
     """Some samples of a file, with what was found of them when they were made.
 
     Arguments:
-        estimate: Estimated errors.
+        estimate: Estimated errors, where the file has both kinds.
         outside: By quantity, which samples lie outside the training.
         refinement: By name, the entries of their `Refinement`.
     """
 
     fields: Tensor
     condition: Condition
-    estimate: Tensor | None
+    estimate: Estimate | None
     outside: Mapping[str, Tensor]
     refinement: Mapping[str, Tensor]
 
@@ -92,7 +95,9 @@ def reading(path: Path) -> Iterator[SampleFile]:
             raise InputError(f"{path}: truncated or not of lawful ({reason})") from None
         if fields.ndim != 4 or len(lengths) != 1 or not isinstance(manifest, dict):
             raise InputError(f"{path}: expected fields (N, C, H, W) and as many conditions")
-        yield SampleFile(manifest, len(fields), _chunks(arrays))
+        sampled = manifest.get("sampled")
+        judge = sampled.get("judge") if isinstance(sampled, dict) else None
+        yield SampleFile(manifest, len(fields), _chunks(arrays, str(judge or "unknown")))
 
 
 def _open(path: Path, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
@@ -112,7 +117,7 @@ def _open(path: Path, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
     return json.loads(file.attrs["lawful"]), arrays
 
 
-def _chunks(arrays: Mapping[str, Any]) -> Iterator[Chunk]:
+def _chunks(arrays: Mapping[str, Any], judge: str) -> Iterator[Chunk]:
     def rows_of(group: str, rows: slice) -> dict[str, Tensor]:
         found = {n.removeprefix(group): v for n, v in arrays.items() if n.startswith(group)}
         tensors = {n: torch.from_numpy(np.asarray(value[rows])) for n, value in found.items()}
@@ -121,11 +126,11 @@ def _chunks(arrays: Mapping[str, Any]) -> Iterator[Chunk]:
 
     for first in range(0, len(arrays["fields"]), CHUNK):
         rows = slice(first, first + CHUNK)
-        estimate = arrays.get("estimated_error")
+        found = rows_of("estimated_error", rows)
         yield Chunk(
             torch.from_numpy(np.asarray(arrays["fields"][rows])).float(),
             rows_of("condition/", rows),
-            None if estimate is None else torch.from_numpy(np.asarray(estimate[rows])),
+            Estimate(found["_absolute"], found[""], judge) if len(found) == 2 else None,
             rows_of("outside/", rows),
             rows_of("refinement/", rows),
         )

@@ -8,12 +8,6 @@ from typing import Any
 from lawful.evaluation.summary import Spread, Summary
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
-ESTIMATE = (
-    "The estimated error is a sample's relative change under one correction by its law "
-    "(for burgers, on a grid twice as fine in space and time). It needs no solution."
-)
-
-
 LAWLESS = "The study states no law of a single sample."
 
 
@@ -25,6 +19,7 @@ def report_rows(summary: Summary) -> list[tuple[str, ...]]:
     ]
     if summary.error is not None:
         rows.append(("estimated error", "relative", *_figures(summary.error.spread()), "–"))
+        rows.append(("estimated error", "RMS", *_figures(summary.distance.spread()), "–"))
     return rows
 
 
@@ -52,6 +47,14 @@ def kind_of(summary: Summary) -> str:
     return ", ".join(done) or "raw"
 
 
+def estimate_text(summary: Summary) -> str:
+    """What the estimated error is, and by which judge."""
+    return (
+        "Estimated error: distance of a sample from its corrected self, no solution needed; "
+        f"judged by: {summary.judge}."
+    )
+
+
 def refinement_text(summary: Summary) -> str | None:
     """What refinement did, in a sentence or two; None where there was none."""
     if (done := summary.refinement) is None:
@@ -74,7 +77,7 @@ def print_report(summary: Summary) -> None:
     else:
         print(f"{summary.count} samples, {kind_of(summary)}. {LAWLESS}")
     if summary.error is not None:
-        print("Estimated error: relative change of a sample under one correction by its law.")
+        print(fill(estimate_text(summary), 80))
     if (text := refinement_text(summary)) is not None:
         print(fill(text, 80))
     for name, count in summary.warnings().items():

@@ -14,9 +14,9 @@ from lawful.app import page
 from lawful.app.files import REFINEMENT, Chunk, reading
 from lawful.app.options import parse
 from lawful.app.report_text import (
-    ESTIMATE,
     HEADS,
     LAWLESS,
+    estimate_text,
     kind_of,
     manifest_floors,
     print_report,
@@ -29,7 +29,7 @@ from lawful.evaluation.pictures import comparison_figure, montage_figure, scatte
 from lawful.evaluation.report import LawReport, Refinement, law_report, relative_error
 from lawful.evaluation.summary import Spread, Summary
 from lawful.games.checkpoint import write_json, write_text
-from lawful.laws.law import law
+from lawful.laws.law import Estimate, law
 from lawful.studies import registry
 from lawful.studies.model import Model, Samples, load
 from lawful.studies.study import Study
@@ -69,7 +69,7 @@ class Subject:
     summary: Summary
     fields: Tensor
     condition: Condition
-    estimate: Tensor | None
+    estimate: Estimate | None
     reference: Tensor | None
 
     @property
@@ -115,7 +115,7 @@ def subject_of(model: Model, samples: Samples, reference: Tensor | None) -> Subj
     report = replace(samples.report, lines=fresh.lines)
     return Subject(
         model.study, model.manifest, Summary.of([report]), samples.fields, samples.condition,
-        samples.report.error, reference,
+        samples.report.estimate, reference,
     )  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def _judge(study: Study, chunk: Chunk) -> LawReport:
         for q in study.quantities
         if q.name in chunk.condition
     }
-    return replace(report, outside=tuple(outside.items()), error=chunk.estimate)
+    return replace(report, outside=tuple(outside.items()), estimate=chunk.estimate)
 
 
 def write_report(
@@ -200,7 +200,7 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     table = page.table(HEADS, report_rows(summary)) + page.paragraph(said)
     laws = table if summary.laws else page.paragraph(LAWLESS)
     if summary.error is not None:
-        laws += page.paragraph(ESTIMATE)
+        laws += page.paragraph(estimate_text(summary))
     if (refined := refinement_text(summary)) is not None:
         laws += page.paragraph(refined)
     laws += "".join(map(page.paragraph, subject.study.remarks(subject.fields)))
@@ -237,7 +237,7 @@ def _comparison(subject: Subject, error: Tensor, reference: Tensor) -> str:
     text += page.picture(figure, "generated, numerical and difference")
     text += page.paragraph("The worst sample is first, the best second.")
     if subject.estimate is not None:
-        text += page.picture(scatter_figure(error, subject.estimate), "estimated error")
+        text += page.picture(scatter_figure(error, subject.estimate.relative), "estimated error")
     return text
 
 

@@ -138,6 +138,8 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
     first = next(stream)  # the conditions are checked before a file is opened
+    estimate = first.report.estimate
+    origin["judge"] = None if estimate is None else estimate.judge
     manifest = {
         **model.manifest, "config": model.study.config(), "sampled": origin,
         "images": model.study.images,

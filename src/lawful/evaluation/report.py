@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lawful.condition import Condition
-from lawful.laws.law import Law
+from lawful.laws.law import Estimate, Law
 from lawful.laws.refine import Refined
 
 
@@ -73,7 +73,7 @@ class LawReport:
 
     Arguments:
         lines: One a law.
-        error: Estimated relative L2 error of each sample, where the study can give it.
+        estimate: Estimated error of each sample, where the study can give it.
         outside: For each quantity, which samples lie outside its trained range.
         refinements: Corrections applied to the raw samples.
         enforced: Whether affine laws were enforced on them after that.
@@ -81,7 +81,7 @@ class LawReport:
     """
 
     lines: tuple[LawLine, ...]
-    error: Float[Tensor, " batch"] | None = None
+    estimate: Estimate | None = None
     outside: tuple[tuple[str, Tensor], ...] = ()
     refinements: int = 0
     enforced: bool = False
@@ -92,6 +92,11 @@ class LawReport:
         """Number of samples; 0 where nothing is known of any."""
         known = [line.violation for line in self.lines] + [mask for _, mask in self.outside]
         return len(known[0]) if known else 0
+
+    @property
+    def error(self) -> Float[Tensor, " batch"] | None:
+        """Estimated relative L2 error of each sample, where the study can give it."""
+        return None if self.estimate is None else self.estimate.relative
 
     def line(self, name: str) -> LawLine:
         """The line of the law called `name`."""
@@ -128,15 +133,15 @@ def merge(reports: Sequence[LawReport]) -> LawReport:
         )
         for i, line in enumerate(first.lines)
     )
-    errors = [r.error for r in reports if r.error is not None]
+    estimates = [r.estimate for r in reports if r.estimate is not None]
     outside = tuple(
         (name, torch.cat([r.outside[i][1] for r in reports]))
         for i, (name, _) in enumerate(first.outside)
     )
-    error = torch.cat(errors) if errors else None
+    estimate = Estimate.merge(estimates) if estimates else None
     refined = [r.refinement for r in reports if r.refinement is not None]
     refinement = Refinement.merge(refined) if refined else None
-    return LawReport(lines, error, outside, first.refinements, first.enforced, refinement)
+    return LawReport(lines, estimate, outside, first.refinements, first.enforced, refinement)
 
 
 def relative_error(

@@ -111,6 +111,8 @@ class Summary:
         self.count, self.refinements, self.enforced = 0, 0, False
         self.laws: dict[str, LawTally] = {}
         self.error: Tally | None = None
+        self.distance = Tally()
+        self.judge = ""
         self.outside: dict[str, int] = {}
         self.refinement: RefinementTally | None = None
 
@@ -135,9 +137,11 @@ class Summary:
             largest = float(line.worst.nan_to_num(nan=torch.inf, posinf=torch.inf).max())
             tally.largest = max(tally.largest, largest)
         self.count += report.count
-        if report.error is not None:
+        if report.estimate is not None:
             self.error = self.error or Tally()
-            self.error.add(report.error)
+            self.error.add(report.estimate.relative)
+            self.distance.add(report.estimate.absolute)
+            self.judge = report.estimate.judge
         if report.refinement is not None:
             done = report.refinement
             self.refinement = self.refinement or RefinementTally(done.tolerance)
@@ -167,5 +171,9 @@ class Summary:
                 for tally in self.laws.values()
             ],
             "estimated_error": None if self.error is None else self.error.spread().as_dict(),
+            "estimated_error_absolute": (
+                None if self.error is None else self.distance.spread().as_dict()
+            ),
+            "judge": self.judge or None,
             "outside_trained_range": self.warnings(),
         }

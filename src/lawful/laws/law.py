@@ -7,8 +7,8 @@ squared, the violation of a sample is the root mean square of its residual.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -94,6 +94,49 @@ class LinearizedLaw(Law):
         """Derivative of each entry of each sample's residual, flattened, by the field."""
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """How far each sample is thought to be from the solution, found without knowing it.
+
+    Arguments:
+        absolute: Root mean square distance from the corrected field, in the unit of the field.
+        relative: The same over the root mean square of the corrected field. Where that is zero
+            there is no scale, and it is the absolute distance.
+        judge: The law that corrected, in words: what the estimate cannot see is its own error.
+    """
+
+    absolute: Float[Tensor, " batch"]
+    relative: Float[Tensor, " batch"]
+    judge: str
+
+    @classmethod
+    def of(
+        cls,
+        x: Float[Tensor, "batch *space"],
+        corrected: Float[Tensor, "batch *space"],
+        judge: str,
+    ) -> "Estimate":
+        """The distance of `x` from what corrections made of it, in float64 until the end."""
+        distance = _root_mean_square(x.double() - corrected.double())
+        scale = _root_mean_square(corrected.double())
+        relative = distance / scale.masked_fill(scale == 0, 1.0)
+        return cls(distance.to(x), relative.to(x), judge)
+
+    def cpu(self) -> "Estimate":
+        """The same on the processor, for reports."""
+        return replace(self, absolute=self.absolute.cpu(), relative=self.relative.cpu())
+
+    @classmethod
+    def merge(cls, parts: Sequence["Estimate"]) -> "Estimate":
+        """One estimate of the samples of several, by the same judge."""
+        absolute = torch.cat([part.absolute for part in parts])
+        return cls(absolute, torch.cat([part.relative for part in parts]), parts[0].judge)
+
+
+def _root_mean_square(x: Tensor) -> Tensor:
+    return x.flatten(1).square().mean(1).sqrt()
+
+
 class CorrectableLaw(Law):
     r"""A law with an approximate inverse M of its linearisation A.
 
@@ -121,12 +164,12 @@ class CorrectableLaw(Law):
             target = x + self.correction(x, c)
         return (x - target).square().mean()
 
-    def error_estimate(
-        self, x: Float[Tensor, "batch channel *space"], c: Condition
-    ) -> Float[Tensor, " batch"]:
-        """Relative L2 norm of the correction: an estimate of each sample's relative error."""
-        change = self.correction(x, c).flatten(1).norm(dim=1)
-        return change / x.flatten(1).norm(dim=1).clamp_min(1e-12)
+    def error_estimate(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Estimate:
+        """The size of one correction: an estimate of the distance from this law's own solution.
+
+        A discrete law cannot see its own discretisation's error, and the estimate says so.
+        """
+        return Estimate.of(x, x + self.correction(x, c), "of the discrete law only")
 
 
 @dataclass(frozen=True)

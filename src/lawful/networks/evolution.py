@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
+from lawful.laws.law import Law
+from lawful.laws.values import InitialLaw
 from lawful.networks.blocks import ScalarEmbedding
 from lawful.networks.unet import UNet
 from lawful.physics.grid import coarsen, refine
@@ -86,6 +88,10 @@ class EvolutionGenerator(nn.Module):
     ) -> Float[Tensor, "batch 1 times cells"]:
         """Averages of generated fields over the coarse cells."""
         return coarsen(fields, self.refinement)
+
+    def obeys(self) -> tuple[Law, ...]:
+        """The laws that every field of this generator obeys by construction."""
+        return (InitialLaw(),) if self.exact_initial else ()
 
     def _to_patches(self, x: Tensor) -> Tensor:
         high, wide = self.patch

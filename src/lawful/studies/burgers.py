@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.errors import InputError
-from lawful.evaluation.report import relative_error
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.losses import correction_loss, law_loss
 from lawful.games.optimizers import Adam
 from lawful.laws.burgers import BurgersLaw, MassLaw
-from lawful.laws.law import CorrectableLaw, Law
+from lawful.laws.law import CorrectableLaw, Estimate, Law
 from lawful.laws.sobel import SobelBurgersLaw
 from lawful.laws.values import BoundaryLaw, InitialLaw
 from lawful.networks.evolution import EvolutionGenerator
@@ -182,8 +181,8 @@ class BurgersStudy(Study):
     def observe(self, fields: Tensor) -> Tensor:
         return coarsen(fields, self.refinement)
 
-    def estimate(self, fields: Tensor, condition: Condition) -> Tensor:
-        """Relative change of the observed field under one correction on a grid twice as fine.
+    def estimate(self, fields: Tensor, condition: Condition) -> Estimate:
+        """Change of the observed field under one correction on a grid twice as fine.
 
         The field is refined in space and interpolated in time, and corrected by the law on twice
         the cells and half the step: the change holds the generator's error and most of the error
@@ -196,7 +195,8 @@ class BurgersStudy(Study):
             equation(fine.shape[-1], SCHEMES[self.scheme]), DURATION / (fine.shape[2] - 1)
         )
         corrected = coarsen((fine + law.correction(fine, condition))[:, :, ::2], 2)
-        return relative_error(self.observe(corrected), self.observe(fields))
+        judge = f"burgers on {fine.shape[-1]} cells and {fine.shape[2] - 1} steps"
+        return Estimate.of(self.observe(fields), self.observe(corrected), judge)
 
     def reference(self, condition: Condition) -> Float[Tensor, "batch 1 times cells"]:
         return refined_reference(condition)

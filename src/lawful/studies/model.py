@@ -170,7 +170,8 @@ class Model:
         estimate = refinement = None
         if options.tolerance is None:
             fields = self._corrected(placed, options.refine)
-            estimate = study.estimate(fields, placed)
+            if (estimate := study.estimate(fields, placed)) is not None:
+                estimate = estimate.cpu()
             seen = study.observe(fields).cpu().float()
         else:
             refined = study.refine(self.network, placed, options.tolerance)
@@ -181,8 +182,7 @@ class Model:
         lines = law_report([law(entry) for entry in study.laws()], seen, condition).lines
         if refinement is not None:
             refinement = refinement.checked(lines)
-        error = None if estimate is None else estimate.cpu().float()
-        report = LawReport(lines, error, outside, options.refine, options.enforce, refinement)
+        report = LawReport(lines, estimate, outside, options.refine, options.enforce, refinement)
         dropped = {q.name for q in study.quantities if not q.kept}
         kept = {name: value for name, value in condition.items() if name not in dropped}
         return Samples(seen, kept, report)

@@ -21,7 +21,7 @@ from lawful.errors import InputError
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.losses import law_loss
 from lawful.games.optimizers import Adam
-from lawful.laws.law import AffineLaw, CorrectableLaw, Law, Residual, law
+from lawful.laws.law import AffineLaw, CorrectableLaw, Estimate, Law, Residual, law
 from lawful.laws.refine import Refined, refine
 
 HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
@@ -272,8 +272,12 @@ class Study(ABC):
         """The law that corrects generated fields, if there is one."""
         return None
 
-    def estimate(self, fields: Tensor, condition: Condition) -> Tensor | None:
-        """Estimated relative error `(batch,)` of generated fields, if a law can give it."""
+    def estimate(self, fields: Tensor, condition: Condition) -> Estimate | None:
+        """Estimated error of each generated field, if a law can give it.
+
+        Where not overridden the judge is the law that corrects, and the estimate is of the
+        distance from the solution of that discrete law only. Override it with a finer law.
+        """
         refiner = self.refiner()
         return None if refiner is None else refiner.error_estimate(fields, condition)
 
