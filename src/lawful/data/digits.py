@@ -26,9 +26,9 @@ from jaxtyping import Float, Int
 from sklearn import datasets
 from torch import Tensor
 
+from lawful.atomic import replacing
 from lawful.data.cache import cache
 from lawful.data.idx import read_idx
-from lawful.atomic import replacing
 from lawful.errors import InputError
 
 SIDE, CLASSES, LEAST = 28, 10, 10
