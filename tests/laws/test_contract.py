@@ -42,7 +42,7 @@ LAWS = {
     "mass": MassLaw(burgers(FirstOrder())),
     "initial": InitialLaw(),
     "boundary": BoundaryLaw(0.25),
-    "sobel": SobelBurgersLaw(),
+    "sobel": SobelBurgersLaw(1 / 320, 1 / 64),
     "motif": MotifLaw(MASK, torch.linspace(0, 1, ROWS * CELLS).view(ROWS, CELLS).double()),
     "function": law(volume),
     "volume fraction": VolumeFraction(),

@@ -2,10 +2,9 @@ r"""The discretisation of the InvNet paper (section 3.2 and appendix B), for com
 
 .. math:: r = u_t + u\,u_x - \nu\, u_{xx}
 
-at cell centres: Sobel derivatives over :math:`\Delta t` = 1/320 and :math:`\Delta x` = 1/64 (the
-domain [0, 1] x [0, 0.2] at Courant number 0.2), borders replicated and one-sided there, and a
-second difference smoothed by a binomial Gaussian. It is neither conservative nor upwind, and
-blind to checkerboards.
+at cell centres: Sobel derivatives over the spacing of the rows and of the cells, borders replicated
+and one-sided there, and a second difference smoothed by a binomial Gaussian. It is neither
+conservative nor upwind, and blind to checkerboards.
 """
 
 from dataclasses import dataclass
@@ -24,11 +23,12 @@ class SobelBurgersLaw(Law):
     """Burgers' equation by image gradients.
 
     Arguments:
-        dt, dx: Spacing of the rows and of the columns.
+        dt, dx: Spacing of the rows and of the columns: over another one, an exact solution is no
+            solution of the law.
     """
 
-    dt: float = 1 / 320
-    dx: float = 1 / 64
+    dt: float
+    dx: float
     name: str = "burgers (Sobel)"
     unit: str = "u / time"
 

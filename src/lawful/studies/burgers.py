@@ -129,6 +129,10 @@ class BurgersStudy(Study):
         scheme = SCHEMES[self.scheme]
         return BurgersLaw(equation(CELLS * refinement, scheme), DURATION / (TIMES - 1))
 
+    def sobel(self) -> SobelBurgersLaw:
+        """The paper's residual on this study's rows and cells."""
+        return SobelBurgersLaw(DURATION / (TIMES - 1), 1 / (CELLS * self.refinement))
+
     def laws(self) -> tuple[Law, ...]:
         burgers = self.law()
         return burgers, MassLaw(burgers), InitialLaw(), BoundaryLaw()
@@ -142,7 +146,7 @@ class BurgersStudy(Study):
         loss = {
             "correction": lambda: correction_loss(fine),
             "residual": lambda: law_loss(fine),
-            "sobel": lambda: law_loss(SobelBurgersLaw(dx=1 / (CELLS * self.refinement))),
+            "sobel": lambda: law_loss(self.sobel()),
         }[self.objective]()
         moves = [Move("equation", (Objective("generator", loss, adam),))]
         if self.initial == "alternating":
