@@ -152,23 +152,32 @@ def _instability() -> list[Verdict]:
     ]
     everything = [case("simultaneous", s, motif=DIMENSION) for s in (0.1, 0.5, 0.9, 1.1)]
     strong = [case("simultaneous", s, weight=4.0, motif=DIMENSION) for s in (0.5, 0.6)]
+    hidden = [
+        case("simultaneous", s, weight=4.0, motif=DIMENSION, critic="projected")
+        for s in (0.48, 0.52)
+    ]
     turns = [case("alternating", s) for s in (0.1, 0.5, 0.7)]
-    whole = _stable(*everything, *strong) == [True, True, True, False, True, False]
-    as_said = all(_diverges(*some)) and whole and not any(_diverges(*turns))
+    whole = [True, True, True, False, True, False, True, False]
+    as_said = (
+        all(_diverges(*some))
+        and _stable(*everything, *strong, *hidden) == whole
+        and not any(_diverges(*turns))
+    )
     normal = everything[1]
     return [
         Verdict(
             "Theorem A.1: gradient descent diverges for every η, both critics",
             _says(
                 as_said,
-                "only simultaneously, and only if Ω is not everything and θ starts off v there; "
-                "else it converges for η < μ (μ ≤ 2), η < μ − √(μ² − 4) (μ > 2)",
+                "only simultaneously, and only if Ω is not everything and (θ, ψ) does not start at "
+                "(v, 0) off Ω; else it converges, under the standard critic for η < μ (μ ≤ 2), "
+                "η < μ − √(μ² − 4) (μ > 2), under the projected one for η < 2/μ",
                 UNEXPECTED,
             ),
             f"{some[4]}; {some[13]}; Ω everything, μ = 1: ρ = {normal.radius:.5f} (η = 0.5), "
-            f"{everything[3].radius:.5f} (η = 1.1); alternating stays bounded: "
-            f"ρ = {turns[1].radius:.5f} (η = 0.5)",
-            (*some, *everything, *strong, *turns),
+            f"{everything[3].radius:.5f} (η = 1.1), {hidden[0]}, {hidden[1].radius:.5f} at "
+            f"η = 0.52; alternating stays bounded: ρ = {turns[1].radius:.5f} (η = 0.5)",
+            (*some, *everything, *strong, *hidden, *turns),
         ),
         Verdict(
             "A.1's proof: a singular value above 1 makes the iteration unstable",
