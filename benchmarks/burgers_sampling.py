@@ -1,9 +1,11 @@
-"""Cost of a sample beside the batched solver at equal accuracy, and memory against N.
+"""Cost of a sample beside solvers at equal accuracy, and memory against N; needs `[bench]`.
 
     python benchmarks/burgers_sampling.py
 
 One run measures all rows in turn, several times, and quotes medians; the last column is the
-ratio to the generator. Memory is the peak of `lawful sample` as a process of its own.
+ratio to the generator. *compiled* is a solver for this equation alone (`compiled_burgers.py`),
+the others are the library's batched tensors. All rows use as many threads as torch does. Memory is
+the peak of `lawful sample` as a process of its own.
 """
 
 import resource
@@ -14,7 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import numba
 import torch
+from compiled_burgers import muscl
 
 import lawful
 from lawful.evaluation.report import relative_error
@@ -22,7 +26,7 @@ from lawful.physics.exact import raised_cosine
 from lawful.physics.grid import Grid, coarsen
 from lawful.physics.schemes import Muscl, Scheme, Weno5
 from lawful.physics.solve import solve
-from lawful.studies.burgers import CELLS, ROWS, equation, refined_reference
+from lawful.studies.burgers import CELLS, DURATION, ROWS, TIMES, equation, refined_reference
 from lawful.studies.burgers_table import fresh_conditions
 from lawful.studies.result import markdown_table
 
@@ -52,12 +56,20 @@ def main() -> None:
             solve(equation(cells, scheme), initial, nu, ROWS.float(), courant=0.9), cells // CELLS
         ).unsqueeze(1)
 
+    def compiled(cells: int) -> Callable[[], torch.Tensor]:
+        initial = raised_cosine(Grid.line(cells), c).numpy()
+        return lambda: torch.from_numpy(
+            muscl(initial, nu.numpy(), DURATION, TIMES, CELLS)
+        ).unsqueeze(1)
+
+    numba.set_num_threads(torch.get_num_threads())
     rows = {
         "generator": generated(0),
         "generator + 1 correction": generated(1),
-        "MUSCL, 64 cells": solved(Muscl(), 64),
+        "compiled MUSCL, 128 cells": compiled(128),
+        "compiled MUSCL, 192 cells": compiled(192),
+        "compiled MUSCL, 256 cells": compiled(256),
         "MUSCL, 128 cells": solved(Muscl(), 128),
-        "WENO5, 64 cells": solved(Weno5(), 64),
         "WENO5, 128 cells": solved(Weno5(), 128),
         "WENO5, 256 cells": solved(Weno5(), 256),
     }
@@ -76,14 +88,14 @@ def main() -> None:
         viscous, inviscid = error[nu > 0], error[nu == 0]
         table.append([name, *(f"{float(v):.4f}" for v in (viscous.mean(), viscous.max(),
                       inviscid.mean(), inviscid.max())),
-                      f"{1000 * cost:.2f}", f"{cost / base:.2f}"])  # fmt: skip
-    head = ["method", "viscous: mean", "worst", "inviscid: mean", "worst", "ms a sample", "ratio"]
+                      f"{1000 * cost:.3f}", f"{cost / base:.3f}"])  # fmt: skip
+    head = ["method", "viscous: mean", "worst", "inviscid: mean", "worst", "ms per sample", "ratio"]
     print(markdown_table(head, table))
     print("\n" + command_line())
 
 
 def command_line() -> str:
-    """Samples a minute and peak memory of the command, start-up included, for growing N."""
+    """Samples per minute and peak memory of the command, start-up included, for growing N."""
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for count in (1000, 4000, 16000):
@@ -95,7 +107,7 @@ def command_line() -> str:
             took = time.perf_counter() - began
             # The largest child so far: N grows, so a flat figure is a flat memory.
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            lines.append(f"N = {count}: {60 * count / took:,.0f} samples a minute, {peak:.0f} MB")
+            lines.append(f"N = {count}: {60 * count / took:,.0f} samples per minute, {peak:.0f} MB")
     return "\n".join(lines)
 
 
