@@ -56,9 +56,15 @@ def write_tensors(
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:
-    """Write dictionaries, lists, numbers, strings, None and tensors to `path`, atomically."""
-    tensors: dict[str, torch.Tensor] = {}
-    text = json.dumps(_encode(tree, "", tensors))
+    """Write dictionaries, lists, tuples, numbers, strings, None and tensors, atomically.
+
+    Tensors that share memory are written once each, as they are.
+
+    Raises:
+        InputError: The tree holds something else.
+        OSError: The file cannot be written.
+    """
+    text, tensors = encode(tree)
     write_tensors(path, tensors, {"format": FORMAT, "tree": text})
 
 
@@ -68,34 +74,101 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing, truncated, or not of this project.
     """
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"checkpoint {path}: expected format {FORMAT}, found another")
+    return _tree(path, metadata, tensors)
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """A network's state, of `save` or of a plain safetensors file.
+
+    Raises:
+        InputError: The file is missing or truncated.
+    """
+    metadata, tensors = _read(path)
+    return _tree(path, metadata, tensors) if metadata.get("format") == FORMAT else tensors
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"checkpoint {path}: expected format {FORMAT}, found another")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        tree: dict[str, Any] = _decode(json.loads(metadata["tree"]), tensors)
-        return tree
+            return file.metadata() or {}, tensors
     except FileNotFoundError:
         raise InputError(f"checkpoint {path}: no such file") from None
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"checkpoint {path}: truncated or foreign ({error})") from None
+
+
+def _tree(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    try:
+        return decode(metadata["tree"], tensors)
+    except (KeyError, TypeError, ValueError, RecursionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"checkpoint {path}: truncated or foreign ({reason})") from None
+
+
+def encode(tree: dict[str, Any]) -> tuple[str, dict[str, torch.Tensor]]:
+    """A tree as JSON with the names of its tensors, and the tensors by these names.
+
+    Raises:
+        InputError: Names the first entry that can be neither.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    return json.dumps(_encode(tree, "", tensors)), tensors
+
+
+def decode(text: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The tree that `encode` was given."""
+    tree: dict[str, Any] = _decode(json.loads(text), tensors)
+    return tree
 
 
 def _encode(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        tensors[place] = value.detach().cpu().clone().contiguous()
-        return {"tensor": place}
-    if isinstance(value, dict):
-        return {"items": [[k, _encode(v, f"{place}/{k}", tensors)] for k, v in value.items()]}
+        return _encode_tensor(value, place, tensors)
+    if isinstance(value, Mapping):
+        entries = [
+            [_plain(k, place), _encode(v, f"{place}/{k}".removeprefix("/"), tensors)]
+            for k, v in value.items()
+        ]
+        return {"items": entries}
     if isinstance(value, list | tuple):
-        return [_encode(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]
-    return value
+        rows = [_encode(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]
+        return {"tuple": rows} if isinstance(value, tuple) else rows
+    return _plain(value, place)
+
+
+def _plain(value: Any, place: str) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise InputError(f"state {place}: a {type(value).__name__} cannot be saved")
+
+
+def _encode_tensor(value: torch.Tensor, place: str, tensors: dict[str, torch.Tensor]) -> Any:
+    while place in tensors:
+        place += "'"  # names with a slash can meet
+    found = value.detach()
+    if found.dtype in (torch.complex64, torch.complex128):
+        tensors[place] = torch.view_as_real(found.cpu().resolve_conj()).contiguous().clone()
+        return {"complex": place}
+    if found.layout is not torch.strided or found.is_quantized:
+        raise InputError(f"state {place}: only dense tensors can be saved, not {value.layout}")
+    tensors[place] = found.cpu().resolve_neg().contiguous().clone()
+    return {"tensor": place}
 
 
 def _decode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(value, dict):
-        if "tensor" in value:
-            return tensors[value["tensor"]]
-        return {key: _decode(entry, tensors) for key, entry in value["items"]}
-    return [_decode(entry, tensors) for entry in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_decode(entry, tensors) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "complex" in value:
+        # A file does not align its tensors; complex arithmetic wants them aligned.
+        return torch.view_as_complex(tensors[value["complex"]].clone())
+    if "tuple" in value:
+        return tuple(_decode(entry, tensors) for entry in value["tuple"])
+    return {key: _decode(entry, tensors) for key, entry in value["items"]}

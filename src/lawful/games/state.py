@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from lawful.errors import InputError
@@ -73,8 +76,10 @@ class State:
         for name in [o.player for _, o in parts] + list(average or {}):
             if name not in players:
                 raise InputError(f"game: no player {name!r}; there are {sorted(players)}")
+        for name, player in players.items():
+            make_dense(player, f"player {name!r}")
         averages = {
-            name: AveragedModel(players[name], multi_avg_fn=averaging(decay)).to(fabric.device)
+            name: _average(name, players[name], decay).to(fabric.device)
             for name, decay in (average or {}).items()
         }
         modules: dict[str, nn.Module] = {}
@@ -97,21 +102,26 @@ class State:
 
         Call it on every process: the random generators of all of them are gathered.
         """
-        tree = {
-            "config": dict(config),
-            "step": self.step,
-            "values": self.values,
-            "memory": self.memory,
-            "over": self.over,
-            "rules": self.rules,
-            "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
-            "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
-            "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
-            "random": {name: _gather(value, fabric) for name, value in self._random().items()},
-        }
+        random = {name: _gather(value, fabric) for name, value in self._random().items()}
+        tree = {"config": dict(config), **self._parts(), "random": random}
         if fabric.is_global_zero:
             checkpoint.save(path, tree)
         fabric.barrier()
+
+    def rehearse(self) -> None:
+        """Write and read in memory what `save` and `restore` will; nothing changes.
+
+        Raises:
+            InputError: Something cannot be saved, or cannot be taken back.
+        """
+        text, tensors = checkpoint.encode(self._parts())
+        try:
+            self._take(checkpoint.decode(text, from_bytes(to_bytes(tensors))))
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"game: its state could not be restored ({reason})") from None
 
     def restore(self, path: Path, fabric: Fabric) -> dict[str, Any]:
         """Take over what `save` wrote for the same game, and return its configuration.
@@ -127,12 +137,7 @@ class State:
             )
         self._check(tree, path)
         try:
-            for name, player in self.players.items():
-                player.load_state_dict(tree["players"][name])
-            for name, average in self.averages.items():
-                average.load_state_dict(tree["averages"][name])
-            for key, value in tree["optimizers"]:
-                self.optimizers[(key[0], key[1])].load_state_dict(value)
+            self._take(tree)
             # A file does not align its tensors; a generator casts its state to a struct.
             rank = fabric.global_rank
             states = {name: rows[rank].clone() for name, rows in tree["random"].items()}
@@ -148,6 +153,28 @@ class State:
             reason = str(error).splitlines()[0]
             raise InputError(f"checkpoint {path}: does not fit this game ({reason})") from None
         return dict(tree["config"])
+
+    def _parts(self) -> dict[str, Any]:
+        """All that is saved but for the random generators."""
+        return {
+            "step": self.step,
+            "values": self.values,
+            "memory": self.memory,
+            "over": self.over,
+            "rules": self.rules,
+            "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
+            "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
+            "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
+        }
+
+    def _take(self, tree: dict[str, Any]) -> None:
+        """Take over networks and optimizers."""
+        for name, player in self.players.items():
+            player.load_state_dict(tree["players"][name])
+        for name, average in self.averages.items():
+            average.load_state_dict(tree["averages"][name])
+        for key, value in tree["optimizers"]:
+            self.optimizers[(key[0], key[1])].load_state_dict(value)
 
     def _check(self, tree: dict[str, Any], path: Path) -> None:
         """Refuse another game's checkpoint before anything is taken over."""
@@ -190,9 +217,40 @@ def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
         n = int(count)
         share = 1 - min(decay, (1 + n) / (10 + n))
         for a, b in zip(average, now, strict=True):
-            a.lerp_(b, share)
+            if a.is_floating_point() or a.is_complex():
+                a.lerp_(b, share)
+            else:
+                a.copy_(b)
 
     return update
+
+
+def _average(name: str, player: nn.Module, decay: float) -> AveragedModel:
+    try:
+        return AveragedModel(player, multi_avg_fn=averaging(decay))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"player {name!r}: cannot be copied for its average ({reason})") from None
+
+
+def make_dense(network: nn.Module, place: str) -> None:
+    """Give expanded buffers memory of their own: nothing can be copied into them otherwise.
+
+    Raises:
+        InputError: A parameter has no shape yet.
+    """
+    for name, parameter in network.named_parameters():
+        if is_lazy(parameter):
+            raise InputError(
+                f"{place}: {name} has no shape yet; call the network once where it is made"
+            )
+    for module in network.modules():
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+            strided = buffer.layout is torch.strided
+            if strided and any(
+                n > 1 and s == 0 for n, s in zip(buffer.shape, buffer.stride(), strict=True)
+            ):
+                setattr(module, name, buffer.contiguous())
 
 
 def _to(value: Any, device: torch.device) -> Any:

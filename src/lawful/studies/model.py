@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.report import LawReport, Refinement, law_report, merge
-from lawful.games.checkpoint import write_json, write_tensors
+from lawful.games import checkpoint
+from lawful.games.checkpoint import write_json
+from lawful.games.state import make_dense
 from lawful.laws.law import law
-from lawful.networks.weights import load_weights
 from lawful.studies import registry
 from lawful.studies.study import Picture, Study
 
@@ -218,9 +219,7 @@ class Model:
 
 def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:
     """Write weights and manifest into `folder`, each atomically."""
-    state = network.state_dict()
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_tensors(folder / WEIGHTS, tensors)
+    checkpoint.save(folder / WEIGHTS, dict(network.state_dict()))
     write_json(folder / MANIFEST, {**manifest, "weights_sha256": _digest(folder / WEIGHTS)})
 
 
@@ -255,4 +254,21 @@ def load(name: str | Path) -> Model:
         raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
     if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
         raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
-    return Model(study, load_weights(study.network(), folder / WEIGHTS), manifest, folder)
+    state = checkpoint.load_weights(folder / WEIGHTS)
+    return Model(study, restored(study, state, f"weights {folder / WEIGHTS}"), manifest, folder)
+
+
+def restored(study: Study, state: Mapping[str, Any], place: str) -> nn.Module:
+    """The study's network with a saved state, in evaluation mode.
+
+    Raises:
+        InputError: The state is of another network.
+    """
+    network = study.network()
+    make_dense(network, place)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{place}: truncated or of another network ({reason})") from None
+    return network.eval()

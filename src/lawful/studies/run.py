@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.evaluation.report import law_report, relative_error
@@ -26,7 +26,7 @@ from lawful.games.fit import fit
 from lawful.games.state import State
 from lawful.laws.law import law
 from lawful.studies import registry
-from lawful.studies.model import MANIFEST, Model, save_model
+from lawful.studies.model import MANIFEST, Model, restored, save_model
 from lawful.studies.study import Study
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
@@ -63,9 +63,12 @@ def train(
     torch.manual_seed(study.training.seed)
     average = {"generator": study.training.average}
     state = State.create(study.players(), game, fabric, seed=study.training.seed, average=average)
-    _enter(study, folder, fabric, resume)
-    if (folder / MANIFEST).is_file():
+    begun = _begun(study, folder, fabric, resume)
+    if begun and (folder / MANIFEST).is_file():
         return
+    _rehearse(study, state, fabric)
+    if not begun:
+        _begin(study, folder, fabric)
     seconds = _take_up(study, folder, state, fabric)
     network = state.averages["generator"].module.eval()
     monitor = _Monitor(Model(study, network, {}), folder / SNAPSHOTS, fabric)
@@ -74,7 +77,10 @@ def train(
     steps = study.training.steps
     if not state.step:
         monitor.keep(0)
+    first = state.step + 1
     for _ in fit(game, state, fabric, steps):
+        if state.step == first:
+            state.rehearse()  # optimizers have their state only now
         seconds = time.perf_counter() - started
         last = state.step == steps or state.over
         violations = monitor.violations(state.step, last)
@@ -190,18 +196,41 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("[0-9]*.safetensors"))
 
 
-def _enter(study: Study, folder: Path, fabric: Fabric, resume: bool) -> None:
-    """Make the run's folder, or see that it is this study's."""
+def _begun(study: Study, folder: Path, fabric: Fabric, resume: bool) -> bool:
+    """Whether the folder holds this study's run already, which is to be resumed."""
     exists = holds_run(folder)
     fabric.barrier()  # every process has looked before one of them writes
     if exists and not resume:
         raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
     if exists:
         check_same(study, folder)
-    else:
-        refusal = _begin(folder / CONFIG, _configuration(study)) if fabric.is_global_zero else None
-        if refusal := fabric.broadcast(refusal):
-            raise InputError(f"run {folder}: cannot be written ({refusal})")
+    return exists
+
+
+def _rehearse(study: Study, state: State, fabric: Fabric) -> None:
+    """Refuse before the first step what could not be saved, or would be another when loaded.
+
+    Raises:
+        InputError: The state cannot be saved, or a fresh network with the saved weights makes
+            other samples: it has values, such as random ones, that are not in its `state_dict`.
+    """
+    state.rehearse()
+    network = state.averages["generator"].module
+    fresh = restored(study, network.state_dict(), "network").to(fabric.device)
+    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+        first, again, other = (
+            _few_fields(study, candidate.eval()) for candidate in (network, network, fresh)
+        )
+    if torch.equal(first, again) and not torch.equal(first, other):
+        raise InputError(
+            f"study {study.name!r}: a fresh network with the saved weights makes other samples; "
+            "register what it holds as parameters or persistent buffers"
+        )
+
+
+def _few_fields(study: Study, network: nn.Module) -> Tensor:
+    torch.manual_seed(0)
+    return Model(study, network, {}).sample(2, seed=40_000).fields
 
 
 def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
@@ -217,13 +246,16 @@ def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
     return float(found["seconds"])
 
 
-def _begin(config: Path, text: str) -> str | None:
-    """Write the configuration; returns why it cannot be."""
-    try:
-        checkpoint.write_text(config, text)
-    except OSError as error:
-        return str(error.strerror)
-    return None
+def _begin(study: Study, folder: Path, fabric: Fabric) -> None:
+    """Write the configuration."""
+    refusal = None
+    if fabric.is_global_zero:
+        try:
+            checkpoint.write_text(folder / CONFIG, _configuration(study))
+        except OSError as error:
+            refusal = str(error.strerror)
+    if refusal := fabric.broadcast(refusal):
+        raise InputError(f"run {folder}: cannot be written ({refusal})")
 
 
 def holds_run(folder: Path) -> bool:
