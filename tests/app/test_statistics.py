@@ -9,6 +9,7 @@ from PIL import Image
 
 from lawful import InputError
 from lawful.app.statistics import run, statistics_of
+from lawful.app.writers import writing
 from lawful.data.micrographs import otsu
 from lawful.evaluation.morphology import lineal_path, specific_surface, two_point
 
@@ -85,6 +86,26 @@ def test_anisotropy():
     assert statistics_of(x, 20).anisotropy == pytest.approx(0.5)
     board = np.indices((60, 60)).sum(0) % 2 > 0
     assert statistics_of(board, 20).anisotropy == 0
+
+
+def test_figures_are_not_read_as_data(here):
+    run(["grey.png"])
+    arrays = {"fields": np.load("mask.npy").astype(np.float32)[None, None]}
+    with writing(here / "samples.png", {"images": True}, arrays, 1) as writer:
+        writer.append(arrays)
+    for name in ("statistics/statistics.png", "samples.png"):
+        with pytest.raises(InputError, match=rf"{name}: a figure.*save them as \.tif"):
+            run([name])
+
+
+def test_what_is_odd_of_a_picture_is_said(here, capsys):
+    levels = np.random.default_rng(0).choice([10, 120, 240], (60, 60)).astype(np.uint8)
+    Image.fromarray(levels).save("three.png")
+    run(["three.png"])
+    said = capsys.readouterr().err
+    assert "three.png: grey levels gather at 3 values (10, 120, 240)" in said
+    found = json.loads((here / "statistics" / "statistics.json").read_text())
+    assert said.count("\n") == len(found["notes"]) == 1
 
 
 MISTAKES = {

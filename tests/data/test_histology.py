@@ -1,5 +1,7 @@
 """Tissue from every source: patches are its pixels, parts are disjoint, misuse is named."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 from lawful import InputError
 from lawful.data import histology
 from lawful.data.histology import load_tissue
-from lawful.data.slides import STAINS, foreground, read_rgb, stain
+from lawful.data.slides import STAINS, foreground, read_rgb, stain, tissue
 
 LESIONS = {
     "29-041-Izd2-w35-CD31-3-les1": "CD31",
@@ -187,16 +189,50 @@ def test_empty_glass_is_left_out(tmp_path):
     tops, lefts = as_bytes(found.train)[:, 0, 0, 0], as_bytes(found.train)[:, 1, 0, 0]
     assert set(tops.tolist()) == {0, 16}
     assert sorted(set(lefts.tolist())) == list(range(32, 192, 16))
-    half = torch.full((3, 4, 4), 100, dtype=torch.uint8)
-    half[0, :2] = 117
+    half = torch.zeros(4, 4, dtype=torch.bool)
+    half[:2] = True
     assert foreground(half, 4, 1).tolist() == [[True]]
-    half[0, :2] = 116
+    half[1, 3] = False
     assert foreground(half, 4, 1).tolist() == [[False]]
+
+
+@pytest.mark.parametrize("glass", [(243, 243, 243), (250, 246, 245), (230, 226, 222)])
+@pytest.mark.parametrize("pale", [(14, 14, 14), (16, 14, 10), (40, 30, 10), (120, 160, 60)])
+def test_pale_tissue_is_not_taken_for_glass(glass, pale):
+    """Tissue is told by the light that it takes away, whatever its colour."""
+    random = np.random.default_rng(0)
+    shown = np.zeros((60, 80), dtype=bool)
+    shown[20:50, 10:70] = True
+    picture = np.array(glass) - shown[..., None] * np.array(pale)
+    picture = np.clip(picture + random.integers(-1, 2, picture.shape), 0, 255).astype(np.uint8)
+    picture[:, :5], picture[:, 75:] = 0, 255  # padding
+    found = tissue(torch.from_numpy(picture).movedim(-1, 0))
+    np.testing.assert_array_equal(found.numpy(), shown)
+
+
+def test_without_glass_all_is_tissue_but_padding():
+    picture = np.full((40, 40, 3), (150, 140, 145), dtype=np.uint8)
+    picture[:10], picture[-5:] = 255, 3
+    shown = tissue(torch.from_numpy(picture).movedim(-1, 0)).numpy()
+    assert shown[10:-5].all()
+    assert not shown[:10].any()
+    assert not shown[-5:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("Rat-Kidney_PanCytokeratin", 480), ("Izd2-29-041-w35_proSPC", 300)]
+)
+def test_real_pale_stains_are_kept(name, least):
+    """Of 714 windows of a kidney half show tissue, of 546 of a lung three in five."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "anhir" / f"{name}.jpg"
+    if not path.is_file():
+        pytest.skip("the pictures are not here")
+    assert int(foreground(tissue(read_rgb(path)), 64, 32).sum()) > least
 
 
 def test_anhir_in_a_form_that_cannot_be_used_is_named(tmp_path):
     path = save(tmp_path / "a_1" / "scale-5pc" / "S1.png", coordinates(64, 256))
-    with pytest.raises(InputError, match=r"S1.png: 0 stains in its name; expected one of HE, Cc10"):
+    with pytest.raises(InputError, match=r"S1.png: no stain in this name .* expected one of HE"):
         load_tissue(str(tmp_path), side=16)
     glass = path.rename(path.with_name("a_HE.png"))
     save(glass, np.full((64, 256, 3), 240, np.uint8))
@@ -209,8 +245,29 @@ def test_anhir_in_a_form_that_cannot_be_used_is_named(tmp_path):
     other.mkdir(parents=True)
     with pytest.raises(InputError, match="no scale in common"):
         load_tissue(str(tmp_path), side=16)
-    with pytest.raises(InputError, match="scale-10pc: no PNG, JPEG or TIFF image in it"):
+    with pytest.raises(InputError, match="scale-10pc: no picture in it"):
         load_tissue(str(tmp_path / "b_1"), side=16)
+
+
+def test_names_without_a_stain_are_left_out_and_counted(tmp_path):
+    home = tmp_path / "COAD_01" / "scale-5pc"
+    for index, name in enumerate(("S1", "S2", "a_HE")):
+        save(home / f"{name}.png", coordinates(64, 256, 100 + index))
+    with pytest.warns(UserWarning, match=r"no stain in S1.png, S2.png; left out: 2"):
+        found = load_tissue(str(tmp_path), side=16)
+    assert found.classes == ("HE",)
+    assert "1 pictures, 2 left out whose names tell no stain" in found.source
+    assert set(as_bytes(found.train)[:, 2].unique().tolist()) == {102}
+
+
+def test_twins_of_training_patches_are_not_held_out(tmp_path):
+    for i in range(12):
+        save(tmp_path / "set" / f"{i:02d}.png", noise(16, 16, 0 if i in (0, 7) else i))
+    found = load_tissue(str(tmp_path / "set"), side=16)
+    assert len(found.held_out) == 2
+    assert "1 held-out twins of training patches left out" in found.source
+    train = {image.numpy().tobytes() for image in found.train}
+    assert not train & {image.numpy().tobytes() for image in found.held_out}
 
 
 def test_tissue_on_one_side_only_is_named(tmp_path):
@@ -232,9 +289,7 @@ def test_stains_are_words_of_the_name(tmp_path):
     }
     assert {name: stain(tmp_path / f"{name}.jpg") for name in names} == names
     assert set(names.values()) <= set(STAINS.values())
-    for name in ("S1", "mammary", "a-HE-PAS"):
-        with pytest.raises(InputError, match="stains in its name"):
-            stain(tmp_path / f"{name}.jpg")
+    assert {stain(tmp_path / f"{name}.jpg") for name in ("S1", "mammary", "a-HE-PAS")} == {None}
 
 
 # LYSTO's format
@@ -281,9 +336,10 @@ def test_a_large_side_takes_what_there_is_of_lysto(tmp_path):
     assert pixels(whole.train) | pixels(whole.held_out) == pixels(
         torch.from_numpy(x).movedim(-1, 1) / 255
     )
-    flat = np.full((30, 36, 36, 3), 77, np.uint8)
+    flat = np.full((30, 36, 36, 3), np.arange(30)[:, None, None, None], np.uint8)
     write_lysto(tmp_path / "training.h5", x=flat)
-    assert load_tissue(str(tmp_path), side=22).train.unique().tolist() == [np.float32(77 / 255)]
+    found = load_tissue(str(tmp_path), side=22)
+    assert set(as_bytes(torch.cat([found.train, found.held_out])).unique().tolist()) == {*range(30)}
 
 
 @pytest.mark.parametrize(
@@ -365,17 +421,21 @@ def test_opaque_rgba_is_taken_as_rgb(tmp_path):
     found = read_rgb(save(tmp_path / "a.png", opaque))
     np.testing.assert_array_equal(found.movedim(0, -1).numpy(), picture)
     opaque[3, 4, 3] = 254
-    with pytest.raises(InputError, match=r"a.png: RGBA with transparent pixels"):
+    with pytest.raises(InputError, match=r"a.png: transparent pixels"):
         read_rgb(save(tmp_path / "a.png", opaque))
 
 
-@pytest.mark.parametrize(
-    ("mode", "said"), [("L", "mode L"), ("LA", "mode LA"), ("1", "mode 1"), ("P", "mode P")]
-)
-def test_what_is_not_rgb_is_named(tmp_path, mode, said):
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_grey_is_named(tmp_path, mode):
     Image.fromarray(noise(16, 16)).convert(mode).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=rf"a.png: {said}; expected RGB"):
+    with pytest.raises(InputError, match=r"a.png: grey; expected RGB"):
         load_tissue(str(tmp_path), side=16)
+
+
+def test_colours_of_a_palette_are_colours(tmp_path):
+    flat = noise(16, 16) // 128 * 255
+    Image.fromarray(flat).quantize(8).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png").movedim(0, -1).numpy(), flat)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
@@ -384,7 +444,7 @@ def test_a_truncated_image_is_named(tmp_path, suffix, share):
     path = save(tmp_path / f"a.{suffix}", noise(70, 70))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=rf"a.{suffix}: truncated or damaged"):
+    with pytest.raises(InputError, match=rf"a.{suffix}: .*truncated or damaged"):
         load_tissue(str(tmp_path), side=64)
 
 
@@ -393,17 +453,17 @@ def test_a_damaged_image_is_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[7_000:7_032] = bytes(32)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a.png: truncated or damaged"):
+    with pytest.raises(InputError, match=r"a.png: .*truncated or damaged"):
         load_tissue(str(tmp_path), side=64)
     Image.fromarray(noise(70, 70)).save(path, "GIF")
-    with pytest.raises(InputError, match="or no PNG, JPEG or TIFF"):
+    with pytest.raises(InputError, match="cannot be read as PNG"):
         load_tissue(str(tmp_path), side=64)
 
 
 def test_other_misuse_of_a_plain_folder_is_named(tmp_path):
     home = tmp_path / "set"
     home.mkdir()
-    with pytest.raises(InputError, match="set: no PNG, JPEG or TIFF image in it"):
+    with pytest.raises(InputError, match="set: no picture in it"):
         load_tissue(str(home), side=16)
     save(home / "x" / "a.png", noise(16, 16))
     with pytest.raises(InputError, match="no patch of class 'x' to train on"):
@@ -426,5 +486,5 @@ def test_other_misuse_of_a_plain_folder_is_named(tmp_path):
 def test_several_images_in_one_file_are_named(tmp_path):
     first, second = (Image.fromarray(noise(16, 16, seed)) for seed in (0, 1))
     first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
-    with pytest.raises(InputError, match=r"a.tif: 2 images; expected one"):
+    with pytest.raises(InputError, match=r"a.tif: 2 pages; expected one picture"):
         load_tissue(str(tmp_path), side=16)

@@ -316,7 +316,7 @@ def test_without_pip(monkeypatch, tmp_path):
 GREY = bytes_of(smooth())
 FILES = {
     "missing.png": None,
-    "a.jpg": b"x",
+    "a.gif": b"x",
     "none": b"x",
     "empty.png": b"",
     "noise.png": b"\x89PNG\r\n\x1a\nxxxxxxxxxxxxxxxx",
@@ -326,6 +326,7 @@ FILES = {
     "line.npy": np.arange(50),
     "stack.npy": np.zeros((9, 20, 20)),
     "stack.tif": np.stack([GREY, GREY]),
+    "pair.npy": np.stack([GREY, GREY], -1),
     "nothing.npy": np.zeros((0, 20)),
     "objects.npy": np.array([{}, 1], dtype=object),
     "text.npy": np.array([["a", "b"]]),
@@ -337,7 +338,7 @@ FILES = {
 }
 MISTAKES = [
     ("missing.png", {}, "no such file"),
-    ("a.jpg", {}, "ending '.jpg'; expected one of .png, .tif, .tiff, .npy"),
+    ("a.gif", {}, "ending '.gif'; expected one of .png, .jpg, .jpeg, .bmp, .webp, .tif"),
     ("none", {}, "ending ''"),
     ("empty.png", {}, "cannot be read as PNG"),
     ("noise.png", {}, "cannot be read as PNG"),
@@ -350,10 +351,11 @@ MISTAKES = [
     ("archive.npy", {}, "an archive; expected one array"),
     ("objects.npy", {}, "cannot be read as NPY"),
     ("text.npy", {}, "<U1; expected numbers"),
-    ("line.npy", {}, "shape (50,); expected one image"),
-    ("stack.npy", {}, "shape (9, 20, 20); expected one image"),
-    ("stack.tif", {}, "2 pages; expected one image"),
-    ("nothing.npy", {}, "shape (0, 20); expected pixels"),
+    ("line.npy", {}, "shape (50,); expected one picture"),
+    ("stack.npy", {}, "shape (9, 20, 20); expected one picture"),
+    ("stack.tif", {}, "2 pages; expected one picture"),
+    ("pair.npy", {}, "shape (120, 160, 2); expected one picture"),
+    ("nothing.npy", {}, "shape (0, 20); expected one picture"),
     ("nan.npy", {}, "NaN or infinite"),
     ("inf.npy", {}, "NaN or infinite"),
     ("flat.png", {}, "every pixel has the value 7; expected two phases"),

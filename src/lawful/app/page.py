@@ -7,6 +7,8 @@ from html import escape
 
 from matplotlib.figure import Figure
 
+from lawful.data.pictures import FIGURE
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff;
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -33,7 +35,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def picture(figure: Figure, about: str) -> str:
     """A figure as an embedded PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, metadata=FIGURE)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img alt="{escape(about, quote=True)}" src="data:image/png;base64,{data}">'
 

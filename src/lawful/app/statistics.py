@@ -1,5 +1,6 @@
 """`lawful stats`: the morphology of a two-phase image, as a table, JSON, CSV and PNG."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import tyro
 from lawful.app.options import parse
 from lawful.atomic import replacing
 from lawful.data.micrographs import Micrograph, read_micrograph
+from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.evaluation.curves import statistics_figure
 from lawful.evaluation.morphology import (
@@ -32,7 +34,9 @@ CURVES = ("p2", "lineal_path", "p2_down", "p2_across")
 class StatisticsOptions:
     """Two-point correlation, lineal path, surface, chords and components of an image's phase."""
 
-    image: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help=".png, .tif or .npy")]
+    image: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(help="a picture, or an array as .npy")
+    ]
     threshold: Annotated[float | None, tyro.conf.arg(help="grey value [Otsu's]")] = None
     phase: Annotated[Literal["bright", "dark"], tyro.conf.arg(help="to describe")] = "bright"
     crop: Annotated[int | None, tyro.conf.arg(help="rows at the bottom [a banner's]")] = None
@@ -78,6 +82,8 @@ def run(arguments: list[str]) -> None:
     _write(micrograph, found, options)
     print(table(micrograph, found))
     print(f"written: {options.out}")
+    for note in micrograph.notes:
+        print(f"lawful: warning: {micrograph.source}: {note}", file=sys.stderr)
 
 
 def _radii(asked: int | None, micrograph: Micrograph, periodic: bool) -> int:
@@ -164,7 +170,7 @@ def _write(micrograph: Micrograph, found: Statistics, options: StatisticsOptions
     lines += [",".join([str(i), *(repr(v) for v in row)]) for i, row in enumerate(columns)]
     try:
         with replacing(folder / "statistics.png") as path:
-            figure.savefig(path, dpi=110, format="png")
+            figure.savefig(path, dpi=110, format="png", metadata=FIGURE)
         write_text(folder / "statistics.csv", "\n".join(lines) + "\n")
         write_json(folder / "statistics.json", _data(micrograph, found, options))
     except OSError as error:
@@ -180,6 +186,7 @@ def _data(micrograph: Micrograph, found: Statistics, options: StatisticsOptions)
         "phase": micrograph.phase,
         "median": options.median,
         "periodic": options.periodic,
+        "notes": list(micrograph.notes),
         "pixel_size": micrograph.pixel_size,
         "unit": micrograph.unit if micrograph.pixel_size is not None else None,
         **vars(found),

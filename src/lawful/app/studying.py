@@ -19,6 +19,7 @@ from lawful.app.training import (
     train_with_progress,
 )
 from lawful.atomic import replacing
+from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.games.checkpoint import write_json, write_text
 from lawful.studies import registry
@@ -140,7 +141,7 @@ def write_result(result: Result, folder: Path) -> None:
     try:
         for name, figure in result.figures.items():
             with replacing(folder / f"{name}.png") as path:
-                figure.savefig(path, dpi=110, format="png")
+                figure.savefig(path, dpi=110, format="png", metadata=FIGURE)
         write_json(folder / "table.json", result.data)
         write_text(folder / "table.md", text)
     except OSError as error:

@@ -20,6 +20,7 @@ import tifffile
 import torch
 
 from lawful.atomic import replacing
+from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.evaluation.pictures import montage_figure
 
@@ -245,7 +246,7 @@ class PNGWriter(Writer):
     def close(self) -> None:
         if len(self.kept):
             figure = montage_figure(torch.from_numpy(self.kept).float(), images=self.images)
-            figure.savefig(self.path, dpi=120, format="png")
+            figure.savefig(self.path, dpi=120, format="png", metadata=FIGURE)
 
 
 WRITERS: dict[str, Any] = {

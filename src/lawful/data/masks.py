@@ -1,17 +1,16 @@
 """Motifs from pictures: which pixels are given, and their values."""
 
 import base64
-import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lawful.data.pictures import read_pixels
 from lawful.errors import InputError
 
 PREFIX = "pixels:"
@@ -26,30 +25,33 @@ class Motif:
 
 
 def read_motif(path: Path) -> Motif:
-    """A square PNG: the opaque pixels where it has transparency, else those that are not black.
+    """A square picture: the opaque pixels where it has transparency, else those that are not black.
 
     Colours become grey levels in [0, 1] by their mean.
 
     Raises:
-        InputError: The file is missing, no PNG, not square, or without a given pixel.
+        InputError: The file cannot be read, or is not square, not of whole numbers, or without a
+            given pixel.
     """
-    if not path.is_file():
-        raise InputError(f"motif {path}: expected plus, cross or a PNG file; there is no such file")
-    try:
-        pixels = np.asarray(matplotlib.image.imread(path, format="png"), dtype=np.float32)
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
-        reason = " ".join(str(error).split())[:60]
-        raise InputError(f"motif {path}: not a PNG file ({reason})") from None
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1]:
-        raise InputError(f"motif {path}: expected a square image, got {pixels.shape[:2]}")
-    has_alpha = pixels.shape[2] in (2, 4)
-    grey = pixels[..., : pixels.shape[2] - has_alpha].mean(2)
-    opaque = pixels[..., -1] > 0.5 if has_alpha else np.ones(grey.shape, dtype=bool)
+    pixels = read_pixels(path, "motif")
+    rows, columns = pixels.values.shape[:2]
+    if rows != columns:
+        raise InputError(f"motif {path}: expected a square image, got {rows} x {columns} pixels")
+    if pixels.values.dtype.kind not in "bu":
+        raise InputError(f"motif {path}: values of type {pixels.values.dtype}; expected 8 bits")
+    grey, opacity = _shares(pixels.values), pixels.opacity
+    grey = grey.mean(2) if grey.ndim == 3 else grey
+    opaque = np.full(grey.shape, True) if opacity is None else _shares(opacity) > 0.5
     mask = grey > 0 if opaque.all() else opaque
     if not mask.any():
         raise InputError(f"motif {path}: no pixel is given; all are black or transparent")
     return Motif(torch.from_numpy(mask), torch.from_numpy(np.where(mask, grey, 0)))
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Of the largest number that the type holds."""
+    largest = 1 if values.dtype == bool else np.iinfo(values.dtype).max
+    return (values / largest).astype(np.float32)
 
 
 def encode_motif(motif: Motif) -> str:

@@ -1,33 +1,30 @@
-"""Two-phase micrographs from PNG, TIFF and NPY files: grey levels, banner, threshold, scale.
+"""Two-phase micrographs: grey levels, banner, threshold, scale.
 
 References: Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979) 62, the threshold.
 """
 
 import hashlib
-import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-import tifffile
 from jaxtyping import Bool, Float, Shaped
-from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from lawful.atomic import replacing
 from lawful.data.cache import cache
+from lawful.data.pictures import Pixels, read_pixels
 from lawful.errors import InputError
 
 LEAST = 8
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-NANOMETRES = {"fm": 1e-6, "pm": 1e-3, "nm": 1.0, "µm": 1e3, "um": 1e3, "mm": 1e6}
+SEGMENTED = 16  # values at most of an image whose phases somebody told apart already
+PEAK, BLUR, LEVELS = 0.03, 4.0, 256  # of the histogram that more than two phases are looked for in
+WORK = (16, 64)  # bytes per pixel that reading and measuring need: see `read_pixels`
 WHEEL, TIMEOUT = "aquami==1.1.0", 120.0
 SAMPLE = "aquami/micrographs/Sample.tif"
 SAMPLE_SHA256 = "fa064e70252c7de078db66d2a8a39695b70a2a1342382936defa894022459a01"
@@ -39,23 +36,38 @@ class Micrograph:
 
     Arguments:
         image: The indicator: true in the phase that is described.
-        grey: What was thresholded, in the file's grey values; after the crop and the median filter.
+        grey: What was thresholded, in the file's grey values and, where they are not mixed from
+            colours, their type; after the crop and the median filter.
         threshold: Pixels above it are bright; `None` where the file held two values only.
         phase: `bright` or `dark`: which one the indicator is of.
         source: Name of the file, without its folder.
         pixel_size: Side of a pixel in `unit`; `None` where nobody said.
         unit: `nm` where the file said so, `unit` where the caller did.
         banner: Rows that were cut at the bottom.
+        notes: What a user should know of the file before its statistics are believed.
     """
 
     image: Bool[np.ndarray, "rows columns"]
-    grey: Float[np.ndarray, "rows columns"]
+    grey: Shaped[np.ndarray, "rows columns"]
     threshold: float | None
     phase: str
     source: str
     pixel_size: float | None = None
     unit: str = "unit"
     banner: int = 0
+    notes: tuple[str, ...] = ()
+
+    def described(self) -> str:
+        """What was read, and how its phases were told apart, in a line."""
+        rows, columns = self.image.shape
+        size = "" if self.pixel_size is None else f" of {self.pixel_size:g} {self.unit}"
+        cut = f", {self.banner} rows cut at the bottom" if self.banner else ""
+        level = "two values" if self.threshold is None else f"threshold {self.threshold:g}"
+        p1 = float(self.image.mean())
+        return (
+            f"{self.source}: {rows} x {columns} pixels{size}{cut}; {level}; {self.phase} phase, "
+            f"p1 = {p1:.4f}"
+        )
 
 
 def read_micrograph(
@@ -69,28 +81,30 @@ def read_micrograph(
 ) -> Micrograph:
     """Read one image of any size, in grey or colour, and tell its two phases apart.
 
-    Colour becomes luminance; transparency is ignored. A file of two values is not thresholded.
+    Colour becomes luminance; transparency is ignored. A file of two values is not thresholded. Of
+    a file with more than two phases those on one side of the threshold are one: a note says so.
 
     Arguments:
         threshold: In the file's own grey values; Otsu's unless given.
         phase: `bright` (above the threshold) or `dark`.
         crop: Rows to cut at the bottom; unless given, an information banner is looked for.
-        pixel_size: Side of a pixel; unless given, from the tags that Zeiss microscopes write.
+        pixel_size: Side of a pixel; unless given, from the tags that Zeiss and FEI microscopes and
+            ImageJ write.
         median: Side of a median filter before the threshold. Noise makes specks, and specks
             surface: 3 or 5 for scanning electron micrographs. 1 is none.
 
     Raises:
         InputError: The file cannot be read, is no single two-dimensional image of finite values
-            with at least 8 pixels a side, or has but one phase; or an argument is out of range.
+            with at least 8 pixels a side, or has but one phase; memory cannot hold it and its
+            statistics; or an argument is out of range.
     """
     path = Path(path)
     _check_options(phase, crop, pixel_size, median)
-    pixels, size = _read(path)
+    pixels = read_pixels(path, "micrograph", work=WORK)
     grey = _grey(pixels, path)
-    if pixel_size is None and size is not None:
-        pixel_size, unit = size, "nm"
-    else:
-        unit = "unit"
+    unit = "unit"
+    if pixel_size is None and pixels.pixel_size is not None:
+        pixel_size, unit = pixels.pixel_size, "nm"
     banner = banner_rows(grey) if crop is None else crop
     grey = grey[: len(grey) - banner] if banner < len(grey) else grey[:0]
     if min(grey.shape) < LEAST:
@@ -100,7 +114,8 @@ def read_micrograph(
         grey = ndimage.median_filter(grey, median, mode="reflect")
     level, found = _threshold(grey, threshold, path)
     image = grey > level if phase == "bright" else grey <= level
-    return Micrograph(image, grey, found, phase, path.name, pixel_size, unit, banner)
+    notes = _notes(grey, level, lossy=pixels.lossy)
+    return Micrograph(image, grey, found, phase, path.name, pixel_size, unit, banner, notes)
 
 
 def _check_options(phase: str, crop: int | None, pixel_size: float | None, median: int) -> None:
@@ -118,111 +133,25 @@ def _bad(path: Path, what: str) -> InputError:
     return InputError(f"micrograph {path}: {what}")
 
 
-def _read(path: Path) -> tuple[np.ndarray, float | None]:
-    """The file's pixels, channels last, and the side of a pixel in nanometres if it says so."""
-    if path.suffix.lower() not in READERS:
-        raise _bad(path, f"ending {path.suffix!r}; expected one of {', '.join(READERS)}")
-    if not path.is_file():
-        raise _bad(path, "there is no such file")
-    try:
-        return READERS[path.suffix.lower()](path)
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001  decoders of damaged files raise of every kind
-        reason = " ".join(str(error).split())[:80]
-        raise _bad(path, f"cannot be read as {path.suffix[1:].upper()} ({reason})") from None
-
-
-def _read_npy(path: Path) -> tuple[np.ndarray, None]:
-    found = np.load(path, allow_pickle=False)
-    if not isinstance(found, np.ndarray):
-        raise _bad(path, "an archive; expected one array")
-    return found, None
-
-
-def _read_png(path: Path) -> tuple[np.ndarray, None]:
-    return _read_picture(path, "PNG"), None
-
-
-def _read_picture(path: Path, kind: str) -> np.ndarray:
-    with Image.open(path, formats=[kind]) as picture:
-        if (count := getattr(picture, "n_frames", 1)) > 1:
-            raise _bad(path, f"{count} pages; expected one image")
-        indexed = picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
-        return np.asarray(picture.convert("RGBA") if indexed else picture)
-
-
-def _read_tiff(path: Path) -> tuple[np.ndarray, float | None]:
-    with _quiet(), tifffile.TiffFile(path) as file:
-        pages: list[Any] = [page for page in file.pages if not getattr(page, "is_reduced", False)]
-        if len(pages) != 1:
-            raise _bad(path, f"{len(pages)} pages; expected one image")
-        size = _zeiss_pixel_size(file)
-        try:
-            return _tiff_pixels(pages[0]), size
-        except ValueError as error:
-            if "imagecodecs" not in str(error):  # a compression that tifffile alone cannot undo
-                raise
-    return _read_picture(path, "TIFF"), size
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """tifffile logs a line for each odd tag of a damaged file; one line of ours is enough."""
-    log = logging.getLogger("tifffile")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
-def _tiff_pixels(page: Any) -> np.ndarray:
-    """Pixels as they are meant: colours of a palette, channels last, white as the largest value."""
-    pixels = page.asarray()
-    if page.colormap is not None:
-        return np.moveaxis(page.colormap[:, pixels] / 257, 0, -1)
-    if "S" in page.axes:
-        pixels = np.moveaxis(pixels, page.axes.index("S"), -1)
-    # tifffile stores a NumPy mask as it is, yet with the tag that says white is zero.
-    mask = page.is_shaped and pixels.dtype == bool
-    inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not mask
-    return ~pixels if inverted and pixels.dtype.kind in "bu" else pixels
-
-
-def _zeiss_pixel_size(file: Any) -> float | None:
-    entry = (file.sem_metadata or {}).get("ap_image_pixel_size", ())
-    if len(entry) != 3 or entry[2] not in NANOMETRES or not entry[1] > 0:
-        return None
-    return float(entry[1]) * NANOMETRES[entry[2]]
-
-
-READERS: dict[str, Callable[[Path], tuple[np.ndarray, float | None]]] = {
-    ".png": _read_png, ".tif": _read_tiff, ".tiff": _read_tiff, ".npy": _read_npy,
-}  # fmt: skip
-
-
-def _grey(pixels: Shaped[np.ndarray, "..."], path: Path) -> Float[np.ndarray, "rows columns"]:
-    """Luminance in the file's own values."""
-    if pixels.dtype.kind not in "biuf":
-        raise _bad(path, f"values of type {pixels.dtype}; expected numbers")
-    if pixels.size == 0:
-        raise _bad(path, f"an array of shape {pixels.shape}; expected pixels")
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] > 4):
-        raise _bad(path, f"an array of shape {pixels.shape}; expected one image, grey or colour")
-    grey = pixels.astype(np.float64)
-    if not np.isfinite(grey).all():
+def _grey(pixels: Pixels, path: Path) -> Shaped[np.ndarray, "rows columns"]:
+    """Luminance in the file's own values, and in its own type where it is grey already."""
+    values = pixels.values
+    values = values.view(np.uint8) if values.dtype == bool else values
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise _bad(path, "NaN or infinite pixels; expected finite values")
-    if grey.ndim == 2:
-        return grey
-    first, colours = grey[..., 0], grey[..., :3]
-    if grey.shape[2] < 3 or (colours == first[..., None]).all():
+    if values.ndim == 2:
+        return values
+    first = values[..., 0]
+    if all(np.array_equal(first, values[..., i]) for i in (1, 2)):
         return first
-    return colours @ LUMINANCE
+    grey = LUMINANCE[0] * first
+    for weight, colour in zip(LUMINANCE[1:], (values[..., 1], values[..., 2]), strict=True):
+        grey += weight * colour
+    return grey
 
 
 def _threshold(
-    grey: Float[np.ndarray, "rows columns"], asked: float | None, path: Path
+    grey: Shaped[np.ndarray, "rows columns"], asked: float | None, path: Path
 ) -> tuple[float, float | None]:
     """The level between the phases, and the threshold to tell of."""
     low, high = float(grey.min()), float(grey.max())
@@ -238,7 +167,40 @@ def _threshold(
     return level, level
 
 
-def otsu(grey: Float[np.ndarray, "*shape"]) -> float:
+def _notes(
+    grey: Shaped[np.ndarray, "rows columns"], level: float, *, lossy: bool
+) -> tuple[str, ...]:
+    """What the grey levels tell of the file beside two phases."""
+    notes = []
+    if lossy:
+        notes.append(
+            "a lossy format changes grey levels beside interfaces: surface and short distances "
+            "are less certain; prefer TIFF or PNG"
+        )
+    if len(phases := _phases(grey)) > 2:
+        shown = ", ".join(f"{value:.4g}" for value in phases)
+        notes.append(
+            f"grey levels gather at {len(phases)} values ({shown}): more than two phases? Those "
+            f"on one side of {level:.4g} are taken as one"
+        )
+    return tuple(notes)
+
+
+def _phases(grey: Shaped[np.ndarray, "rows columns"]) -> list[float]:
+    """Grey levels of what may be phases: the few values there are, or peaks of the histogram.
+
+    A peak stands out of the histogram, smoothed, by more than 3 % of the highest.
+    """
+    low, high = float(grey.min()), float(grey.max())
+    counts, edges = np.histogram(grey, LEVELS, (low, high))
+    if np.count_nonzero(counts) <= SEGMENTED:
+        return np.unique(grey).astype(float).tolist()
+    smooth = ndimage.gaussian_filter1d(counts.astype(float), BLUR, mode="constant")
+    peaks, _ = signal.find_peaks(np.pad(smooth, 1), prominence=PEAK * smooth.max())
+    return ((edges[:-1] + edges[1:]) / 2)[peaks - 1].tolist()
+
+
+def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
     r"""The threshold of largest variance between the classes (Otsu 1979).
 
     .. math:: \sigma_B^2(t) = \omega_0 \omega_1 (\mu_1 - \mu_0)^2
@@ -259,7 +221,7 @@ def otsu(grey: Float[np.ndarray, "*shape"]) -> float:
     return float(values[best] + (values[best + 1] - values[best]) / 2)
 
 
-def banner_rows(grey: Float[np.ndarray, "rows columns"]) -> int:
+def banner_rows(grey: Shaped[np.ndarray, "rows columns"]) -> int:
     """Rows of the information banner at the bottom of an electron micrograph; 0 without one.
 
     A banner starts at a seam (the median change of grey from a row to the next stands out from
@@ -316,8 +278,9 @@ def rescaled(micrograph: Micrograph, factor: float) -> Micrograph:
             f"{micrograph.source}; expected {LEAST} a side"
         )
     mean = down @ grey @ along.T
+    grey = grey.astype(np.float64)
     # A file of two values has many equal means: a wider mean settles which come first.
-    wide = ndimage.gaussian_filter(micrograph.grey, max(1.0, 1 / factor), mode="reflect")
+    wide = ndimage.gaussian_filter(grey, max(1.0, 1 / factor), mode="reflect")
     order = np.lexsort((-sign * (down @ wide @ along.T).ravel(), -sign * mean.ravel()))
     count = round(float(micrograph.image.mean()) * mean.size)
     if not 0 < count < mean.size:

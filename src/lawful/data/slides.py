@@ -19,17 +19,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int, UInt8
-from PIL import Image
 from torch import Tensor
 
+from lawful.data.pictures import READERS, read_pixels
 from lawful.errors import InputError
 
-FORMATS = ("PNG", "JPEG", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = tuple(ending for ending in READERS if ending != ".npy")
 OPAQUE = 255
 SCALE = re.compile(r"scale-(\d+)pc")
 HELD_OUT = 4  # the last quarter of a picture's columns
-CHROMA, SHARE = 16, 0.5
+CHROMA, BRIGHT, LEAST_GLASS = 16, 200, 0.01  # of glass: grey, bright, and there at all
+ABSORBED, SHARE = 12, 0.5
 STAINS = {
     "he": "HE", "cc10": "Cc10", "cd31": "CD31", "ki67": "Ki67", "prospc": "proSPC",
     "er": "ER", "pr": "PR", "her2": "HER2", "neu": "CNEU", "cneu": "CNEU",
@@ -80,28 +80,20 @@ def visible(folder: Path) -> list[Path]:
 
 
 def read_rgb(path: Path) -> UInt8[Tensor, "3 rows columns"]:
-    """The pixels of a PNG, JPEG or TIFF file in RGB; opaque RGBA loses its fourth channel.
+    """The pixels of a picture in RGB; an opaque fourth channel is lost.
 
     Raises:
-        InputError: The file is damaged or truncated, holds several images, or is in another mode:
-            grey is not expanded, for its class would be told by its lack of colour.
+        InputError: The file cannot be read, is not of 8 bits per colour, or has transparent
+            pixels; grey is not expanded, for its class would be told by its lack of colour.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as picture:
-            warnings.simplefilter("ignore")
-            count, mode = getattr(picture, "n_frames", 1), picture.mode
-            picture.load()
-            pixels = np.array(picture)
-    except Exception as error:  # noqa: BLE001  decoders of damaged files raise of every kind
-        reason = " ".join(str(error).split())[:80]
-        raise bad(path, f"truncated or damaged, or no PNG, JPEG or TIFF ({reason})") from None
-    if count > 1:
-        raise bad(path, f"{count} images; expected one")
-    if mode not in ("RGB", "RGBA"):
-        raise bad(path, f"mode {mode}; expected RGB")
-    if mode == "RGBA" and pixels[..., 3].min() < OPAQUE:
-        raise bad(path, "RGBA with transparent pixels; expected RGB")
-    return torch.from_numpy(pixels[..., :3]).movedim(-1, 0)
+    found = read_pixels(path, "tissue")
+    if found.values.ndim == 2:
+        raise bad(path, "grey; expected RGB")
+    if found.values.dtype != np.uint8:
+        raise bad(path, f"colours of type {found.values.dtype}; expected 8 bits each")
+    if found.opacity is not None and found.opacity.min() < OPAQUE:
+        raise bad(path, "transparent pixels; expected RGB")
+    return torch.from_numpy(np.array(found.values)).movedim(-1, 0)
 
 
 def windows(
@@ -112,16 +104,36 @@ def windows(
     return cut.permute(1, 2, 0, 3, 4)
 
 
-def foreground(
-    picture: UInt8[Tensor, "3 rows columns"], side: int, stride: int
-) -> Bool[Tensor, "down along"]:
-    """Which windows show tissue: at least half of their pixels have colour.
+def glass_colour(picture: UInt8[Tensor, "3 rows columns"]) -> UInt8[Tensor, "3"] | None:
+    """The commonest bright grey of a picture, channel by channel; None where 1 % is not such.
 
-    A pixel has colour where its largest and smallest channel differ by more than 16 of 255. Glass
-    is white or grey, padding black or white: neither has.
+    Bare glass lets all light through, so it is the brightest there is, and even. White of padding,
+    255 everywhere, is none.
     """
-    coloured = picture.amax(0) - picture.amin(0) > CHROMA
-    return F.avg_pool2d(coloured[None].float(), side, stride)[0] >= SHARE
+    low, high = picture.amin(0), picture.amax(0)
+    bright = (low >= BRIGHT) & (high - low <= CHROMA) & (low < OPAQUE)
+    if float(bright.float().mean()) < LEAST_GLASS:
+        return None
+    return torch.stack([x[bright].long().bincount(minlength=256).argmax() for x in picture]).byte()
+
+
+def tissue(picture: UInt8[Tensor, "3 rows columns"]) -> Bool[Tensor, "rows columns"]:
+    """Which pixels show tissue: it takes light away, more than 12 of 255 of at least one colour.
+
+    Pale tissue is hardly coloured, but darker than glass. Where no glass is seen, all is tissue
+    but padding, which is black or white.
+    """
+    shown = (picture.amax(0) > CHROMA) & (picture.amin(0) < OPAQUE)
+    if (glass := glass_colour(picture)) is None:
+        return shown
+    return shown & ((glass[:, None, None].short() - picture.short()).amax(0) > ABSORBED)
+
+
+def foreground(
+    shown: Bool[Tensor, "rows columns"], side: int, stride: int
+) -> Bool[Tensor, "down along"]:
+    """Which windows show tissue: at least half of their pixels do."""
+    return F.avg_pool2d(shown[None].float(), side, stride)[0] >= SHARE
 
 
 def parted(
@@ -140,10 +152,11 @@ def parted(
         glass: Whether to keep windows that show no tissue.
     """
     border = picture.shape[2] - held_out
+    shown = picture.new_ones(picture.shape[1:], dtype=torch.bool) if glass else tissue(picture)
     patches = []
-    for region, step in ((picture[..., :border], stride), (picture[..., border:], side // 2)):
-        cut = windows(region, side, step)
-        patches.append(cut.flatten(0, 1) if glass else cut[foreground(region, side, step)])
+    for part, step in ((slice(border), stride), (slice(border, None), side // 2)):
+        cut = windows(picture[..., part], side, step)
+        patches.append(cut[foreground(shown[:, part], side, step)])
     return Parted(*patches)
 
 
@@ -161,21 +174,32 @@ def gathered(
 def read_anhir(folder: Path, homes: Sequence[Path], side: int, stride: int) -> Patches:
     """Patches of the tissue in every picture of `homes`, one class a stain.
 
+    Pictures whose names tell no stain, such as `S1.jpg` of the COAD sets, are left out; the source
+    says how many.
+
     Raises:
-        InputError: A folder has no picture; a file's name has no stain or several; a picture is
-            damaged, or too small for a patch in its last quarter.
+        InputError: A folder has no picture; no name tells a stain; a picture is damaged, or too
+            small for a patch in its last quarter.
     """
     paths = []
     for home in homes:
         if not (found := image_files(home)):
-            raise bad(home, "no PNG, JPEG or TIFF image in it")
+            raise bad(home, "no picture in it")
         paths += found
-    stains = [stain(path) for path in paths]
-    classes = tuple(sorted(set(stains), key=str.casefold))
-    pictures = [_slide(path, side, stride) for path in paths]
+    stained = {path: name for path in paths if (name := stain(path)) is not None}
+    if not stained:
+        known = ", ".join(dict.fromkeys(STAINS.values()))
+        raise bad(paths[0], f"no stain in this name nor in others; expected one of {known}")
+    classes = tuple(sorted(set(stained.values()), key=str.casefold))
+    pictures = [_slide(path, side, stride) for path in stained]
     scales = ", ".join(sorted({home.resolve().name for home in homes}))
-    source = f"{folder.resolve().name}, ANHIR's layout, {scales}, {len(paths)} pictures"
-    return gathered(pictures, [classes.index(name) for name in stains], classes, source)
+    source = f"{folder.resolve().name}, ANHIR's layout, {scales}, {len(stained)} pictures"
+    if left := [path.name for path in paths if path not in stained]:
+        source += f", {len(left)} left out whose names tell no stain"
+        warnings.warn(f"tissue {folder}: no stain in {', '.join(left[:3])}; left out: {len(left)}",
+                      stacklevel=2)  # fmt: skip
+    labels = [classes.index(name) for name in stained.values()]
+    return gathered(pictures, labels, classes, source)
 
 
 def _slide(path: Path, side: int, stride: int) -> Parted:
@@ -187,14 +211,11 @@ def _slide(path: Path, side: int, stride: int) -> Parted:
     return parted(picture, columns // HELD_OUT, side, stride)
 
 
-def stain(path: Path) -> str:
-    """The stain that a file's name tells: `29-041-Izd2-w35-proSPC-4-les1` is of `proSPC`."""
+def stain(path: Path) -> str | None:
+    """The one stain that a file's name tells: `29-041-Izd2-w35-proSPC-4-les1` is of `proSPC`."""
     words = re.split(r"[^a-z0-9]+", path.stem.lower().replace("pro-spc", "prospc"))
     found = {STAINS[word] for word in words if word in STAINS}
-    if len(found) != 1:
-        known = ", ".join(dict.fromkeys(STAINS.values()))
-        raise bad(path, f"{len(found)} stains in its name; expected one of {known}")
-    return found.pop()
+    return found.pop() if len(found) == 1 else None
 
 
 def scale_folders(folder: Path) -> list[Path]:
