@@ -3,8 +3,19 @@
 Not in `games`: the checker draws from Python's random generator, which is part of a run's state.
 """
 
-from jaxtyping import install_import_hook
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
 
 PARTS = ("physics", "symmetry", "divergences", "data", "laws", "networks", "evaluation")
 
-hook = install_import_hook([f"lawful.{part}" for part in PARTS], "beartype.beartype")
+hook = jaxtyping.install_import_hook([f"lawful.{part}" for part in PARTS], "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No checks of shapes at run time, as for users: what is refused, lawful refuses itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

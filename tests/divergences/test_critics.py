@@ -229,6 +229,65 @@ def test_single_precision_agrees_with_double_far_out(kind):
         torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=1e-4)
 
 
+EVERY = {kind.__name__: kind() for kind in (
+    Wasserstein, LeastSquares, Hinge, Original, NonSaturating, RelativisticAverage,
+    RelativisticPairing, KL, ReverseKL, JensenShannon, Hellinger, Alpha,
+)}  # fmt: skip
+EVERY |= {f"{k.__name__}, shifted": k(shift=True) for k in (KL, ReverseKL, Hellinger, Alpha)}
+EVERY |= {"KL, shifted and reversed": KL(shift=True, reverse=True)}
+SHAPES = {
+    "one a sample": ((6,), (6,), None),
+    "a column": ((6, 1), (6, 1), None),
+    "patches": ((2, 1, 3, 4), (2, 1, 3, 4), None),
+    "unequal numbers": ((6, 1), (4, 1), None),
+    "one for all": ((1,), (6,), None),
+    "column and vector": ((6, 1), (6,), "equal samples"),
+    "other patches": ((2, 1, 3, 4), (2, 1, 4, 3), "equal samples"),
+    "none": ((0,), (6,), "a side"),
+    "no batch": ((), (), "a side"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("name", EVERY)
+def test_scores_of_every_shape_count_each_by_itself_or_are_refused(name, case):
+    *shapes, words = SHAPES[case]
+    random = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(shape, generator=random) for shape in shapes)
+    entry = EVERY[name]
+    if real.numel() != fake.numel() and isinstance(entry, RelativisticPairing) and not words:
+        words = "as many real as generated"
+    for loss in (entry.critic_loss, entry.generator_loss):
+        if words is None:
+            assert loss(real, fake).shape == ()
+            assert torch.equal(loss(real, fake), loss(real.flatten(), fake.flatten()))
+        else:
+            with pytest.raises(InputError, match=words):
+                loss(real, fake)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", EVERY)
+def test_whole_numbers_are_no_scores(name):
+    with pytest.raises(InputError, match=r"real floating-point numbers, got torch\.int64"):
+        EVERY[name].critic_loss(torch.arange(3), torch.rand(3))
+
+
+def test_a_critics_loss_has_its_penalties_or_is_refused():
+    weight = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    real, fake = (torch.randn(5, 2, dtype=torch.float64) for _ in range(2))
+    entry = NonSaturating((R1(1.0), R2(3.0)))
+    terms = entry.critic_terms(lambda x: x @ weight, real, fake)
+    plain = NonSaturating().critic_loss(real @ weight, fake @ weight)
+    assert {name: float(value.detach()) for name, value in terms.items()} == {
+        "critic": pytest.approx(float(plain)), "R1": pytest.approx(0.5), "R2": pytest.approx(1.5)
+    }  # fmt: skip
+    with pytest.raises(InputError, match="scores alone do not give R1, R2; call critic_terms"):
+        entry.critic_loss(real @ weight, fake @ weight)
+    assert entry.generator_loss(real @ weight, fake @ weight).shape == ()
+
+
 def test_misuse_is_named():
     with pytest.raises(InputError, match="one of a kind"):
         Wasserstein((R1(1.0), R1(100.0)))

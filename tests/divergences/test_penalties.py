@@ -91,3 +91,44 @@ def test_spectral_norm_needs_something_to_hold():
     for critic in (nn.Tanh(), held):
         with pytest.raises(InputError, match="spectral norm"):
             spectral_norm(critic)
+
+
+def maps(x):
+    """A score of every column of pixels."""
+    return x.square().sum(2)
+
+
+PENALTIES = [TwoSided(), OneSided(), OneSidedSquared(), R1(), R2()]
+PAIRS = {
+    "unequal numbers": (REAL, FAKE[:4], lambda p: None if isinstance(p, R1) else "6 and 4"),
+    "one for all": (REAL[:1], FAKE, lambda p: None if isinstance(p, R1) else "1 and 6"),
+    "two precisions": (REAL, FAKE.float(), lambda p: None),
+    "integers": (REAL.byte(), FAKE, lambda p: "real floating-point numbers, got torch.uint8"),
+    "another shape": (REAL, FAKE[:, :, :1], lambda p: "equal samples"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("case", PAIRS)
+def test_every_pair_of_batches_works_or_is_refused(case, penalty):
+    real, fake, words = PAIRS[case]
+    if words(penalty) is None:
+        assert float(penalty(maps, real, fake).detach()) >= 0
+    else:
+        with pytest.raises(InputError, match=words(penalty)):
+            penalty(maps, real, fake)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda p: type(p).__name__)
+def test_a_critic_that_sees_nothing_of_the_samples_is_refused(penalty):
+    bias = torch.ones(6, requires_grad=True)
+    for critic in (lambda x: bias, lambda x: torch.ones(6)):
+        with pytest.raises(InputError, match="do not depend on samples"):
+            penalty(critic, REAL, FAKE)
+
+
+def test_of_several_scores_a_sample_the_sum_is_penalised():
+    expected = (4 * REAL.square()).flatten(1).sum(1).mean() / 2
+    torch.testing.assert_close(R1(1.0)(maps, REAL, FAKE).detach(), expected)

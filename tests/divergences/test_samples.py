@@ -55,15 +55,134 @@ def test_descending_it_moves_samples_to_the_data(kernel):
     assert float(fake.grad.mean()) < 0  # the data lie to the right
 
 
+def entropic(m, s, t, weight):
+    """Entropic transport of N(m, s²) to N(0, t²) at cost ‖x - y‖² / 2 (Janati et al. 2020)."""
+    d = math.sqrt(4 * s**2 * t**2 + weight**2)
+    rest = weight * (1 - math.log(2 * weight)) + weight * math.log(d + weight)
+    return (m**2 + s**2 + t**2 - d + rest) / 2
+
+
+@pytest.mark.parametrize("blur", [0.1, 0.5, 2.0])
+def test_sinkhorn_is_the_closed_form_of_gaussians(blur):
+    within = sum(entropic(0, s, s, blur**2) for s in (1.0, 0.6))
+    exact = entropic(M, 1.0, 0.6, blur**2) - within / 2
+    assert float(Sinkhorn(blur)(X[5::10], 0.6 * Y[5::10])) == pytest.approx(exact, rel=1e-2)
+
+
 def test_sinkhorn_is_optimal_transport_on_the_line():
     x, y = X[::10], 0.6 * Y[::10]
     exact = float((x - y).square().mean()) / 2  # both are sorted
-    assert float(Sinkhorn(blur=0.01, scaling=0.9)(x, y)) == pytest.approx(exact, rel=1e-2)
+    assert float(Sinkhorn(blur=0.05)(x, y)) == pytest.approx(exact, rel=1e-2)
     assert abs(float(Sinkhorn(blur=0.5)(x, x))) < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sinkhorn_by_default_moves_masses_between_far_clusters(dtype):
+    """Where a fixed number of updates a weight leaves most of the mass unmoved."""
+    spots = torch.tensor([0.0, 1.0], dtype=dtype)
+    x, y = (spots.repeat_interleave(torch.tensor(n))[:, None] for n in ([30, 10], [10, 30]))
+    x.requires_grad_()
+    value = Sinkhorn()(x, y)
+    assert float(value.detach()) == pytest.approx(0.25, rel=5e-3)  # half the mass, at cost 1 / 2
+    (slope,) = torch.autograd.grad(value, x)
+    exact = torch.where(x < 0.5, -2 / 3, 0.0).to(dtype) / 40  # two thirds of the left go right
+    torch.testing.assert_close(slope, exact, atol=2e-4, rtol=0)
+
+
+def test_sinkhorn_leaves_the_mode_of_gradients_alone():
+    with torch.no_grad():
+        assert not Sinkhorn()(X[::300], Y[::300]).requires_grad
+        assert not torch.is_grad_enabled()
+
+
+def ring(count, random):
+    """Eight narrow Gaussians on a circle."""
+    angle = torch.randint(8, (count, 1), generator=random) * math.pi / 4
+    return 2 * torch.cat([angle.cos(), angle.sin()], 1) + 0.02 * torch.randn(
+        count, 2, generator=random
+    )
+
+
+CLOSE = {
+    "normals of a line": lambda random: torch.randn(2, 256, 1, generator=random),
+    "normals of a plane": lambda random: torch.randn(2, 256, 2, generator=random),
+    "ring": lambda random: torch.stack([ring(256, random), ring(256, random)]),
+    "coincident": lambda random: torch.randint(3, (2, 64, 2), generator=random).float(),
+    "images": lambda random: torch.rand(2, 16, 1, 8, 8, generator=random),
+    "far out": lambda random: 1000 + torch.randn(2, 64, 2, generator=random),
+    "small": lambda random: 1e-5 * torch.randn(2, 64, 2, generator=random),
+}
+ENTRIES = [MMD(k) for k in (Energy(), Gaussian(), RationalQuadratic(), Polynomial())]
+
+
+@pytest.mark.parametrize("entry", [*ENTRIES, Sinkhorn(0.2)], ids=str)
+@pytest.mark.parametrize("case", CLOSE)
+def test_single_precision_has_the_values_and_gradients_of_double(case, entry):
+    x, y = CLOSE[case](torch.Generator().manual_seed(0))
+    values, slopes = [], []
+    for dtype in (torch.float32, torch.float64):
+        fake = y.to(dtype).requires_grad_()
+        value = entry(x.to(dtype), fake)
+        assert value.dtype == dtype
+        values.append(float(value.detach()))
+        slopes.append(torch.autograd.grad(value, fake)[0].double())
+    assert values[0] == pytest.approx(values[1], rel=1e-6, abs=1e-30)
+    assert float((slopes[0] - slopes[1]).norm()) <= 1e-6 * float(slopes[1].norm())
+
+
+@pytest.mark.parametrize("case", CLOSE)
+def test_energy_gradients_are_those_of_plain_differences(case):
+    x, y = (z.double().flatten(1) for z in CLOSE[case](torch.Generator().manual_seed(0)))
+    units = lambda a, b: torch.nn.functional.normalize(a[:, None] - b[None], dim=2, eps=1e-9)  # noqa: E731
+    exact = 2 * units(y, x).mean(1) / len(y) - 2 * units(y, y).sum(1) / (len(y) * (len(y) - 1))
+    for dtype in (torch.float32, torch.float64):
+        fake = y.to(dtype).requires_grad_()
+        (slope,) = torch.autograd.grad(MMD()(x.to(dtype), fake), fake)
+        assert float((slope - exact).norm()) <= 1e-6 * float(exact.norm())
+
+
+def test_the_energy_distance_grows_with_the_scale():
+    x, y = X[::100], Y[::100]
+    for scale in (1e-9, 1e9):
+        torch.testing.assert_close(MMD()(scale * x, scale * y), scale * MMD()(x, y))
+
+
+@pytest.mark.parametrize("kernel", [Energy(), Gaussian(), RationalQuadratic(), Polynomial()])
+def test_kernels_have_second_derivatives(kernel):
+    x, y = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(0)).double()
+    assert torch.autograd.gradgradcheck(lambda fake: MMD(kernel)(x, fake), y.requires_grad_())
+
+
+GRID = {
+    "unequal numbers": (torch.rand(5, 1, 4, 4), torch.rand(3, 1, 4, 4), None),
+    "numbers, not vectors": (torch.rand(5), torch.rand(4), None),
+    "half precision": (torch.rand(5, 3).half(), torch.rand(5, 3).half(), None),
+    "two precisions": (torch.rand(5, 3).double(), torch.rand(5, 3), None),
+    "integers": (torch.zeros(5, 3, dtype=torch.uint8), torch.rand(5, 3), "torch.uint8"),
+    "another shape": (torch.rand(5, 2, 2), torch.rand(5, 4), "equal samples"),
+    "one entry for all": (torch.rand(5, 1), torch.rand(5, 4), "equal samples"),
+    "none": (torch.rand(0, 3), torch.rand(5, 3), "a side"),
+    "no batch": (torch.tensor(1.0), torch.tensor(2.0), "a side"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", GRID)
+@pytest.mark.parametrize("entry", [*ENTRIES, Sinkhorn(0.5)], ids=str)
+def test_every_shape_and_type_works_or_is_refused(case, entry):
+    real, fake, words = GRID[case]
+    if words is None:
+        value = entry(real, fake)
+        assert value.dtype == fake.dtype
+        flat = (z.double().reshape(len(z), -1) for z in (real, fake))
+        assert float(value) == pytest.approx(float(entry(*flat)), rel=1e-3, abs=1e-3)
+    else:
+        with pytest.raises(InputError, match=words):
+            entry(real, fake)
+
+
 def test_misuse_is_named():
-    with pytest.raises(InputError, match="two samples a side"):
+    with pytest.raises(InputError, match="2 or more a side"):
         MMD()(X[:1], Y)
     with pytest.raises(InputError, match="kernel scales"):
         Gaussian(())

@@ -1,7 +1,8 @@
 r"""Divergences with a critic: what critic and generator descend, as functions of scores.
 
-Scores are the critic's outputs on real and on generated samples, of shape `(batch,)`. A divergence
-Q‖P has the data as Q and the generator as P.
+Scores are the critic's outputs on real and on generated samples: one a sample, or several, such as
+a map over patches, of which each counts by itself. A divergence Q‖P has the data as Q and the
+generator as P.
 """
 
 from abc import ABC, abstractmethod
@@ -11,10 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lawful.divergences.penalties import R1, R2, Penalty
+from lawful.divergences.penalties import R1, R2, Critic, Penalty, check_pair
 from lawful.errors import InputError
 
-Scores = Float[Tensor, " _"]
+Scores = Float[Tensor, "..."]
+Flat = Float[Tensor, " _"]
 Scalar = Float[Tensor, ""]
 
 
@@ -35,23 +37,75 @@ class Divergence(ABC):
         if len({type(p) for p in given}) < len(given):
             raise InputError(f"penalties: expected one of a kind, got {given!r}")
 
-    @abstractmethod
+    def critic_terms(
+        self,
+        critic: Critic,
+        real: Float[Tensor, "n *sample"],
+        fake: Float[Tensor, "m *sample"],
+        *,
+        inner: Critic | None = None,
+    ) -> dict[str, Scalar]:
+        """What the critic descends, by name: `critic` of its scores, and every penalty.
+
+        Arguments:
+            critic: Samples to scores.
+            inner: The critic that penalties are taken of, where it is not the same object.
+
+        Raises:
+            InputError: Samples or scores cannot be compared.
+        """
+        terms = {"critic": self.on_critic(*flat(critic(real), critic(fake)))}
+        for penalty in self.penalties:
+            terms[type(penalty).__name__] = penalty(inner or critic, real, fake)
+        return terms
+
     def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
-        """What the critic descends, without the penalties."""
+        """What the critic descends, of a divergence without penalties.
+
+        Raises:
+            InputError: The scores cannot be compared, or there are penalties: they need the critic
+                and its samples (`critic_terms`).
+        """
+        if self.penalties:
+            names = ", ".join(type(penalty).__name__ for penalty in self.penalties)
+            raise InputError(f"critic_loss: scores alone do not give {names}; call critic_terms")
+        return self.on_critic(*flat(real, fake))
+
+    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+        """What the generator descends.
+
+        Raises:
+            InputError: The scores cannot be compared.
+        """
+        return self.on_generator(*flat(real, fake))
 
     @abstractmethod
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
-        """What the generator descends."""
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
+        """The critic's loss, without penalties, of scores that were checked and made flat."""
+
+    @abstractmethod
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
+        """The generator's."""
+
+
+def flat(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores as two vectors, whatever their number a sample.
+
+    Raises:
+        InputError: They are no batches of equal shape but for their size, or are integers.
+    """
+    check_pair("scores", real, fake)
+    return real.flatten(), fake.flatten()
 
 
 @dataclass(frozen=True)
 class Wasserstein(Divergence):
     """W1 for critics of Lipschitz constant 1: E_Q D - E_P D (Arjovsky et al. 2017)."""
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
         return fake.mean() - real.mean()
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
         return real.mean() - fake.mean()
 
 
@@ -62,10 +116,10 @@ class LeastSquares(Divergence):
     The critic's loss is least at D = q / (q + p).
     """
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
         return ((real - 1).square().mean() + fake.square().mean()) / 2
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
         return (fake - 1).square().mean() / 2
 
 
@@ -76,10 +130,10 @@ class Hinge(Divergence):
     At the best critic the loss is 2 - 2 TV(Q, P).
     """
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
         return (1 - real).relu().mean() + (1 + fake).relu().mean()
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
         return -fake.mean()
 
 
@@ -90,10 +144,10 @@ class Original(Divergence):
     At the best critic the loss is 2 log 2 - 2 JS(Q, P).
     """
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
         return -F.softplus(fake).mean()
 
 
@@ -101,7 +155,7 @@ class Original(Divergence):
 class NonSaturating(Original):
     """The same critic; the generator descends -E_P log s(D) (Goodfellow et al. 2014, section 3)."""
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
         return F.softplus(-fake).mean()
 
 
@@ -112,12 +166,12 @@ class RelativisticAverage(Divergence):
     L_D = -E_Q log s(D - E_P D) - E_P log(1 - s(D - E_Q D)); L_G has Q and P exchanged.
     """
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
         above = F.softplus(-(real - fake.mean())).mean()
         return above + F.softplus(fake - real.mean()).mean()
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
-        return self.critic_loss(fake, real)
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
+        return self.on_critic(fake, real)
 
 
 @dataclass(frozen=True)
@@ -127,11 +181,16 @@ class RelativisticPairing(Divergence):
     Jolicoeur-Martineau 2019; with R1 and R2 the loss of R3GAN (Huang et al. 2024).
     """
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
+        if len(real) != len(fake):
+            raise InputError(
+                f"relativistic pairing: expected as many real as generated scores, got {len(real)} "
+                f"and {len(fake)}"
+            )
         return F.softplus(fake - real).mean()
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
-        return F.softplus(real - fake).mean()
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
+        return self.on_critic(fake, real)
 
 
 def r3gan(weight: float = 1.0) -> RelativisticPairing:

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lawful.divergences.divergence import Divergence, Scalar, Scores
+from lawful.divergences.divergence import Divergence, Flat, Scalar, Scores, flat
+from lawful.divergences.samples import double
 from lawful.errors import InputError
 
 BISECTIONS = 60
@@ -60,19 +61,24 @@ class FGamma(Divergence):
         return self.conjugate(self.onto(v))
 
     def value(self, real: Scores, fake: Scores) -> Scalar:
-        """The lower bound of the divergence that these scores give."""
+        """The lower bound of the divergence that these scores give.
+
+        Raises:
+            InputError: The scores cannot be compared.
+        """
+        real, fake = flat(real, fake)
         upper, lower = (fake, real) if self.reverse else (real, fake)
         if not self.shift:
             return self.onto(upper).mean() - self.under(lower).mean()
-        gamma = self.onto(lower.double())  # near the bound of the domain single precision ends
+        gamma = self.onto(double(lower))  # near the bound of the domain single precision ends
         nu = self._best_shift(gamma.detach())
         inner = nu + self.conjugate(gamma - nu).mean()
         return self.onto(upper).mean() - inner.to(lower)
 
-    def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_critic(self, real: Flat, fake: Flat) -> Scalar:
         return -self.value(real, fake)
 
-    def generator_loss(self, real: Scores, fake: Scores) -> Scalar:
+    def on_generator(self, real: Flat, fake: Flat) -> Scalar:
         return self.value(real, fake)
 
     def _best_shift(self, gamma: Tensor) -> Tensor:

@@ -20,6 +20,23 @@ from lawful.errors import InputError
 Critic = Callable[[Tensor], Tensor]
 
 
+def check_pair(name: str, real: Tensor, fake: Tensor, least: int = 1) -> None:
+    """Refuse two sets of samples, or of their scores, that cannot be compared.
+
+    Raises:
+        InputError: One holds fewer than `least` entries or none that are floating-point numbers,
+            or an entry's shape is not that of the other set's.
+    """
+    for what, x in (("real", real), ("generated", fake)):
+        if not x.is_floating_point():
+            raise InputError(f"{name}: expected {what} floating-point numbers, got {x.dtype}")
+    shapes = f"{tuple(real.shape)} and {tuple(fake.shape)}"
+    if not real.ndim or not fake.ndim or min(len(real), len(fake)) < least:
+        raise InputError(f"{name}: expected a batch of {least} or more a side, got {shapes}")
+    if real.shape[1:] != fake.shape[1:]:
+        raise InputError(f"{name}: expected batches of equal samples, got shapes {shapes}")
+
+
 @dataclass(frozen=True)
 class Penalty(ABC):
     """A mean over a batch of a function of the critic's gradient, times `weight`."""
@@ -39,13 +56,22 @@ class Penalty(ABC):
         """The weighted penalty, differentiable in the critic's parameters.
 
         Arguments:
-            critic: Samples to scores `(batch,)`, each score a function of its own sample.
-            real, fake: Of equal shape.
+            critic: Samples to scores, `(batch,)` or more a sample, of which the sum is taken; each
+                a function of its own sample.
+            real, fake: Of equal shape; those of which the gradient is not taken may be any number.
+
+        Raises:
+            InputError: Samples that cannot be compared, or that the scores do not depend on.
         """
+        check_pair(type(self).__name__, real, fake)
         x = self.place(real.detach(), fake.detach()).requires_grad_(True)
-        # Each score depends on its own sample alone, so the sum's gradient has a row a sample.
-        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-        return self.weight * self.height(gradient.flatten(1).square().sum(1)).mean()
+        scores, gradient = critic(x).sum(), None
+        if scores.requires_grad:
+            # Each score depends on its own sample alone, so the sum's gradient has a row a sample.
+            (gradient,) = torch.autograd.grad(scores, x, create_graph=True, allow_unused=True)
+        if gradient is None:
+            raise InputError(f"{type(self).__name__}: the critic's scores do not depend on samples")
+        return self.weight * self.height(gradient.reshape(len(x), -1).square().sum(1)).mean()
 
     @abstractmethod
     def place(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -61,8 +87,13 @@ class _AtInterpolates(Penalty):
     """Taken at one uniform point of the segment between each real sample and a generated one."""
 
     def place(self, real: Tensor, fake: Tensor) -> Tensor:
+        if len(real) != len(fake):
+            raise InputError(
+                f"{type(self).__name__}: expected as many real as generated samples, got "
+                f"{len(real)} and {len(fake)}"
+            )
         share = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device)
-        return torch.lerp(real, fake, share.to(real))
+        return torch.lerp(real, fake.to(real), share.to(real))
 
 
 def _norm(square: Tensor) -> Tensor:

@@ -2,18 +2,20 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import ceil, inf, isfinite, log, log2, nan
 
 import torch
-from geomloss import SamplesLoss
 from jaxtyping import Float
 from torch import Tensor
 
+from lawful.divergences.penalties import check_pair
 from lawful.errors import InputError
+
+ROUNDS = 1_000  # of Sinkhorn's iteration at most, at every weight of the entropy
 
 
 class Kernel(ABC):
-    """A conditionally positive definite function of two samples."""
+    """A conditionally positive definite function of two samples, in double precision."""
 
     @abstractmethod
     def __call__(
@@ -22,9 +24,18 @@ class Kernel(ABC):
         """k(x_i, y_j)."""
 
 
+def double(x: Tensor) -> Tensor:
+    """In double precision, on the processor where the device has none (Apple's)."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def _square(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances, differentiable where two samples coincide; taken about a common centre,
-    since distances do not depend on it and their digits do."""
+    """Squared distances, in double precision and about a common centre.
+
+    They are differences of squared norms, which is fast and twice differentiable. Single precision
+    would leave no digits to a short distance, and a root's slope is largest there.
+    """
+    x, y = double(x), double(y)
     centre = x.detach().mean(0)
     x, y = x - centre, y - centre
     cross = x @ y.T
@@ -69,7 +80,8 @@ class Energy(Kernel):
     """-‖x - y‖: the energy distance (Szekely & Rizzo 2013); it has no scale to be chosen."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return -(_square(x, y) + 1e-12).sqrt()
+        square = _square(x, y)
+        return -square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()  # of slope 0 at 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class Polynomial(Kernel):
     degree: int = 3
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / x.shape[1] + 1).pow(self.degree)
+        return (double(x) @ double(y).T / x.shape[1] + 1).pow(self.degree)
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class MMD:
     """Squared maximum mean discrepancy, the unbiased estimate (Gretton et al. 2012, eq. 3).
 
     Raises:
-        InputError: Fewer than two samples on a side, or samples of different sizes.
+        InputError: Fewer than two samples on a side, samples of different shapes, or integers.
     """
 
     kernel: Kernel = field(default_factory=Energy)
@@ -95,17 +107,14 @@ class MMD:
     def __call__(
         self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
     ) -> Float[Tensor, ""]:
-        x, y = _rows(real, fake)
-        if len(x) < 2 or len(y) < 2:
-            raise InputError(f"MMD: expected two samples a side or more, got {len(x)}, {len(y)}")
+        x, y = _rows("MMD", real, fake, 2)
         within = [_mean_off_diagonal(self.kernel(z, z)) for z in (x, y)]
-        return within[0] + within[1] - 2 * self.kernel(x, y).mean()
+        return (within[0] + within[1] - 2 * self.kernel(x, y).mean()).to(fake)
 
 
-def _rows(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = real.flatten(1), fake.flatten(1)
-    if x.shape[1] != y.shape[1]:
-        raise InputError(f"samples: of {x.shape[1]} and {y.shape[1]} entries; expected the same")
+def _rows(name: str, real: Tensor, fake: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    check_pair(name, real, fake, least)
+    x, y = (double(z).reshape(len(z), -1) for z in (real, fake))
     return x, y
 
 
@@ -116,34 +125,69 @@ def _mean_off_diagonal(gram: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sinkhorn:
-    """The debiased entropic divergence of the cost ‖x - y‖² / 2 (Feydy et al. 2019), by geomloss.
+    r"""The debiased entropic divergence of the cost c = ‖x - y‖² / 2 (Feydy et al. 2019).
+
+    .. math:: T(P, Q) - \tfrac12 T(P, P) - \tfrac12 T(Q, Q), \qquad T(P, Q) = \min_\pi
+        \langle \pi, c \rangle + \epsilon \operatorname{KL}(\pi \| P \otimes Q)
+
+    The entropy's weight is halved from the largest cost down to its own value. At each weight,
+    potentials are updated in turn until the plan has nearly the marginals asked for, at most a
+    thousand times. Gradients hold the plan constant, which is exact at convergence (Danskin);
+    second derivatives leave out the plan's own.
 
     Arguments:
-        blur: Length below which transport is smeared; the entropy's weight is its square.
-        scaling: Of the annealing, below 1; nearer to 1 is slower and closer.
+        blur: Length below which transport is smeared; the entropy's weight ε is its square.
+        tolerance: Mean relative error of the plan's marginals. At 0.01 the value is 0 to 0.3 %
+            below the converged one, for some 20 to 600 updates of the potentials, the more the
+            smaller `blur` is beside the distances.
+
+    Raises:
+        InputError: No sample on a side, samples of different shapes, or integers.
     """
 
     blur: float = 0.05
-    scaling: float = 0.7
+    tolerance: float = 0.01
 
     def __post_init__(self) -> None:
-        if not self.blur > 0 or not 0 < self.scaling < 1:
+        if not 0 < self.blur**2 < inf or not 0 < self.tolerance < 1:
             raise InputError(
-                f"sinkhorn: expected blur > 0 and 0 < scaling < 1, got {self.blur:g}, "
-                f"{self.scaling:g}"
+                f"sinkhorn: expected blur > 0 and 0 < tolerance < 1, got {self.blur:g}, "
+                f"{self.tolerance:g}"
             )
 
     def __call__(
         self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
     ) -> Float[Tensor, ""]:
-        x, y = _rows(real, fake)
-        centre = x.detach().mean(0)
-        size = float((torch.cat([x, y]).detach() - centre).norm(dim=1).max())
-        if not isfinite(size):
-            return (x.sum() + y.sum()) * nan
-        loss = SamplesLoss(
-            "sinkhorn", p=2, blur=self.blur, scaling=self.scaling, backend="tensorized",
-            diameter=max(2 * size, 2 * self.blur),
-        )  # fmt: skip
-        value: Tensor = loss(y - centre, x - centre)
-        return value
+        x, y = _rows("sinkhorn", real, fake, 1)
+        across, one, other = (self._transport(*pair) for pair in ((x, y), (x, x), (y, y)))
+        return (across - (one + other) / 2).to(fake)
+
+    def _transport(self, x: Tensor, y: Tensor) -> Tensor:
+        """T of two sets of samples of equal weights, by its dual."""
+        cost, weight = _square(x, y) / 2, self.blur**2
+        if not isfinite(float(cost.detach().max())):
+            return cost.sum() * nan
+        with torch.no_grad():
+            f, g = _potentials(cost, weight, self.tolerance)
+            plan = ((f[:, None] + g - cost) / weight).exp() / cost.numel()
+        return f.mean() + g.mean() + (plan * (cost - cost.detach())).sum()
+
+
+def _potentials(cost: Tensor, weight: float, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Dual potentials of entropic transport; the rows' marginal is exact."""
+    halvings = max(0, ceil(log2(max(float(cost.max()), weight) / weight)))
+    f = cost.new_zeros(len(cost))
+    for level in (weight * 2.0**k for k in range(halvings, -1, -1)):
+        for _ in range(ROUNDS):
+            g = _softmin(cost.T, f, level)
+            before, f = f, _softmin(cost, g, level)
+            # What the rows of the plan before this update summed to, relative to what they should.
+            if float(((before - f) / level).expm1().abs().mean()) <= tolerance:
+                break
+    return f, g
+
+
+def _softmin(cost: Tensor, potential: Tensor, weight: float) -> Tensor:
+    """-ε log mean exp((g - c) / ε) over columns."""
+    means = ((potential - cost) / weight).logsumexp(1) - log(cost.shape[1])
+    return -weight * means

@@ -139,23 +139,32 @@ def critic_loss(divergence: Divergence, *, see: See = everything, through: bool 
         with torch.set_grad_enabled(through):
             fake = players["generator"](c)
         critic = players["critic"]
-        scores = [critic(see(x, c), c) for x in (real, fake)]
-        terms = {"critic": divergence.critic_loss(*scores)}
         # Outside the device wrapper: its hooks allow one backward pass only, and its replicas
         # share these parameters, so that the gradients still meet.
         inner = unwrapped(critic)
-        for penalty in divergence.penalties:
-            value = penalty(lambda x: inner(see(x, c), c), real, fake)
-            terms |= {type(penalty).__name__: value}
-        return terms
+        return divergence.critic_terms(
+            lambda x: critic(see(x, c), c), real, fake, inner=lambda x: inner(see(x, c), c)
+        )
 
     return loss
 
 
 def _data(batch: Batch) -> Tensor:
-    if batch.data is None:
+    data = batch.data
+    if data is None:
         raise InputError("game: an adversarial move needs data, and the batch has none")
-    return batch.data
+    if not data.is_floating_point():
+        raise InputError(
+            f"game: expected data of floating-point numbers on the generator's scale, got "
+            f"{data.dtype}"
+        )
+    for name, value in batch.condition.items():
+        if len(value) != len(data):
+            raise InputError(
+                f"game: expected a value of {name!r} for each of {len(data)} samples of data, got "
+                f"{len(value)}"
+            )
+    return data
 
 
 class Multipliers(nn.Module):

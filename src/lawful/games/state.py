@@ -70,7 +70,8 @@ class State:
             average: Decay of the exponential average of each player that has one.
 
         Raises:
-            InputError: A move or an average names an unknown player.
+            InputError: A move or an average names an unknown player, or a move one that has no
+                parameters.
         """
         parts = [(move, objective) for move in game.moves for objective in move.objectives]
         for name in [o.player for _, o in parts] + list(average or {}):
@@ -78,6 +79,11 @@ class State:
                 raise InputError(f"game: no player {name!r}; there are {sorted(players)}")
         for name, player in players.items():
             make_dense(player, f"player {name!r}")
+        for move, o in parts:
+            if not any(p.requires_grad for p in players[o.player].parameters()):
+                raise InputError(
+                    f"move {move.name!r}: player {o.player!r} has no parameters to be trained"
+                )
         averages = {
             name: _average(name, players[name], decay).to(fabric.device)
             for name, decay in (average or {}).items()
