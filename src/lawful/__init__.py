@@ -1,6 +1,6 @@
 """Generative models that obey what is already known."""
 
-from lawful.errors import InputError, NonFiniteError, StabilityError
+from lawful.errors import InputError, LawfulWarning, NonFiniteError, StabilityError
 from lawful.laws.law import AffineLaw, CorrectableLaw, Law, law
 from lawful.studies.model import Model, Samples, load
 from lawful.studies.study import Quantity, Study, Training
@@ -10,6 +10,7 @@ __all__ = [
     "CorrectableLaw",
     "InputError",
     "Law",
+    "LawfulWarning",
     "Model",
     "NonFiniteError",
     "Quantity",

@@ -5,6 +5,10 @@ class InputError(ValueError):
     """A value that cannot be used: the message names it, what was expected, and where."""
 
 
+class LawfulWarning(UserWarning):
+    """Something that is done as asked, and may not be what is meant."""
+
+
 class StabilityError(InputError):
     """A time step beyond the stability limit of the scheme it was given to."""
 

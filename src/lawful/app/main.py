@@ -2,10 +2,12 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import TextIO
 
-from lawful.errors import InputError, NonFiniteError
+from lawful.errors import InputError, LawfulWarning, NonFiniteError
 
 # Command: (module, what it does). Modules are imported when used, so that help is quick.
 COMMANDS = {
@@ -24,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _dispatch(argv)
     except InputError as error:
         return _complain(error, 2)
     except NonFiniteError as error:
@@ -63,6 +67,21 @@ def _usage() -> str:
     return "\n".join(
         ["usage: lawful COMMAND [OPTIONS]", "", *lines, "", "lawful COMMAND --help for its options"]
     )
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A line for a warning of lawful's own, and another library's as Python shows it."""
+    if issubclass(category, LawfulWarning):
+        print(f"lawful: warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
 
 
 def _complain(message: object, status: int) -> int:

@@ -13,6 +13,7 @@ from lawful.errors import InputError
 from lawful.studies.study import Quantity
 
 T = TypeVar("T")
+STUDY_HELP = "file of a run's own study, where it is not known here; it is code that runs"
 
 
 def parse(options: type[T], arguments: Sequence[str], program: str) -> T:
@@ -30,6 +31,17 @@ def parse(options: type[T], arguments: Sequence[str], program: str) -> T:
         if stop.code in (0, None):
             raise
         raise InputError(f"{_one_line(complaint.getvalue())}; see {program} --help") from None
+
+
+def value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option that decides what other options there are."""
+    found = None
+    for i, argument in enumerate(arguments):
+        if argument == option:
+            found = arguments[i + 1] if i + 1 < len(arguments) else ""
+        elif argument.startswith(f"{option}="):
+            found = argument.partition("=")[2]
+    return found
 
 
 def _one_line(box: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lawful.app import page
 from lawful.app.files import REFINEMENT, Chunk, reading
-from lawful.app.options import parse
+from lawful.app.options import STUDY_HELP, parse
 from lawful.app.report_text import (
     HEADS,
     LAWLESS,
@@ -52,6 +52,7 @@ class ReportOptions:
     tolerance: Annotated[
         float | None, tyro.conf.arg(help="refine a model's samples below this violation")
     ] = None
+    study: Annotated[str | None, tyro.conf.arg(help=STUDY_HELP)] = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def run(arguments: list[str]) -> None:
     """`lawful report MODEL_OR_FILE`."""
     options = parse(ReportOptions, arguments, "lawful report")
     path = Path(options.subject)
-    subject = from_file(path) if path.is_file() else from_model(options)
+    subject = from_file(path, options.study) if path.is_file() else from_model(options)
     write_report(subject, options.out)
     print_report(subject.summary)
     for remark in subject.study.remarks(subject.fields):
@@ -100,7 +101,7 @@ def run(arguments: list[str]) -> None:
 
 def from_model(options: ReportOptions) -> Subject:
     """Draw samples from a model; the reference is solved for every one of them."""
-    model = load(options.subject)
+    model = load(options.subject, study=options.study)
     samples = model.sample(
         options.n, seed=options.seed, refine=options.refine, enforce=options.enforce,
         tolerance=options.tolerance,
@@ -119,11 +120,13 @@ def subject_of(model: Model, samples: Samples, reference: Tensor | None) -> Subj
     )  # fmt: skip
 
 
-def from_file(path: Path) -> Subject:
+def from_file(path: Path, study_file: str | None = None) -> Subject:
     """Judge the fields of a file afresh; the reference is solved for the first few."""
     with reading(path) as file:
         try:
-            study = registry.find(file.manifest["study"]).from_config(file.manifest["config"])
+            study = registry.recall(file.manifest, path, study_file).from_config(
+                file.manifest["config"]
+            )
         except (KeyError, TypeError):
             raise InputError(f"{path}: its manifest names no study of lawful") from None
         summary = Summary(manifest_floors(file.manifest))

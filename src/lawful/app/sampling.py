@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lawful.app.files import arrays_of
-from lawful.app.options import parse, with_conditions
+from lawful.app.options import STUDY_HELP, parse, value_of, with_conditions
 from lawful.app.report_text import manifest_floors, print_report
 from lawful.app.writers import WRITERS, writing
 from lawful.errors import InputError
@@ -50,6 +50,7 @@ class SampleOptions:
         int | None, tyro.conf.arg(help="rows to cut from the bottom of --like [its banner]")
     ] = None
     median: Annotated[int, tyro.conf.arg(help="median filter on --like, pixels")] = 1
+    study: Annotated[str | None, tyro.conf.arg(help=STUDY_HELP)] = None
 
 
 def run(arguments: list[str]) -> None:
@@ -59,7 +60,7 @@ def run(arguments: list[str]) -> None:
         raise InputError(
             "lawful sample: the model comes first: lawful sample MODEL -n N --out FILE"
         )
-    model = load(arguments[0])
+    model = load(arguments[0], study=value_of("--study", arguments))
     kind = with_conditions(SampleOptions, [q for q in model.study.quantities if q.kept])
     options: Any = parse(kind, arguments, "lawful sample")
     if options.size is not None:

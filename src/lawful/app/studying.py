@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> None:
 
 def _of_model(kind: type[Study], arguments: list[str]) -> None:
     options: Any = _parse_alone(ModelOptions, arguments, "--model: is trained already")
-    model = load(options.model)
+    model = load(options.model, study=None if registry.STUDIES.get(kind.name) is kind else kind)
     if (found := model.study.name) != kind.name:
         raise InputError(f"--model {options.model}: a model of {found}, not {kind.name}")
     result = recipe_of(kind.name).result({options.model: model})
@@ -122,7 +122,11 @@ def _trained(
             if len(configurations) > 1 and fabric.is_global_zero:
                 print(f"{number} of {len(configurations)}: {name}", file=sys.stderr)
             train_with_progress(study, folder / name, resume=True, fabric=fabric)
-    return {name: load(folder / name) for name in configurations if fabric.is_global_zero}
+    return {
+        name: load(folder / name, study=type(study))
+        for name, study in configurations.items()
+        if fabric.is_global_zero
+    }
 
 
 def _check(configurations: Mapping[str, Study], folder: Path) -> None:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from torch import distributed
 
-from lawful.app.options import parse
+from lawful.app.options import parse, value_of
 from lawful.errors import InputError
 from lawful.studies import registry
 from lawful.studies import run as runs
@@ -115,12 +115,8 @@ def launched(devices: Devices) -> Iterator[Fabric]:
 def choose_preset(kind: type[Study], arguments: list[str], default: str | None = None) -> str:
     """The preset named after `--preset` among the arguments, else `default`, else the first."""
     presets = kind.presets()
-    name = default or next(iter(presets))
-    for i, argument in enumerate(arguments):
-        if argument == "--preset":
-            name = arguments[i + 1] if i + 1 < len(arguments) else ""
-        elif argument.startswith("--preset="):
-            name = argument.partition("=")[2]
+    asked = value_of("--preset", arguments)
+    name = (default or next(iter(presets))) if asked is None else asked
     if name not in presets:
         raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
     return name

@@ -233,11 +233,17 @@ def shipped() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{WEIGHTS}"))}
 
 
-def load(name: str | Path) -> Model:
+def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = None) -> Model:
     """A shipped model by name, or the model of a finished run by its folder.
 
+    Arguments:
+        study: The study of a run of a user's own, or the file that defines it. Needed where its
+            text is not known yet: a run from elsewhere holds a copy of it, which is code, and
+            runs only when it is named here, or was named or trained before on this account.
+
     Raises:
-        InputError: There is no such model, or its files are truncated or foreign.
+        InputError: There is no such model, its files are truncated or foreign, or its study is
+            not known and not named.
     """
     folder = shipped().get(str(name), Path(name))
     if not folder.is_dir():
@@ -247,7 +253,8 @@ def load(name: str | Path) -> Model:
         raise InputError(f"model {folder}: no {WEIGHTS} and {MANIFEST}; is the run finished?")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        study = registry.find(manifest["study"]).from_config(manifest["config"])
+        kind = registry.recall(manifest, folder, study)
+        made = kind.from_config(manifest["config"])
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
@@ -255,7 +262,7 @@ def load(name: str | Path) -> Model:
     if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
         raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
     state = checkpoint.load_weights(folder / WEIGHTS)
-    return Model(study, restored(study, state, f"weights {folder / WEIGHTS}"), manifest, folder)
+    return Model(made, restored(made, state, f"weights {folder / WEIGHTS}"), manifest, folder)
 
 
 def restored(study: Study, state: Mapping[str, Any], place: str) -> nn.Module:

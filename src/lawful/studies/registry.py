@@ -1,12 +1,25 @@
-"""Studies by name, or by the path of a user's own file."""
+"""Studies by name, by the path of a user's own file, or as a manifest records them.
+
+A user's own study is code. Its text runs where the user names it, by a path or a class, and is then
+known by its digest: manifests of runs and files carry the digest, and what is known needs not be
+named again on the same account. A stranger's run or file never runs code that is not known.
+"""
 
 import hashlib
+import importlib.machinery
 import importlib.util
+import inspect
+import re
 import sys
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from lawful.errors import InputError
+from lawful.atomic import replacing
+from lawful.data.cache import cache
+from lawful.errors import InputError, LawfulWarning
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
 from lawful.studies.histology import HistologyStudy
@@ -15,6 +28,8 @@ from lawful.studies.mixture import MixtureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.study import Study
+
+COPY = "study.py"  # of a user's own study, in its run's folder
 
 STUDIES: dict[str, type[Study]] = {
     study.name: study
@@ -28,6 +43,9 @@ STUDIES: dict[str, type[Study]] = {
         MixtureStudy,
     )
 }
+
+
+READING: list[Path] = []  # files of studies that run now, to be read
 
 
 def find(name: str, others: Iterable[str] = ()) -> type[Study]:
@@ -47,36 +65,147 @@ def find(name: str, others: Iterable[str] = ()) -> type[Study]:
         raise InputError(f"study {name!r}: expected one of {known}, or a .py file")
     if not path.is_file():
         raise InputError(f"study {name}: no such file")
-    return _from_file(path.resolve())
+    text = path.read_bytes()
+    found = _from_text(text, path.resolve())
+    remember(text)
+    return found
 
 
-def source_of(study: type[Study]) -> str:
-    """What `find` takes to give `study` back."""
-    if STUDIES.get(study.name) is study:
-        return study.name
-    return str(sys.modules[study.__module__].__file__)
+def source_of(study: type[Study]) -> dict[str, Any]:
+    """What a manifest records of a study: its name and, of a user's own, its class and the digest
+    of its text (none where Python cannot tell the text, as of a class typed at a prompt)."""
+    if STUDIES.get(getattr(study, "name", "")) is study:
+        return {"study": study.name}
+    text, file = text_of(study), getattr(sys.modules[study.__module__], "__file__", None)
+    source = {"class": study.__name__}
+    if text is None and file is None:
+        with suppress(OSError, TypeError):
+            text = inspect.getsource(study).encode()
+    if text is not None:
+        source["sha256"] = hashlib.sha256(text).hexdigest()
+    return {"study": Path(file).name if file else study.__name__, "source": source}
 
 
-def _from_file(path: Path) -> type[Study]:
+def text_of(study: type[Study]) -> bytes | None:
+    """The text of the file that defines a user's own study, if there is one."""
+    if STUDIES.get(getattr(study, "name", "")) is study:
+        return None
+    module = sys.modules[study.__module__]
+    text, file = getattr(module, "__text__", None), getattr(module, "__file__", None)
+    if isinstance(text, bytes) or file is None:
+        return text
+    with suppress(OSError):
+        return Path(file).read_bytes()
+    return None
+
+
+def remember(text: bytes) -> None:
+    """Make the text of a study known, so that runs and files with its digest may run it."""
+    path = _known(hashlib.sha256(text).hexdigest())
+    with suppress(OSError):  # without a home it has to be named every time
+        if not path.is_file():
+            with replacing(path) as temporary:
+                temporary.write_bytes(text)
+
+
+def recall(
+    manifest: Mapping[str, Any], place: Path, named: type[Study] | Study | str | Path | None = None
+) -> type[Study]:
+    """The study that a manifest speaks of.
+
+    Arguments:
+        place: The run's folder or the file of the manifest; for messages, and for the copy of a
+            user's own study.
+        named: The study to take, or the file that defines it: needed where its text is not known.
+
+    Raises:
+        InputError: The study is not shipped, not named and not known.
+    """
+    name, source = manifest["study"], manifest.get("source")
+    recorded = source if isinstance(source, Mapping) else {}
+    if named is not None:
+        kind = _named(named, recorded.get("class"))
+        if source is not None and source_of(kind).get("source") != recorded:
+            said = f"{place}: its study was edited since, or is another; taken as it is now"
+            warnings.warn(said, LawfulWarning, stacklevel=3)
+        return kind
+    if source is None and name in STUDIES:
+        return STUDIES[name]
+    copy, text = place / COPY, _known_text(recorded.get("sha256"))
+    if text is None:
+        where = copy if copy.is_file() else "the file or class that defines it"
+        raise InputError(
+            f"{place}: its study {name!r} is code that is not known here; read it, then name it by "
+            f"study= or --study: {where}"
+        )
+    return _from_text(text, copy if copy.is_file() else _known(recorded["sha256"]), recorded)
+
+
+def _named(named: type[Study] | Study | str | Path, wanted: Any) -> type[Study]:
+    if isinstance(named, str) and named in STUDIES:
+        return STUDIES[named]
+    if isinstance(named, str | Path):
+        if not Path(named).is_file():
+            raise InputError(f"study {named}: expected a .py file or a study's name")
+        text = Path(named).read_bytes()
+        kind = _from_text(text, Path(named).resolve(), {"class": wanted})
+        remember(text)
+        return kind
+    return named if isinstance(named, type) else type(named)
+
+
+def _known(digest: str) -> Path:
+    return cache() / "studies" / f"{digest}.py"
+
+
+def _known_text(digest: Any) -> bytes | None:
+    """The text with this digest, if the user ran it before."""
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        return None
+    with suppress(OSError):
+        text = _known(digest).read_bytes()
+        return text if hashlib.sha256(text).hexdigest() == digest else None
+    return None
+
+
+def _from_text(text: bytes, path: Path, source: Mapping[str, Any] | None = None) -> type[Study]:
+    """The one study that a text defines, or of several the class that `source` names."""
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
     module_name = f"lawful_user_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"study {path}: cannot be imported")
+    spec = importlib.machinery.ModuleSpec(module_name, None, origin=str(path))
     module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    vars(module)["__text__"] = text
     sys.modules[module_name] = module
+    READING.append(path)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        exec(compile(text, path, "exec"), vars(module))
+    except (Exception, SystemExit) as error:
         raise InputError(f"study {path}: {type(error).__name__}: {error}") from error
+    finally:
+        READING.remove(path)
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Study) and value.__module__ == module_name
     ]
-    if len(found) != 1:
-        raise InputError(f"study {path}: expected one Study class, found {len(found)}")
+    wanted = (source or {}).get("class")
+    chosen = [kind for kind in found if kind.__name__ == wanted] or found
+    if len(chosen) != 1:
+        raise InputError(f"study {path}: expected one Study class, found {len(chosen)}")
+    check_named(chosen[0])
+    return chosen[0]
+
+
+def check_named(kind: type[Study]) -> None:
+    """Refuse a study without `name` and `about`."""
     for name in ("name", "about"):
-        if not isinstance(getattr(found[0], name, None), str):
-            raise InputError(f"study {path}: class {found[0].__name__} has no {name}")
-    return found[0]
+        if not isinstance(getattr(kind, name, None), str):
+            raise InputError(f"study: class {kind.__name__} has no {name}")
+
+
+def check_trainable(study: Study) -> None:
+    """Refuse a study without a name, and training that begins while a study's file is read."""
+    check_named(type(study))
+    if READING:
+        raise InputError("it trains when it is read; put that under if __name__ == '__main__'")

@@ -18,6 +18,7 @@ import yaml
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from lawful.atomic import replacing
 from lawful.errors import InputError
 from lawful.evaluation.report import law_report, relative_error
 from lawful.evaluation.summary import Spread, Summary
@@ -59,6 +60,7 @@ def train(
         InputError: The folder holds another run, or cannot be written.
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
+    registry.check_trainable(study)
     game = study.game()
     torch.manual_seed(study.training.seed)
     average = {"generator": study.training.average}
@@ -161,7 +163,7 @@ def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
     presets = {name: preset.config() for name, preset in study.presets().items()}
     names = [name for name, config in presets.items() if config == study.config()]
     return {
-        "study": registry.source_of(type(study)),
+        **registry.source_of(type(study)),
         "preset": names[0] if names else None,
         "config": study.config(),
         "seed": study.training.seed,
@@ -247,10 +249,14 @@ def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
 
 
 def _begin(study: Study, folder: Path, fabric: Fabric) -> None:
-    """Write the configuration."""
+    """Write the configuration, and a copy of the file of a user's own study."""
     refusal = None
     if fabric.is_global_zero:
         try:
+            if (text := registry.text_of(type(study))) is not None:
+                with replacing(folder / registry.COPY) as temporary:
+                    temporary.write_bytes(text)
+                registry.remember(text)
             checkpoint.write_text(folder / CONFIG, _configuration(study))
         except OSError as error:
             refusal = str(error.strerror)
@@ -275,9 +281,15 @@ def check_same(study: Study, folder: Path) -> None:
         found = dict(yaml.safe_load(config.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, TypeError, ValueError):
         raise InputError(f"{config}: not a configuration of lawful") from None
-    if (source := found.pop("study", None)) == asked["study"]:
-        found = yaml.safe_load(yaml.safe_dump(kind.from_config(found).config()))
-    found["study"] = source
+    sources = [(entry.pop("study", None), entry.pop("source", None)) for entry in (asked, found)]
+    (asked_study, asked_source), (study_found, source_found) = sources
+    if source_found is None and study_found != asked_study:
+        raise InputError(f"{config}: the run's study is {study_found}, asked for {asked_study}")
+    if source_found != asked_source:
+        copy = folder / registry.COPY
+        instead = f"; the run has a copy: {copy}" if copy.is_file() else ""
+        raise InputError(f"{config}: its study was edited since, or is another{instead}")
+    found = yaml.safe_load(yaml.safe_dump(kind.from_config(found).config()))
     for name in asked.keys() | found.keys():
         if asked.get(name) != found.get(name):
             raise InputError(
@@ -286,7 +298,7 @@ def check_same(study: Study, folder: Path) -> None:
 
 
 def _configuration(study: Study) -> str:
-    asked = {"study": registry.source_of(type(study)), **study.config()}
+    asked = {**registry.source_of(type(study)), **study.config()}
     return yaml.safe_dump(asked, sort_keys=False)
 
 

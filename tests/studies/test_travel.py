@@ -1,0 +1,147 @@
+"""A run of a user's own study moves, keeps its code, and runs it only where it is known."""
+
+import inspect
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from lawful import InputError, LawfulWarning, load
+from lawful.app.main import main
+from lawful.studies import registry
+from lawful.studies.run import train
+
+TINY = Path(__file__).with_name("tiny.py")
+SMALL = ["--training.steps", "4", "--training.checkpoint", "2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder, and an account on which no study is known."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "account"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(here):
+    """A run of a user's own file, which prints when it is read."""
+    (here / "mine.py").write_text(TINY.read_text() + "\nprint('I RAN')\n")
+    assert main(["train", "mine.py", "--out", "run", *SMALL]) == 0
+    return here / "run"
+
+
+def forget(here):
+    shutil.rmtree(here / "account")
+
+
+def fabric():
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def test_a_run_moves_and_needs_its_first_place_no_more(trained, here):
+    fields = load("run").sample(mean=0.5).fields
+    manifest = (trained / "manifest.json").read_text() + (trained / "config.yaml").read_text()
+    assert str(here) not in manifest
+    assert (trained / "study.py").read_bytes() == (here / "mine.py").read_bytes()
+    (here / "elsewhere").mkdir()
+    moved = trained.rename(here / "elsewhere" / "moved")
+    (here / "mine.py").unlink()
+    assert torch.equal(load(moved).sample(mean=0.5).fields, fields)
+
+
+def test_an_edited_study_is_not_used_on_old_weights_without_a_word(trained, here, capsys):
+    fields = load("run").sample(mean=0.5).fields
+    edited = (here / "mine.py").read_text().replace("return x * torch.nan if", "return x + 1 if")
+    (here / "mine.py").write_text(edited.replace("else x\n", "else x + 1\n"))
+    assert torch.equal(load("run").sample(mean=0.5).fields, fields)
+    with pytest.warns(LawfulWarning, match="edited since"):
+        other = load("run", study="mine.py").sample(mean=0.5).fields
+    torch.testing.assert_close(other, fields + 1)
+    arguments = ["train", "mine.py", "--out", "run", "--resume", *SMALL]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "edited since" in said
+    assert "study.py" in said
+    assert said.count("\n") == 1
+    assert main(["train", "run/study.py", *arguments[2:]]) == 0
+
+
+def test_a_copy_that_was_edited_is_not_run(trained, here):
+    (trained / "study.py").write_text("raise SystemExit")
+    load("run")  # the text that was trained is known
+    forget(here)
+    with pytest.raises(InputError, match="not known here"):
+        load("run")
+
+
+def test_a_strangers_run_and_file_run_no_code_before_they_are_named(trained, here, capsys):
+    assert main(["sample", "run", "-n", "3", "--out", "a.h5"]) == 0
+    forget(here)
+    capsys.readouterr()
+    for arguments in (["sample", "run", "--out", "b.h5"], ["report", "run"], ["report", "a.h5"]):
+        assert main(arguments) == 2
+        output = capsys.readouterr()
+        assert "not known here" in output.err
+        assert output.err.count("\n") == 1
+        assert "I RAN" not in output.out
+    named = ["--study", "run/study.py"]
+    assert main(["report", "a.h5", "--out", "r", *named]) == 0
+    assert "I RAN" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "3", "--out", "b.h5"]) == 0  # known from now on
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": {"sha256": "../../evil"}}, {"source": 3}, {"study": "/tmp/evil.py"}]
+)
+def test_a_manifest_cannot_point_at_code(trained, here, change):
+    manifest = json.loads((trained / "manifest.json").read_text())
+    del manifest["source"]
+    (trained / "manifest.json").write_text(json.dumps(manifest | change))
+    (here / "evil.py").write_text("raise ValueError('ran')")
+    with pytest.raises(InputError, match="not known here"):
+        load("run")
+
+
+def test_one_class_of_several_in_a_file_is_found_again(here, monkeypatch):
+    text = TINY.read_text() + "\n\nclass Other(Tiny):\n    name = 'other'\n"
+    (here / "pair.py").write_text(text)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.delitem(sys.modules, "pair", raising=False)
+    import pair
+
+    list(train(pair.Other(pair.Training(2, 4)), here / "run", fabric()))
+    assert type(load(here / "run").study).__name__ == "Other"
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_a_class_of_a_session_without_a_file_is_trained_and_named(here, monkeypatch, source):
+    session = ModuleType("session")
+    monkeypatch.setitem(sys.modules, "session", session)
+    exec(compile(TINY.read_text(), "<prompt>", "exec"), vars(session))
+    study = session.Tiny(session.Training(2, 4))
+    if source:
+        monkeypatch.setattr(inspect, "getsource", lambda kind: f"class {kind.__name__}: ...")
+    list(train(study, here / "run", fabric()))
+    assert not (here / "run" / "study.py").exists()
+    with pytest.raises(InputError, match="study="):
+        load(here / "run")
+    for named in (session.Tiny, study):
+        assert load(here / "run", study=named).sample(mean=0.2).fields.isfinite().all()
+    assert list(train(study, here / "run", fabric(), resume=True)) == []
+
+
+def test_a_file_that_trains_when_it_is_read_is_refused(here):
+    text = TINY.read_text() + (
+        "\nfrom lightning_fabric import Fabric\nfrom lawful.studies.run import train\n"
+        "next(train(Tiny(Training(2, 4)), 'run', Fabric(accelerator='cpu')))\n"
+    )
+    (here / "eager.py").write_text(text)
+    with pytest.raises(InputError, match="__main__"):
+        registry.find("eager.py")
+    assert not (here / "run").exists()
