@@ -8,7 +8,7 @@ import torch
 from lawful.evaluation.report import relative_error
 from lawful.laws.burgers import BurgersLaw, MassLaw
 from lawful.laws.sobel import SobelBurgersLaw
-from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow
+from lawful.physics.boundaries import Boundaries, Dirichlet, Inflow, Outflow
 from lawful.physics.burgers import Burgers
 from lawful.physics.exact import raised_cosine
 from lawful.physics.grid import Grid
@@ -66,6 +66,40 @@ def test_correction_is_the_error_for_the_linear_part():
     solution = torch.zeros(1, 1, 64, 64).double()
     x = solution + 1e-7 * torch.sin(torch.arange(64) * pi / 64) * TIMES[:, None]
     torch.testing.assert_close(x + entry.correction(x, c), solution, rtol=0, atol=1e-13)
+
+
+def ends(u):
+    """Boundaries that hold a steady wind u: every kind at each end."""
+    kinds = (Dirichlet(u), Inflow(u), Outflow())
+    return [Boundaries.periodic(), *(Boundaries(a, b) for a in kinds for b in kinds)]
+
+
+@pytest.mark.parametrize("scheme", [FirstOrder(), Muscl()])
+@pytest.mark.parametrize("wind", [0.6, -0.6])
+def test_corrections_contract_at_every_boundary_in_either_wind(scheme, wind):
+    # A steady wind is a root of the law; what is added to it is the error.
+    shape = torch.sin(torch.arange(32) * 0.7) + 0.5
+    error = 1e-3 * (TIMES / 0.2)[:, None] * shape.double()
+    c = {"viscosity": torch.tensor([0.0, 0.01]).double()}
+    for boundaries in ends(wind):
+        entry = BurgersLaw(Burgers(Grid.line(32), scheme, boundaries), 0.2 / 63)
+        x = wind + error.expand(2, 1, -1, -1)
+        for _ in range(3):
+            x = x + entry.correction(x, c)
+        assert (x - wind).abs().max() < 0.1 * error.abs().max(), boundaries
+
+
+def test_a_march_is_bounded_by_its_source_whatever_the_wind_at_the_ends():
+    rng = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(8, 1, 64, 32, generator=rng).double() - 1
+    x[..., -1], x[..., 0] = -x[..., -1].abs(), x[..., 0].abs()  # into the domain at both ends
+    for boundaries in ends(0.5):
+        entry = BurgersLaw(Burgers(Grid.line(32), FirstOrder(), boundaries), 0.2 / 63)
+        still = {"viscosity": torch.zeros(8).double()}
+        source = (entry.dt * entry(x, still)).abs().sum(-1).cumsum(-1)
+        assert (entry.correction(x, still)[:, 0, 1:].abs().sum(-1) <= source + 1e-12).all()
+        thick = {"viscosity": torch.full((8,), 0.05).double()}
+        assert entry.correction(x, thick).abs().max() < 3, boundaries
 
 
 def test_correction_loss_has_the_newton_direction_as_gradient():
