@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from lawful.laws.moments import TwoPoint
-from lawful.laws.refine import CHUNK, LevelCut, Problem, refine, rows_of, unrolled
+from lawful.laws.problem import LevelCut, Problem, rows_of
+from lawful.laws.refine import CHUNK, refine, unrolled
 from lawful.physics.random_field import level_cut
 from lawful.studies.microstructure import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET
 from lawful.studies.microstructure_peers import blurred_field

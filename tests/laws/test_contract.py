@@ -11,7 +11,7 @@ from lawful.laws.burgers import BurgersLaw, MassLaw
 from lawful.laws.law import AffineLaw, CorrectableLaw, LinearizedLaw, law
 from lawful.laws.moments import TwoPoint, VolumeFraction
 from lawful.laws.motif import MotifLaw, cross
-from lawful.laws.refine import rows_of
+from lawful.laws.problem import rows_of
 from lawful.laws.sobel import SobelBurgersLaw
 from lawful.laws.values import BoundaryLaw, InitialLaw
 from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow

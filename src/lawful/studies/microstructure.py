@@ -24,8 +24,9 @@ from lawful.games.optimizers import Adam
 from lawful.laws.correlation import RADII, two_point
 from lawful.laws.law import AffineLaw, Law
 from lawful.laws.moments import TwoPoint, VolumeFraction
+from lawful.laws.problem import LevelCut, Problem
 from lawful.laws.realisability import check_fraction, check_target, nearest_realisable
-from lawful.laws.refine import LevelCut, Problem, Refined, refine, unrolled
+from lawful.laws.refine import Refined, refine, unrolled
 from lawful.networks.microstructure import UNIT, MicrostructureCritic, MicrostructureGenerator
 from lawful.physics.random_field import straight_through
 from lawful.studies.microstructure_figures import targets_figure
@@ -383,7 +384,7 @@ def refine_latent(
     return refine(
         (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
         through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
-        damping=DAMPING, exchanges=EXCHANGES,
+        damping=DAMPING, least=DAMPING, exchanges=EXCHANGES,
     )  # fmt: skip
 
 
