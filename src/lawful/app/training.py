@@ -57,7 +57,12 @@ class TrainOptions:
     study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a name, or a .py file")]
     preset: Annotated[str | None, tyro.conf.arg(help="configuration to start from")] = None
     out: Annotated[Path | None, tyro.conf.arg(help="run folder [runs/STUDY-PRESET]")] = None
-    resume: Annotated[bool, tyro.conf.arg(help="go on with the run in --out")] = False
+    resume: Annotated[
+        bool, tyro.conf.arg(help="go on with the run in --out, or with more steps if finished")
+    ] = False
+    init: Annotated[str | None, tyro.conf.arg(help="run or model whose weights to start from")] = (
+        None
+    )
     dry_run: Annotated[bool, tyro.conf.arg(help="print the configuration and stop")] = False
     track: Annotated[bool, tyro.conf.arg(help="TensorBoard files in the run folder")] = False
     device: Devices = Devices()
@@ -74,8 +79,9 @@ def run(arguments: list[str]) -> None:
     folder = options.out or Path("runs") / f"{kind.name}-{preset}"
     with launched(options.device) as fabric:
         train_with_progress(
-            options.config, folder, resume=options.resume, fabric=fabric, track=options.track
-        )
+            options.config, folder, resume=options.resume, init=options.init, fabric=fabric,
+            track=options.track,
+        )  # fmt: skip
     if fabric.is_global_zero:
         print(f"model: {folder}")
 
@@ -127,13 +133,15 @@ def train_with_progress(
     folder: Path,
     *,
     resume: bool = False,
+    init: str | Path | None = None,
     fabric: Fabric | None = None,
     track: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Train to the end, showing step rate, time left and the violation of every law."""
     fabric = fabric or Devices().fabric()
-    console = Console(file=sys.stderr)
-    steps = runs.train(study, folder, fabric, resume=resume)
+    console = Console(file=sys.stderr, quiet=quiet, markup=False)
+    steps = runs.train(study, folder, fabric, resume=resume, init=init)
     if not fabric.is_global_zero:
         for _ in steps:
             pass

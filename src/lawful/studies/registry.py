@@ -207,5 +207,8 @@ def check_named(kind: type[Study]) -> None:
 def check_trainable(study: Study) -> None:
     """Refuse a study without a name, and training that begins while a study's file is read."""
     check_named(type(study))
+    for name in ("study", "source", "init"):
+        if hasattr(study, name) and name in study.config():
+            raise InputError(f"study {study.name!r}: a run has a field {name!r} of its own")
     if READING:
         raise InputError("it trains when it is read; put that under if __name__ == '__main__'")

@@ -4,10 +4,13 @@
 `resume`, it ends with the same weights as a run that was never stopped.
 """
 
+import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +22,16 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lawful.atomic import replacing
-from lawful.errors import InputError
+from lawful.errors import InputError, LawfulWarning
 from lawful.evaluation.report import law_report, relative_error
 from lawful.evaluation.summary import Spread, Summary
 from lawful.games import checkpoint
 from lawful.games.fit import fit
+from lawful.games.game import Game, unwrapped
 from lawful.games.state import State
 from lawful.laws.law import law
 from lawful.studies import registry
-from lawful.studies.model import MANIFEST, Model, restored, save_model
+from lawful.studies.model import MANIFEST, WEIGHTS, Model, restored, save_model, shipped
 from lawful.studies.study import Study
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
@@ -52,31 +56,33 @@ class Progress:
 
 
 def train(
-    study: Study, folder: Path, fabric: Fabric, *, resume: bool = False
+    study: Study,
+    folder: Path,
+    fabric: Fabric,
+    *,
+    resume: bool = False,
+    init: str | Path | None = None,
 ) -> Iterator[Progress]:
     """Train `study` in `folder`, yielding after every step.
+
+    Arguments:
+        resume: Go on with the run that is there; a finished one where `study` has more steps.
+        init: A run or a shipped model whose weights the networks start from.
 
     Raises:
         InputError: The folder holds another run, or cannot be written.
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
     registry.check_trainable(study)
-    game = study.game()
-    torch.manual_seed(study.training.seed)
-    average = {"generator": study.training.average}
-    state = State.create(study.players(), game, fabric, seed=study.training.seed, average=average)
-    begun = _begun(study, folder, fabric, resume)
-    if begun and (folder / MANIFEST).is_file():
+    steps = study.training.steps
+    budget = _begun(study, folder, fabric, resume, init)
+    if budget is not None and (folder / MANIFEST).is_file() and steps <= _trained_for(folder):
         return
-    _rehearse(study, state, fabric)
-    if not begun:
-        _begin(study, folder, fabric)
-    seconds = _take_up(study, folder, state, fabric)
+    game, state, seconds = _ready(study, folder, fabric, init, budget)
     network = state.averages["generator"].module.eval()
     monitor = _Monitor(Model(study, network, {}), folder / SNAPSHOTS, fabric)
     metrics = _Metrics(folder / "metrics.jsonl", state.step, fabric.is_global_zero)
     started = time.perf_counter() - seconds
-    steps = study.training.steps
     if not state.step:
         monitor.keep(0)
     first = state.step + 1
@@ -93,7 +99,8 @@ def train(
             row |= {f"violation/{k}": v for k, v in violations.items()} if fresh else {}
             if keeping and fabric.is_global_zero:
                 paused = time.perf_counter()
-                row |= {f"watch/{k}": v for k, v in study.watch(network).items()}
+                with _aside(fabric):
+                    row |= {f"watch/{k}": v for k, v in study.watch(network).items()}
                 started += time.perf_counter() - paused  # watching is no training
             metrics.write(row)
         if (share := snapshot_share(steps)) and state.step % share == 0:
@@ -103,30 +110,52 @@ def train(
             _save(study, folder, state, fabric, seconds)
         yield Progress(state.step, steps, seconds, dict(state.values), violations)
     if fabric.is_global_zero:
-        manifest = describe(study, state.step, seconds)
+        manifest = describe(study, state.step, seconds) | _recorded_init(folder)
         manifest["quality"] = quality(Model(study, network.cpu(), manifest))
         save_model(folder, network, manifest)
     fabric.barrier()
+
+
+def _ready(
+    study: Study, folder: Path, fabric: Fabric, init: str | Path | None, budget: int | None
+) -> tuple[Game, State, float]:
+    """The game, the state to go on from, and the seconds it has been trained."""
+    game = study.game()
+    torch.manual_seed(study.training.seed)
+    average = {"generator": study.training.average}
+    state = State.create(study.players(), game, fabric, seed=study.training.seed, average=average)
+    _rehearse(study, state, fabric)
+    if init is not None:
+        _start_from(init, state)
+    steps = study.training.steps
+    if steps != budget:
+        _begin(study, folder, fabric, init)
+    seconds = _take_up(study, folder, state, fabric)
+    _warn_of_rates(game, state.step, budget or steps, steps)
+    return game, state, seconds
 
 
 class _Monitor:
     """Mean violation of every law by the averaged generator, on a few conditions, now and then."""
 
     def __init__(self, model: Model, folder: Path, fabric: Fabric) -> None:
-        self.model, self.folder, self.active = model, folder, fabric.is_global_zero
+        self.model, self.folder, self.fabric = model, folder, fabric
+        self.active = fabric.is_global_zero
         self.latest: dict[str, float] | None = None
 
     def violations(self, step: int, last: bool) -> dict[str, float]:
         """The latest violations, measured afresh every hundred steps."""
         if self.active and (step % MONITOR_EVERY == 0 or last or self.latest is None):
-            lines = self.model.sample(SHOWN, seed=30_000).report.lines
+            with _aside(self.fabric):
+                lines = self.model.sample(SHOWN, seed=30_000).report.lines
             self.latest = {line.name: float(line.violation.mean()) for line in lines}
         return self.latest or {}
 
     def keep(self, step: int) -> None:
         """Keep a few samples, of the same conditions every time, to show the training by."""
         if self.active:
-            fields = self.model.sample(SHOWN, seed=30_000).fields
+            with _aside(self.fabric):
+                fields = self.model.sample(SHOWN, seed=30_000).fields
             checkpoint.save(self.folder / f"{step:08d}.safetensors", {"fields": fields.half()})
 
 
@@ -198,15 +227,80 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("[0-9]*.safetensors"))
 
 
-def _begun(study: Study, folder: Path, fabric: Fabric, resume: bool) -> bool:
-    """Whether the folder holds this study's run already, which is to be resumed."""
+def _begun(
+    study: Study, folder: Path, fabric: Fabric, resume: bool, init: str | Path | None
+) -> int | None:
+    """The steps that the run in the folder was begun for; None where there is none yet."""
     exists = holds_run(folder)
     fabric.barrier()  # every process has looked before one of them writes
     if exists and not resume:
         raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
-    if exists:
-        check_same(study, folder)
-    return exists
+    if not exists:
+        return None
+    budget = check_same(study, folder, longer=True)
+    recorded, asked = _recorded_init(folder), {} if init is None else _origin_of(init)
+    if asked != recorded and (asked or not checkpoints(folder)):
+        raise InputError(f"run {folder}: was begun with {recorded or 'no --init'}")
+    longer = study.training.steps > budget
+    if longer and (folder / MANIFEST).is_file() and not checkpoints(folder):
+        raise InputError(f"run {folder}: has no checkpoint to go on from; --init another run by it")
+    return budget
+
+
+def _trained_for(folder: Path) -> int:
+    """The budget of a finished run's model."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return int(manifest["config"]["training"]["steps"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
+
+
+def _warn_of_rates(game: Game, done: int, budget: int, steps: int) -> None:
+    """Say where a run that is made longer is not the run that would have been that long."""
+    optimizers = [o.optimizer for move in game.moves for o in move.objectives]
+    if any(o.rate(k, budget) != o.rate(k, steps) for o in optimizers for k in range(done)):
+        said = f"the first {done} steps had the learning rates of a run of {budget} steps"
+        warnings.warn(f"{said}; of {steps} at once they would differ", LawfulWarning, stacklevel=3)
+
+
+def _start_from(init: str | Path, state: State) -> None:
+    """Give the networks the weights of another run: the generator those of its model, the other
+    players those of its last checkpoint, if it has one. Nothing else is taken over.
+
+    Raises:
+        InputError: There is no such run, or its networks are others.
+    """
+    path, saved = _weights_of(init)
+    tree = checkpoint.load(saved[-1]) if saved else {"players": {}}
+    players = dict(tree["players"]) | {"generator": checkpoint.load_weights(path)}
+    try:
+        for name, player in state.players.items():
+            if name in players:
+                unwrapped(player).load_state_dict(players[name])
+        state.averages["generator"].module.load_state_dict(players["generator"])
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"init {init}: its networks are others ({reason})") from None
+
+
+def _weights_of(init: str | Path) -> tuple[Path, list[Path]]:
+    folder = shipped().get(str(init), Path(init))
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"init {init}: expected a finished run or a shipped model")
+    return folder / WEIGHTS, checkpoints(folder)
+
+
+def _origin_of(init: str | Path) -> dict[str, Any]:
+    """What is recorded of the run that another starts from."""
+    path, _ = _weights_of(init)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"init": {"run": path.parent.name, "sha256": digest}}
+
+
+def _recorded_init(folder: Path) -> dict[str, Any]:
+    found = _read_config(folder / CONFIG).get("init")
+    return {"init": found} if isinstance(found, Mapping) else {}
 
 
 def _rehearse(study: Study, state: State, fabric: Fabric) -> None:
@@ -219,7 +313,7 @@ def _rehearse(study: Study, state: State, fabric: Fabric) -> None:
     state.rehearse()
     network = state.averages["generator"].module
     fresh = restored(study, network.state_dict(), "network").to(fabric.device)
-    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+    with _aside(fabric):
         first, again, other = (
             _few_fields(study, candidate.eval()) for candidate in (network, network, fresh)
         )
@@ -228,6 +322,11 @@ def _rehearse(study: Study, state: State, fabric: Fabric) -> None:
             f"study {study.name!r}: a fresh network with the saved weights makes other samples; "
             "register what it holds as parameters or persistent buffers"
         )
+
+
+def _aside(fabric: Fabric) -> AbstractContextManager[None]:
+    """What is looked at on the way changes no random number of the training."""
+    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
 
 
 def _few_fields(study: Study, network: nn.Module) -> Tensor:
@@ -248,7 +347,7 @@ def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
     return float(found["seconds"])
 
 
-def _begin(study: Study, folder: Path, fabric: Fabric) -> None:
+def _begin(study: Study, folder: Path, fabric: Fabric, init: str | Path | None) -> None:
     """Write the configuration, and a copy of the file of a user's own study."""
     refusal = None
     if fabric.is_global_zero:
@@ -257,7 +356,8 @@ def _begin(study: Study, folder: Path, fabric: Fabric) -> None:
                 with replacing(folder / registry.COPY) as temporary:
                     temporary.write_bytes(text)
                 registry.remember(text)
-            checkpoint.write_text(folder / CONFIG, _configuration(study))
+            origin = _recorded_init(folder) if init is None else _origin_of(init)
+            checkpoint.write_text(folder / CONFIG, _configuration(study, origin))
         except OSError as error:
             refusal = str(error.strerror)
     if refusal := fabric.broadcast(refusal):
@@ -269,20 +369,24 @@ def holds_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or (folder / MANIFEST).is_file()
 
 
-def check_same(study: Study, folder: Path) -> None:
+def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
     """Refuse to go on with another configuration than the run's own, defaults filled in.
+
+    Arguments:
+        longer: Take more steps for the same.
+
+    Returns:
+        The steps that the run was begun for.
 
     Raises:
         InputError: Names the first entry that differs.
     """
     config, kind = folder / CONFIG, type(study)
-    asked = yaml.safe_load(_configuration(study))
-    try:
-        found = dict(yaml.safe_load(config.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, TypeError, ValueError):
-        raise InputError(f"{config}: not a configuration of lawful") from None
-    sources = [(entry.pop("study", None), entry.pop("source", None)) for entry in (asked, found)]
-    (asked_study, asked_source), (study_found, source_found) = sources
+    asked, found = yaml.safe_load(_configuration(study)), _read_config(config)
+    (asked_study, asked_source), (study_found, source_found) = (
+        (entry.pop("study", None), entry.pop("source", None)) for entry in (asked, found)
+    )
+    found.pop("init", None)
     if source_found is None and study_found != asked_study:
         raise InputError(f"{config}: the run's study is {study_found}, asked for {asked_study}")
     if source_found != asked_source:
@@ -290,15 +394,28 @@ def check_same(study: Study, folder: Path) -> None:
         instead = f"; the run has a copy: {copy}" if copy.is_file() else ""
         raise InputError(f"{config}: its study was edited since, or is another{instead}")
     found = yaml.safe_load(yaml.safe_dump(kind.from_config(found).config()))
+    budget = int(found["training"]["steps"])
+    if longer and study.training.steps > budget:
+        found["training"]["steps"] = study.training.steps
     for name in asked.keys() | found.keys():
         if asked.get(name) != found.get(name):
             raise InputError(
                 f"{config}: the run's {name} is {found.get(name)}, asked for {asked.get(name)}"
             )
+    return budget
 
 
-def _configuration(study: Study) -> str:
-    asked = {**registry.source_of(type(study)), **study.config()}
+def _read_config(config: Path) -> dict[str, Any]:
+    if not config.is_file():
+        return {}
+    try:
+        return dict(yaml.safe_load(config.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError):
+        raise InputError(f"{config}: not a configuration of lawful") from None
+
+
+def _configuration(study: Study, init: Mapping[str, Any] | None = None) -> str:
+    asked = {**registry.source_of(type(study)), **(init or {}), **study.config()}
     return yaml.safe_dump(asked, sort_keys=False)
 
 
