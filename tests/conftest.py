@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import jaxtyping
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 PARTS = ("physics", "symmetry", "divergences", "data", "laws", "networks", "evaluation")
 
@@ -19,3 +22,23 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+class Largest(TorchDispatchMode):
+    """While it is entered, `most` is the number of entries of the largest tensor made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        # A view that repeats entries needs no memory for them.
+        sizes = [x.untyped_storage().nbytes() // x.itemsize
+                 for x in tree_leaves(made) if isinstance(x, torch.Tensor)]  # fmt: skip
+        self.most = max(self.most, *sizes, 0)
+        return made
+
+
+@pytest.fixture
+def largest() -> Largest:
+    """Counts memory rather than time."""
+    return Largest()

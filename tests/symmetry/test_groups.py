@@ -18,6 +18,7 @@ from lawful.symmetry.discrete import (
 )
 from lawful.symmetry.group import Fields, Fixed
 from lawful.symmetry.planar import Planar, planar, rotate
+from lawful.symmetry.symmetrize import canonicalize, randomize
 
 IMAGES = {name: planar(name) for name in ("C1", "C2", "C4", "D1", "D2", "D4")}
 GROUPS = {
@@ -74,6 +75,31 @@ def test_orbit_and_each(case):
     assert torch.equal(each[0], group.act(x, group.order - 1)[0])
     assert torch.equal(each[1], x[1])
     assert group.orbit(x).shape == (group.order, *x.shape)
+
+
+def test_each_moves_every_sample_by_its_own_element(case):
+    group, x = case
+    many = x.repeat(6, *[1] * (x.ndim - 1)) * torch.rand(12, *[1] * (x.ndim - 1)).double()
+    elements = torch.randint(group.order, (12,), generator=torch.Generator().manual_seed(1))
+    for some in (elements, torch.full_like(elements, group.order - 1)):
+        each = group.act_each(many.requires_grad_(), some)
+        for one, moved, element in zip(many, each, some.tolist(), strict=True):
+            torch.testing.assert_close(moved, group.act(one[None], element)[0])
+    weights = torch.randn_like(many)
+    (slope,) = torch.autograd.grad((weights * group.act_each(many, elements)).sum(), many)
+    expected = [group.act(one[None], g)[0] for one, g in zip(many, elements.tolist(), strict=True)]
+    (exact,) = torch.autograd.grad((weights * torch.stack(expected)).sum(), many)
+    torch.testing.assert_close(slope, exact)
+    assert torch.equal(group.act_each(x[:0], elements[:0]), x[:0])
+
+
+def test_drawing_one_element_makes_no_orbit(largest):
+    group = planar("D4")
+    x = torch.rand(16, 3, 8, 8)
+    with largest:
+        randomize(x, group, torch.Generator().manual_seed(0))
+        canonicalize(x, group)
+    assert largest.most <= 2 * x.numel()  # masses are sums in double precision
 
 
 def test_order():
@@ -145,6 +171,9 @@ def test_interpolated_filters_keep_sums_and_go_round(turns, size):
         (lambda: planar("C4").act(torch.zeros(4, 4), 1), r"\(4, 4\)"),
         (lambda: planar("C4").act(torch.zeros(1, 4, 4), 4), "below 4"),
         (lambda: planar("C4").filters(4), "odd size, got 4"),
+        (lambda: planar("C4").act_each(torch.zeros(3, 1, 2, 2), torch.tensor([1])), "of 3 samples"),
+        (lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([0, 4])), "0 to 4"),
+        (lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([-1, 0])), "-1 to 0"),
         (lambda: planar("C4").fields().act(torch.zeros(1, 2, 3, 4, 4), 1), "expected"),
         (lambda: Translations((6,), (4,)), "do not divide"),
         (lambda: Translations((6,), (2, 1)), "do not divide"),
@@ -154,7 +183,7 @@ def test_interpolated_filters_keep_sums_and_go_round(turns, size):
         (lambda: permutations([(0, 2, 2)]), "places 0 to 2"),
         (lambda: signed_permutations([((1, 2), (0, 1))]), "signs"),
         (lambda: MatrixGroup(torch.full((1, 2, 2), math.nan)), "finite"),
-        (lambda: MatrixGroup(2 * torch.eye(2)[None]), "is it finite"),
+        (lambda: MatrixGroup(2 * torch.eye(2)[None], most=16), "is it finite"),
         (lambda: MatrixGroup(torch.zeros(1, 2, 2)), "no inverses"),
         (lambda: MatrixGroup(torch.diag(torch.tensor([1.0, 0.0]))[None]), "no inverses"),
         (lambda: MatrixGroup(torch.zeros(1, 2, 3)), "expected finite"),
@@ -162,7 +191,7 @@ def test_interpolated_filters_keep_sums_and_go_round(turns, size):
         (lambda: plane_rotations(4, 1), "1 coordinates"),
     ],
 )
-def test_refusals(make, words):
+def test_refusals(make, words, unchecked):
     with pytest.raises(InputError, match=words):
         make()
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lawful.errors import InputError
+from lawful.symmetry import invariance
 from lawful.symmetry.discrete import permutations, plane_rotations
 from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import planar
@@ -127,6 +128,30 @@ def test_features_must_see_the_difference():
 def test_a_sample_of_invariant_points_is_invariant():
     x = torch.ones(20, 1, 4, 4)
     assert invariance_test(x, planar("D4")).p_value == 1.0
+
+
+def test_blocks_bound_the_memory_of_the_test_and_change_nothing(monkeypatch, largest):
+    group = plane_rotations(4, 2)
+    x = skewed(150, 0)
+    whole = invariance_test(x, group, draws=99)
+    monkeypatch.setattr(invariance, "BLOCK", 4_000)
+    with largest:
+        parts = invariance_test(x, group, draws=99)
+    assert (parts.p_value, parts.count, parts.draws) == (whole.p_value, whole.count, whole.draws)
+    assert parts.statistic == pytest.approx(whole.statistic, rel=1e-12)
+    assert parts.typical == pytest.approx(whole.typical, rel=1e-12)
+    assert largest.most <= 100 * 150  # the choices; a square over all orbits has 360,000 entries
+
+
+@pytest.mark.parametrize("name", ["D4", "C4"])
+def test_the_statistic_is_its_definition(name):
+    """The kernel distance of chosen samples to all orbits, by hand."""
+    group = planar(name)
+    x = torch.rand(7, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points, whole = x.flatten(1), orbit_samples(x, group).flatten(1)
+    apart = lambda a, b: (a[:, None] - b[None]).norm(dim=2).mean()  # noqa: E731
+    exact = 2 * apart(points, whole) - apart(points, points) - apart(whole, whole)
+    assert invariance_test(x, group, draws=1).statistic == pytest.approx(float(exact), rel=1e-10)
 
 
 @pytest.mark.parametrize("x", [torch.zeros(1, 2), torch.full((4, 2), float("nan"))])

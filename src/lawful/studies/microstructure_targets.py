@@ -15,6 +15,7 @@ from lawful.errors import InputError
 from lawful.games.game import Batch
 from lawful.laws.correlation import RADII, two_point
 from lawful.networks.microstructure import minority
+from lawful.symmetry.invariance import distances
 
 SMALL = 256  # images of the data set `small`
 KEPT, NEAREST = 512, 16  # targets that come with a model; those of nearly the same fraction
@@ -53,7 +54,7 @@ class Bank(nn.Module):
             self.reach.copy_(self._distance(phi[rest], curve[rest]).quantile(FAR))
         elif len(phi) > 1:
             all_of_them = _normalised(phi, curve)
-            apart = torch.cdist(all_of_them, all_of_them).fill_diagonal_(torch.inf).amin(1)
+            apart = distances(all_of_them, all_of_them).fill_diagonal_(torch.inf).amin(1)
             self.reach.copy_(apart.quantile(FAR) / curve.shape[1] ** 0.5)
         self.reach.clamp_(min=LEAST)
 
@@ -67,7 +68,7 @@ class Bank(nn.Module):
 
     def _distance(self, phi: Tensor, curve: Tensor) -> Tensor:
         kept = _normalised(self.phi, self.curve)
-        apart = torch.cdist(_normalised(phi, curve), kept).amin(1)
+        apart = distances(_normalised(phi, curve), kept).amin(1)
         return apart / curve.shape[1] ** 0.5
 
     def complete(

@@ -23,7 +23,7 @@ from lawful.games.game import Batch, Game
 from lawful.games.optimizers import Adam
 from lawful.games.state import State
 from lawful.symmetry.discrete import plane_rotations
-from lawful.symmetry.invariance import invariance_test
+from lawful.symmetry.invariance import distances, invariance_test
 from lawful.symmetry.symmetrize import Symmetrized, randomize
 
 NOISE, WIDTH, SPREAD = 4, 32, 0.15
@@ -43,7 +43,7 @@ def data(count: int, generator: torch.Generator) -> Float[Tensor, "count 2"]:
 
 def shares(x: Float[Tensor, "batch 2"]) -> Float[Tensor, "orbit pose"]:
     """Share of each orbit's samples in each of its poses, by the nearest centre."""
-    nearest = torch.cdist(x, CENTRES.flatten(0, 1).to(x)).argmin(1)
+    nearest = distances(x, CENTRES.flatten(0, 1).to(x)).argmin(1)
     counts = nearest.bincount(minlength=8).reshape(PLANE.order, len(RADII)).T.double()
     return counts / counts.sum(1, keepdim=True).clamp_min(1)
 
@@ -125,7 +125,7 @@ class Judged:
 @torch.no_grad()
 def judge(design: str, seed: int, x: Float[Tensor, "batch 2"]) -> Judged:
     """Shares of all samples; the test is of the first three hundred."""
-    off = torch.cdist(x, CENTRES.flatten(0, 1)).amin(1).median()
+    off = distances(x, CENTRES.flatten(0, 1)).amin(1).median()
     return Judged(design, seed, x, shares(x), float(off),
                   invariance_test(x[:TESTED], PLANE, seed=seed).p_value)  # fmt: skip
 

@@ -62,9 +62,23 @@ class Group(ABC):
     def act_each(
         self, x: Float[Tensor, "batch *shape"], elements: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch *shape"]:
-        """T_g x with an element of its own for every sample."""
-        orbit = self.orbit(x)
-        return orbit[elements, torch.arange(len(x), device=x.device)]
+        """T_g x with an element of its own for every sample; no other is computed.
+
+        Raises:
+            InputError: There are not as many elements as samples, or the group has no such element.
+        """
+        if elements.shape != x.shape[:1]:
+            raise InputError(f"{self.name}: {tuple(elements.shape)} elements of {len(x)} samples")
+        there = elements.unique().tolist()
+        if there and not 0 <= there[0] <= there[-1] < self.order:
+            raise InputError(
+                f"{self.name}: expected elements from 0 to {self.order - 1}, got {there[0]} to "
+                f"{there[-1]}"
+            )
+        if len(there) < 2:
+            return self.act(x, there[0]) if there else x
+        moved = torch.cat([self.act(x[elements == g], g) for g in there])
+        return moved[elements.argsort(stable=True).argsort()]
 
     def random(self, count: int, generator: torch.Generator | None = None) -> Int[Tensor, " count"]:
         """Elements drawn uniformly."""

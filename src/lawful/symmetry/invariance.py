@@ -16,7 +16,8 @@ from torch import Tensor
 from lawful.errors import InputError
 from lawful.symmetry.group import Group
 
-BLOCK = 250
+BATCH = 250  # images of which features are taken at a time
+BLOCK = 2**22  # numbers of an array that grows with the number of samples
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def invariance_test(
     With :math:`\varphi` the features, :math:`\mu` the mean embedding of the kernel
     :math:`-\|u - v\|`, the statistic is :math:`\|\mu(\varphi(x)) - \mu(\varphi(\Sigma x))\|^2`.
 
+    Memory holds the features of all orbits, the choices (`draws` times samples), and a few blocks
+    of four million numbers; time grows like `draws` times the square of order times samples.
+
     Arguments:
         features: `(batch, …)` to `(batch, feature)`, not invariant themselves; all entries of a
             sample where not given.
@@ -65,32 +69,49 @@ def invariance_test(
         raise InputError(f"invariance test: {group.name} interpolates; test an exact part of it")
     if len(samples) < 2 or draws < 1:
         raise InputError(f"invariance test: of {len(samples)} samples in {draws} draws")
-    orbit = group.orbit(samples)
     embed = features or (lambda x: x)
+    count = len(samples)
     rows = torch.cat(
-        [embed(part).flatten(1).double() for one in orbit for part in one.split(BLOCK)]
+        [
+            embed(part).reshape(len(part), -1).double().cpu()
+            for element in range(group.order)
+            for part in group.act(samples, element).split(BATCH)
+        ]
     )
     if not bool(torch.isfinite(rows).all()):
         raise InputError("invariance test: expected finite samples and features")
-    rows = rows.cpu()
-    # Not by the matrix product, whose rounding would tell equal choices apart.
-    gram = -torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     random = torch.Generator().manual_seed(seed)
-    elements = torch.randint(group.order, (draws, len(samples)), generator=random)
-    observed = torch.zeros(1, len(samples), dtype=torch.long)
-    distances = _distances(gram, torch.cat([observed, elements]))
-    seen, others = distances[0], distances[1:]
+    elements = torch.randint(group.order, (draws, count), generator=random)
+    observed = torch.zeros(1, count, dtype=torch.long)
+    statistics, longest = _statistics(rows, torch.cat([observed, elements]))
+    seen, others = statistics[0], statistics[1:]
     # Rounding must not decide between equal choices.
-    above = int((others >= seen - 1e-12 * gram.abs().max()).sum())
+    above = int((others >= seen - 1e-12 * longest).sum())
     return InvarianceTest(
-        float(seen), (1 + above) / (1 + draws), float(others.median()), len(samples), draws
+        float(seen), (1 + above) / (1 + draws), float(others.median()), count, draws
     )
 
 
-def _distances(gram: Tensor, elements: Tensor) -> Tensor:
-    """Squared distance of the chosen samples' mean embedding to that of all, a choice a row."""
+def distances(x: Float[Tensor, "n entry"], y: Float[Tensor, "m entry"]) -> Float[Tensor, "n m"]:
+    """‖x_i - y_j‖ by differences: a matrix product loses the digits of short distances."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _statistics(rows: Tensor, elements: Tensor) -> tuple[Tensor, float]:
+    """Squared distance of the chosen samples' mean embedding to that of all, a choice a row.
+
+    And the longest distance. Both run over blocks of the rows' square and of the choices.
+    """
     draws, count = elements.shape
-    chosen = torch.zeros(draws, len(gram), dtype=gram.dtype)
-    chosen.scatter_(1, elements * count + torch.arange(count), 1 / count)
-    weights = chosen - 1 / len(gram)
-    return ((weights @ gram) * weights).sum(1)
+    places = elements * count + torch.arange(count)
+    step = max(1, BLOCK // len(rows))
+    statistics, longest = rows.new_zeros(draws), 0.0
+    for first in range(0, len(rows), step):
+        gram = -distances(rows[first : first + step], rows)
+        longest = max(longest, float(-gram.min()))
+        for some in torch.arange(draws).split(step):
+            weights = rows.new_full((len(some), len(rows)), -1 / len(rows))
+            weights.scatter_(1, places[some], 1 / count - 1 / len(rows))
+            part = weights[:, first : first + step]
+            statistics[some] += ((weights @ gram.T) * part).sum(1)
+    return statistics, longest

@@ -82,9 +82,8 @@ def canonicalize(
     # A direction inside one sector of D_n: its angle is a third of the sector's.
     slope = math.tan(math.pi / (3 * max(group.turns, 2)))
     weight = right[None, :] + slope * upward[:, None]
-    orbit = group.orbit(x)
-    mass = (orbit.double() * weight).sum((-3, -2, -1))
-    return orbit[mass.argmax(0), torch.arange(len(x), device=x.device)]
+    mass = [(group.act(x, g).double() * weight).sum((-3, -2, -1)) for g in range(group.order)]
+    return group.act_each(x, torch.stack(mass).argmax(0))
 
 
 def orbit_samples(
