@@ -179,12 +179,12 @@ def test_manifolds_by_hand():
     distance = lambda a, b: (a.double() - b.double()).norm(dim=-1)  # noqa: E731
     radius = lambda z: [float(distance(z, point).sort().values[k]) for point in z]  # noqa: E731
     real, fake = radius(x), radius(y)
-    inside = [[float(distance(a, b)) < real[i] for b in y] for i, a in enumerate(x)]
+    inside = [[float(distance(a, b)) <= real[i] for b in y] for i, a in enumerate(x)]
     found = manifolds(x, y, k)
     assert found.precision == pytest.approx(np.mean(np.any(inside, 0)))
     assert found.density == pytest.approx(np.sum(inside) / (k * len(y)))
     assert found.coverage == pytest.approx(np.mean(np.any(inside, 1)))
-    recalled = [any(float(distance(a, b)) < fake[j] for j, b in enumerate(y)) for a in x]
+    recalled = [any(float(distance(a, b)) <= fake[j] for j, b in enumerate(y)) for a in x]
     assert found.recall == pytest.approx(np.mean(recalled))
     with pytest.raises(InputError, match="1 neighbour or more, got 0"):
         manifolds(x, y, 0)
@@ -204,6 +204,30 @@ def test_manifolds_of_equal_far_and_half_covered_sets():
     noisy = manifolds(x, both)
     assert noisy.precision == pytest.approx(0.5)
     assert noisy.recall == 1
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_set_with_repeats_covers_its_copy(dtype, offset):
+    random = torch.Generator().manual_seed(0)
+    points = offset + torch.randn(8, 40, generator=random, dtype=dtype)
+    x = points.repeat(7, 1)  # more of each than neighbours, so that every ball is a point
+    copied = x[torch.randperm(len(x), generator=random)]
+    found = manifolds(x, copied)
+    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+    assert found.density == pytest.approx(7 / 5)  # 7 balls of radius 0 hold each point
+    half = manifolds(x, points[:4].repeat(14, 1))
+    assert (half.precision, half.recall, half.coverage) == (1, 0.5, 0.5)
+
+
+def test_a_ball_holds_its_boundary():
+    """On whole numbers, where distances tie exactly."""
+    line = torch.arange(10.0)[:, None]
+    beyond = torch.tensor([[-1.0], [10.0], [30.0]])
+    found = manifolds(line, beyond, 1)
+    assert found.precision == pytest.approx(2 / 3)
+    assert found.coverage == pytest.approx(2 / 10)
+    assert found.density == pytest.approx(2 / 3)
 
 
 def test_too_few_samples_are_refused():

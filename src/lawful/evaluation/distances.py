@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lawful.errors import InputError
 
+ROUNDING = 1e-13
 BLOCK = 512  # rows at a time of an array that has a column for every sample
 
 
@@ -199,13 +200,15 @@ def _jackknife(within: Tensor, across: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Manifolds:
-    """How two sets cover one another, by balls around the k nearest neighbours.
+    """How two sets cover one another, by closed balls that reach to the k-th nearest neighbour.
+
+    A ball holds its boundary, so that a set covers its copy also where samples repeat.
 
     Arguments:
         precision, recall: Share of generated samples in the balls of the real ones, and the other
-            way round (Kynkaanniemi et al. 2019).
+            way round (Kynkaanniemi et al. 2019, eq. 1).
         density, coverage: Mean number of real balls around a generated sample over k, and the
-            share of real balls that hold one (Naeem et al. 2020).
+            share of real balls that hold one (Naeem et al. 2020, eqs. 4 and 5).
     """
 
     precision: float
@@ -226,15 +229,17 @@ def manifolds(
     if neighbours < 1:
         raise InputError(f"precision and recall: expected 1 neighbour or more, got {neighbours}")
     _check("precision and recall", real, fake, neighbours + 1)
-    a, b = real.double(), fake.double()
+    centre = real.double().mean(0)  # distances do not depend on it, and their digits do
+    a, b = real.double() - centre, fake.double() - centre
     radius_real, radius_fake = _radii(a, neighbours), _radii(b, neighbours)
     balls = torch.zeros(len(b), dtype=torch.long, device=b.device)  # around every generated sample
     recalled = covered = 0
     for part, radius in zip(a.split(BLOCK), radius_real.split(BLOCK), strict=True):
-        between = torch.cdist(part, b)
-        balls += (between < radius[:, None]).sum(0)
-        recalled += int((between < radius_fake).any(1).sum())
-        covered += int((between.amin(1) < radius).sum())
+        least = _squares(part, b) - ROUNDING * _sizes(part, b)
+        inside = least <= radius[:, None]
+        balls += inside.sum(0)
+        recalled += int((least <= radius_fake).any(1).sum())
+        covered += int(inside.any(1).sum())
     return Manifolds(
         precision=float((balls > 0).double().mean()),
         recall=recalled / len(a),
@@ -244,9 +249,19 @@ def manifolds(
 
 
 def _radii(z: Tensor, neighbours: int) -> Tensor:
-    """Distance of every sample to its k-th neighbour, itself not counted."""
-    parts = [torch.cdist(part, z).kthvalue(neighbours + 1, 1).values for part in z.split(BLOCK)]
+    """Squared distance of every sample to its k-th neighbour, itself not counted."""
+    parts = [_squares(part, z).kthvalue(neighbours + 1, 1).values for part in z.split(BLOCK)]
     return torch.cat(parts)
+
+
+def _sizes(x: Tensor, y: Tensor) -> Tensor:
+    """‖x‖² + ‖y‖² of every pair."""
+    return x.square().sum(1)[:, None] + y.square().sum(1)
+
+
+def _squares(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances, right up to `ROUNDING` times `_sizes`."""
+    return _sizes(x, y) - 2 * x @ y.T
 
 
 @dataclass(frozen=True)
