@@ -17,6 +17,7 @@ from lawful.evaluation.features import embed
 from lawful.networks import efficientnet
 from lawful.networks.efficientnet import EfficientNetFeatures, tensors_without_unpickling
 from lawful.networks.inception import Inception, InceptionFeatures
+from lawful.networks.judge import load_judge
 
 
 def saved_as_before_1_6(value):
@@ -87,6 +88,36 @@ def test_efficientnet_features_are_1280_and_depend_on_the_image_alone(lite, size
     assert torch.equal(lite(images[1:]), rows[1:])
     assert torch.equal(torch.nn.Sequential(lite).train()(images), rows)
     assert float((rows[0] - rows[1]).norm()) > 0.1
+
+
+def test_bytes_and_floats_have_the_same_features(lite):
+    images = (255 * torch.rand(2, 3, 32, 32)).byte()
+    assert torch.equal(lite(images), lite(images / 255))
+    judged = images[:, :1].repeat(1, 1, 1, 1)[..., :28, :28]
+    for of in (load_judge().features, load_judge().probabilities):
+        assert torch.equal(of(judged), of(judged / 255))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: 2 * x - 1, r"images in \[0, 1\], got -1 to 1"),
+        (lambda x: 255 * x, r"images in \[0, 1\], got 0 to 255"),
+        (lambda x: x * torch.nan, "got nan to nan"),
+        (lambda x: (255 * x).long(), "got torch.int64"),
+    ],
+)
+def test_images_of_another_range_are_refused(lite, change, words):
+    images = torch.linspace(0, 1, 3 * 28 * 28).reshape(1, 3, 28, 28)
+    for of, x in (
+        (lite, images),
+        (load_judge().features, images[:, 1:2]),
+        (load_judge().probabilities, images[:, 1:2]),
+    ):
+        x = (x - x.min()) / (x.max() - x.min())
+        with pytest.raises(InputError, match=words):
+            of(change(x))
 
 
 def test_efficientnet_sees_poses(lite):

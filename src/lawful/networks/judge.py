@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from lawful.condition import Condition
+from lawful.networks.frozen import unit_images
 from lawful.networks.weights import load_weights
 
 
@@ -59,18 +60,24 @@ class Judge(nn.Module):
             nn.Linear(96, classes),
         )  # fmt: skip
 
-    def features(
-        self, image: Float[Tensor, "batch 1 side side"]
-    ) -> Float[Tensor, "batch features"]:
-        """The autoencoder's code."""
-        code: Tensor = self.encoder(image)
+    def features(self, image: Num[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch features"]:
+        """The autoencoder's code of images in [0, 1], or bytes.
+
+        Raises:
+            InputError: They are neither.
+        """
+        code: Tensor = self.encoder(unit_images(image))
         return code
 
     def probabilities(
-        self, image: Float[Tensor, "batch 1 side side"]
+        self, image: Num[Tensor, "batch 1 side side"]
     ) -> Float[Tensor, "batch classes"]:
-        """Of each class, by the classifier."""
-        return torch.softmax(self({"image": image}, "classes"), 1)
+        """Of each class, by the classifier, of images in [0, 1], or bytes.
+
+        Raises:
+            InputError: They are neither.
+        """
+        return torch.softmax(self({"image": unit_images(image)}, "classes"), 1)
 
     def forward(
         self, condition: Condition, head: Literal["image", "classes"] = "image"
