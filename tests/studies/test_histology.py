@@ -82,6 +82,35 @@ def test_a_folder_of_two_classes_makes_it_class_conditional(folder):
     assert float((images[0] - images[1]).abs().max()) > 1e-4
 
 
+class Perfect(torch.nn.Module):
+    """Patches as they are in `unequal`, of the class asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.colours = torch.nn.Parameter(torch.tensor([[0.0, 0, 90], [90, 0, 0]]) / 255)
+
+    def forward(self, condition):
+        noise = torch.rand(len(condition["label"]), 3, 64, 64) * 160 / 255
+        return noise + self.colours[condition["label"].long()][:, :, None, None]
+
+
+def test_a_perfect_generator_of_unequal_classes_is_at_no_distance(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    for name, colour, count in (("benign", (0, 0, 90), 90), ("malignant", (90, 0, 0), 10)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            pixels = random.integers(0, 160, (64, 64, 3)) + np.array(colour)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{number}.png")
+    colours = lambda x: 10 * x.mean((2, 3))  # noqa: E731
+    monkeypatch.setattr(histology, "_network", lambda features: colours)
+    entry = study(tissue=str(tmp_path), judged=200, pose="none")
+    quality = histology.tissue_quality(entry, Perfect())
+    assert abs(quality.kernel) < 3 * quality.kernel_error
+    assert abs(entry.watch(Perfect())["kernel"]) < 5 * quality.kernel_error
+    equal = generate(entry, Perfect(), 200).images
+    assert histology.judge_tissue(entry, equal).kernel > 10 * abs(quality.kernel)
+
+
 @pytest.mark.usefixtures("_extra")
 def test_the_default_tissue_is_one_class_and_needs_no_label():
     entry = study()

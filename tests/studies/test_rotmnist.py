@@ -210,6 +210,40 @@ def test_generation_is_seeded_and_takes_the_classes_in_turn():
     assert set(one.condition["element"].tolist()) == {0, 1, 2, 3}
 
 
+def test_generation_like_others_has_their_shares_and_the_same_latent_vectors():
+    entry = study()
+    given = torch.tensor([3, 3, 3, 7, 3, 3, 3, 7, 3, 1])
+    some = generate(entry, network(entry), 40, like=given).condition
+    assert some["label"].bincount(minlength=10).tolist() == [0, 4, 0, 28, 0, 0, 0, 8, 0, 0]
+    assert len(some["label"][:14].unique()) == 3  # in random order
+    turns = generate(entry, network(entry), 40).condition
+    for name in ("noise", "element"):
+        assert torch.equal(some[name], turns[name])
+
+
+class Recorder(torch.nn.Module):
+    """Grey images, and the classes that were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.level, self.labels = torch.nn.Parameter(torch.tensor(0.5)), []
+
+    def forward(self, condition):
+        self.labels += condition["label"].tolist()
+        return self.level + torch.rand(len(condition["label"]), 1, 28, 28) / 10
+
+
+def test_samples_are_judged_with_the_shares_of_the_held_out_digits():
+    entry = study(pose="none", judged=400)
+    shares = entry.source().held_out_labels.bincount(minlength=10)
+    for judge in (entry.watch, entry.measure):
+        recorder = Recorder()
+        judge(recorder)
+        asked = torch.tensor(recorder.labels).bincount(minlength=10)
+        assert asked.sum() == 400
+        assert float((asked - 400 * shares / shares.sum()).abs().max()) <= 1
+
+
 def test_an_incomplete_generator_is_the_full_one_with_the_identity():
     entry = study()
     full, incomplete = (generate(entry, network(entry), 20, posed=p) for p in (True, False))

@@ -115,7 +115,8 @@ class HistologyStudy(SymmetricStudy):
         return {"tissue": self.patches().source}
 
     def watch(self, network: nn.Module) -> Mapping[str, float]:
-        images = generate(self, network, min(WATCHED, self.judged)).images
+        asked = self.patches().held_out_labels
+        images = generate(self, network, min(WATCHED, self.judged), like=asked).images
         ours = embed(_network(self.features), images)
         return {"kernel": kernel_distance(ours, _held_out(self.tissue, self.features))}
 
@@ -172,12 +173,13 @@ class TissueQuality:
 def tissue_quality(
     study: HistologyStudy, network: nn.Module, *, posed: bool = True
 ) -> TissueQuality:
-    """Judge samples by held-out patches.
+    """Judge samples by held-out patches, whose shares of classes they have.
 
     Arguments:
         posed: Draw elements of the group; else samples are those of the incomplete generator.
     """
-    images = generate(study, network, study.judged, posed=posed).images
+    asked = study.patches().held_out_labels
+    images = generate(study, network, study.judged, posed=posed, like=asked).images
     return judge_tissue(study, images, pose_error(study, network))
 
 

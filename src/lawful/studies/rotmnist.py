@@ -102,7 +102,8 @@ class RotatedDigitsStudy(SymmetricStudy):
         return {"digits": self.source().source, "share": f"{100 * self.share:g} % of 60,000"}
 
     def watch(self, network: nn.Module) -> Mapping[str, float]:
-        images = generate(self, network, min(WATCHED, self.judged)).images
+        asked = self.source().held_out_labels
+        images = generate(self, network, min(WATCHED, self.judged), like=asked).images
         judge = load_judge("rotated-digits")
         ours = gaussian([embed(judge.features, images)])
         return {"frechet": frechet_between(_held_out(self.digits, self.subset), ours)}
@@ -161,12 +162,13 @@ class RotatedQuality:
 def rotated_quality(
     study: RotatedDigitsStudy, network: nn.Module, *, posed: bool = True
 ) -> RotatedQuality:
-    """Judge samples by held-out digits.
+    """Judge samples by held-out digits, whose shares of classes they have.
 
     Arguments:
         posed: Draw elements of the group; else samples are those of the incomplete generator.
     """
-    made = generate(study, network, study.judged, posed=posed)
+    asked = study.source().held_out_labels
+    made = generate(study, network, study.judged, posed=posed, like=asked)
     return judge_digits(study, made.images, made.condition["label"], pose_error(study, network))
 
 

@@ -277,18 +277,31 @@ class Generated:
 
 @torch.no_grad()
 def generate(
-    study: SymmetricStudy, network: nn.Module, count: int, seed: int = 40_000, *, posed: bool = True
+    study: SymmetricStudy,
+    network: nn.Module,
+    count: int,
+    seed: int = 40_000,
+    *,
+    posed: bool = True,
+    like: Int[Tensor, " n"] | None = None,
 ) -> Generated:
-    """Samples of classes in turn, from a seed of their own.
+    """Samples from a seed of their own.
 
     Arguments:
         posed: Draw the element of the group; else it is the identity, which makes an incomplete
             generator of a full one.
+        like: Labels whose shares the samples' classes have, in random order; where not given,
+            classes take turns. What is compared with real images has their shares: a distance would
+            measure the difference of the shares else, and a generator that lost a rare class gain.
     """
     random = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, study.latent, generator=random)
     element = study.symmetry.random(count, random)
-    label = torch.arange(count) % len(study.classes)
+    if like is None:
+        label = torch.arange(count) % len(study.classes)
+    else:
+        places = ((torch.arange(count) + 0.5) * (len(like) / count)).long()
+        label = like.sort().values[places][torch.randperm(count, generator=random)]
     condition = {"noise": noise, "label": label, "element": element if posed else 0 * element}
     device = next(network.parameters()).device
     parts = [{k: v[p : p + CHUNK].to(device) for k, v in condition.items()}
