@@ -32,11 +32,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
 
 
-def picture(figure: Figure, about: str) -> str:
-    """A figure as an embedded PNG."""
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata=FIGURE)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def picture(figure: Figure, about: str) -> str:
+    """A figure as an embedded PNG."""
+    data = base64.b64encode(png(figure)).decode("ascii")
     return f'<img alt="{escape(about, quote=True)}" src="data:image/png;base64,{data}">'
 
 

