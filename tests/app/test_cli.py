@@ -381,7 +381,7 @@ def test_initial_conditions_from_files(here, capsys):
         np.testing.assert_allclose(file["fields"][0, 0, 0], np.load("bump.npy"), atol=1e-6)
     os.unlink("a.h5")
     for name, message in (
-        ("short.npy", "expected 64 a sample, got 63"),
+        ("short.npy", "shape (64,), or a stack of them, got (63,)"),
         ("hole.npy", "expected finite"),
         ("text.npy", "not a .npy file"),
         ("gone.npy", "not a .npy file"),

@@ -9,9 +9,10 @@ from PIL import Image
 
 from lawful import InputError
 from lawful.app.statistics import run, statistics_of
-from lawful.app.writers import writing
+from lawful.app.writers import write_samples
 from lawful.data.micrographs import otsu
 from lawful.evaluation.morphology import lineal_path, specific_surface, two_point
+from lawful.studies.study import Axis
 
 
 @pytest.fixture
@@ -91,8 +92,10 @@ def test_anisotropy():
 def test_figures_are_not_read_as_data(here):
     run(["grey.png"])
     arrays = {"fields": np.load("mask.npy").astype(np.float32)[None, None]}
-    with writing(here / "samples.png", {"images": True}, arrays, 1) as writer:
-        writer.append(arrays)
+    space = (Axis("y", 0, 60), Axis("x", 0, 90))
+    write_samples(
+        here / "samples.png", iter([arrays]), 1, manifest={}, images=True, space=space, about={}
+    )
     for name in ("statistics/statistics.png", "samples.png"):
         with pytest.raises(InputError, match=rf"{name}: a figure.*save them as \.tif"):
             run([name])

@@ -61,7 +61,7 @@ def test_a_report_says_whether_the_law_is_invariant(digits, here, capsys):
 
 def test_a_study_without_laws_is_reported(tissue, here, capsys):
     assert main(["sample", tissue, "-n", "5", "--out", "set.h5"]) == 0
-    assert main(["report", "set.h5", "--out", "report"]) == 0
+    assert main(["report", "set.h5", "--out", "report", "--force"]) == 0
     said = capsys.readouterr().out
     assert said.count("5 samples, raw. The study states no law of a single sample.") == 2
     assert main(["sample", tissue, "-n", "4", "--out", "set.png"]) == 0

@@ -25,6 +25,7 @@ from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.laws.law import Estimate
 from lawful.studies.model import CHUNK, Samples
+from lawful.studies.study import Study
 
 REFINEMENT = ("raw", "iterations", "exchanges", "displacement", "reached")
 
@@ -46,6 +47,23 @@ def arrays_of(samples: Samples, *, binary: bool = False) -> Arrays:
     if report.refinement is not None:
         arrays |= {f"refinement/{n}": getattr(report.refinement, n) for n in REFINEMENT}
     return {name: value.numpy() for name, value in arrays.items()}
+
+
+def attributes(study: Study, samples: Samples) -> dict[str, dict[str, str]]:
+    """Unit and meaning of every array, by the names they have in a file."""
+    about = {"fields": (study.unit, study.about)}
+    about |= {f"condition/{q.name}": (q.unit, q.about or q.name) for q in study.quantities}
+    about |= {
+        f"violation/{_safe(line.name)}": (line.unit, f"root mean square residual of {line.name}")
+        for line in samples.report.lines
+    }
+    about |= {
+        f"outside/{name}": ("1", f"{name} is outside the trained range")
+        for name, _ in samples.report.outside
+    }
+    about["estimated_error"] = ("1", "estimated relative error")
+    about["estimated_error_absolute"] = (study.unit, "estimated root mean square error")
+    return {name: {"units": unit, "long_name": text} for name, (unit, text) in about.items()}
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ class SampleFile:
 
 @contextmanager
 def reading(path: Path) -> Iterator[SampleFile]:
-    """A file that `writing` wrote.
+    """A file that `write_samples` wrote.
 
     Raises:
         InputError: The file is missing, truncated, foreign, or of a format without conditions.
@@ -93,8 +111,8 @@ def reading(path: Path) -> Iterator[SampleFile]:
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: truncated or not of lawful ({reason})") from None
-        if fields.ndim != 4 or len(lengths) != 1 or not isinstance(manifest, dict):
-            raise InputError(f"{path}: expected fields (N, C, H, W) and as many conditions")
+        if not 3 <= fields.ndim <= 5 or len(lengths) != 1 or not isinstance(manifest, dict):
+            raise InputError(f"{path}: expected fields (N, C, *space) and as many conditions")
         sampled = manifest.get("sampled")
         judge = sampled.get("judge") if isinstance(sampled, dict) else None
         yield SampleFile(manifest, len(fields), _chunks(arrays, str(judge or "unknown")))

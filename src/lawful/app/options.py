@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import field, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -68,3 +69,14 @@ def with_conditions(options: type, quantities: Sequence[Quantity]) -> type:
         option = Annotated[kind, tyro.conf.arg(help=about, metavar="VALUE …")]
         extra.append((quantity.name, option, field(default=())))
     return make_dataclass(options.__name__, extra, bases=(options,), frozen=True)
+
+
+def refuse_to_replace(files: Sequence[Path], *, force: bool) -> None:
+    """Refuse, before any work, to write over results that are there.
+
+    Raises:
+        InputError: One of the files exists and `force` was not given.
+    """
+    for path in files:
+        if path.exists() and not force:
+            raise InputError(f"{path}: is there already; --force replaces it, --out spares it")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lawful.app import page
 from lawful.app.files import REFINEMENT, Chunk, reading
-from lawful.app.options import STUDY_HELP, parse
+from lawful.app.options import STUDY_HELP, parse, refuse_to_replace
 from lawful.app.report_text import (
     HEADS,
     LAWLESS,
@@ -23,18 +23,20 @@ from lawful.app.report_text import (
     refinement_text,
     report_rows,
 )
+from lawful.atomic import write_all
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.pictures import comparison_figure, montage_figure, scatter_figure
 from lawful.evaluation.report import LawReport, Refinement, law_report, relative_error
 from lawful.evaluation.summary import Spread, Summary
-from lawful.games.checkpoint import write_json, write_text
+from lawful.games.checkpoint import json_bytes
 from lawful.laws.law import Estimate, law
 from lawful.studies import registry
 from lawful.studies.model import Model, Samples, load
 from lawful.studies.study import Study
 
 SHOWN = 5
+JSON, HTML = "report.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ReportOptions:
         float | None, tyro.conf.arg(help="refine a model's samples below this violation")
     ] = None
     study: Annotated[str | None, tyro.conf.arg(help=STUDY_HELP)] = None
+    force: Annotated[bool, tyro.conf.arg(help="replace the report in --out")] = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Subject:
 def run(arguments: list[str]) -> None:
     """`lawful report MODEL_OR_FILE`."""
     options = parse(ReportOptions, arguments, "lawful report")
+    refuse_to_replace([options.out / name for name in (JSON, HTML)], force=options.force)
     path = Path(options.subject)
     subject = from_file(path, options.study) if path.is_file() else from_model(options)
     write_report(subject, options.out)
@@ -96,7 +100,7 @@ def run(arguments: list[str]) -> None:
             f"Relative error against the solver, {subject.error.numel()} samples: "
             f"mean {spread.mean:.4f}, worst {spread.worst:.4f}"
         )
-    print(f"report: {options.out / 'report.html'}")
+    print(f"report: {options.out / HTML}")
 
 
 def from_model(options: ReportOptions) -> Subject:
@@ -183,9 +187,12 @@ def write_report(
     if subject.error is not None:
         summary["relative_error"] = Spread.of(subject.error).as_dict()
     summary["manifest"] = dict(subject.manifest)
+    files = {
+        folder / JSON: json_bytes(summary),
+        folder / HTML: report_page(subject, sections).encode(),
+    }
     try:
-        write_json(folder / "report.json", summary)
-        write_text(folder / "report.html", report_page(subject, sections))
+        write_all(files)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 
@@ -236,7 +243,7 @@ def _comparison(subject: Subject, error: Tensor, reference: Tensor) -> str:
     text += page.table(list(spread.as_dict()), rows)
     fields, truth = subject.fields[shown], reference[shown]
     study = subject.study
-    figure = comparison_figure(fields, truth, titles, extent=study.extent, labels=study.axes)
+    figure = comparison_figure(fields, truth, titles, study.places(fields.shape))
     text += page.picture(figure, "generated, numerical and difference")
     text += page.paragraph("The worst sample is first, the best second.")
     if subject.estimate is not None:

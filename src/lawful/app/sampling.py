@@ -1,7 +1,7 @@
 """`lawful sample`: streams samples and their violations into a file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,10 +12,10 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lawful.app.files import arrays_of
+from lawful.app.files import arrays_of, attributes
 from lawful.app.options import STUDY_HELP, parse, value_of, with_conditions
 from lawful.app.report_text import manifest_floors, print_report
-from lawful.app.writers import WRITERS, writing
+from lawful.app.writers import FORMATS, Arrays, write_samples
 from lawful.errors import InputError
 from lawful.evaluation.summary import Summary
 from lawful.studies.model import Model, load
@@ -27,7 +27,7 @@ class SampleOptions:
     """Sample fields; conditions that are not given are drawn, several values are taken in turn."""
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a shipped model or a run")]
-    out: Annotated[Path, tyro.conf.arg(help=f"file to write: {', '.join(WRITERS)}")]
+    out: Annotated[Path, tyro.conf.arg(help=f"file to write: {', '.join(FORMATS)}")]
     n: Annotated[
         int | None, tyro.conf.arg(aliases=["-n"], help="samples [as many as values are given]")
     ] = None
@@ -95,10 +95,11 @@ def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, 
 
 
 def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
-    """Rows of one or more .npy files."""
+    """Values stacked from one or more .npy files, each of one value or a stack of values."""
     rows = []
+    one = quantity.shape
     for path in paths:
-        place = f"--{quantity.name} {path}"
+        place = f"--{quantity.name.replace('_', '-')} {path}"
         try:
             array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -106,9 +107,11 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
             raise InputError(f"{place}: not a .npy file ({reason})") from None
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or not array.size:
             raise InputError(f"{place}: expected an array of numbers in a .npy file")
-        rows.append(array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1))
-    if len({row.shape[1] for row in rows}) > 1:
-        raise InputError(f"--{quantity.name}: the files differ in length")
+        if one not in (array.shape, array.shape[1:]):
+            raise InputError(
+                f"{place}: expected an array of shape {one}, or a stack of them, got {array.shape}"
+            )
+        rows.append(array.reshape(-1, *one))
     return np.concatenate(rows)
 
 
@@ -141,18 +144,24 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     first = next(stream)  # the conditions are checked before a file is opened
     estimate = first.report.estimate
     origin["judge"] = None if estimate is None else estimate.judge
-    manifest = {
-        **model.manifest, "config": model.study.config(), "sampled": origin,
-        "images": model.study.images,
-    }  # fmt: skip
-    binary = model.study.binary
-    with bar, writing(options.out, manifest, arrays_of(first, binary=binary), count) as writer:
-        task = bar.add_task("", total=count)
+    study = model.study
+
+    def chunks() -> Iterator[Arrays]:
         for samples in chain([first], stream):
-            writer.append(arrays_of(samples, binary=binary))
+            yield arrays_of(samples, binary=study.binary)
             summary.add(samples.report)
             bar.advance(task, len(samples.fields))
-    print(f"{options.out}: {count} samples of {model.study.name}")
+
+    manifest = {
+        **model.manifest, "config": study.config(), "sampled": origin, "images": study.images,
+    }  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=count)
+        write_samples(
+            options.out, chunks(), count, manifest=manifest, images=study.images,
+            space=study.space(first.fields.shape), about=attributes(study, first),
+        )  # fmt: skip
+    print(f"{options.out}: {count} samples of {study.name}")
     print_report(summary)
     if count < longest:
         print(

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from lawful.app.options import parse
-from lawful.atomic import replacing
+from lawful.app.options import parse, refuse_to_replace
+from lawful.app.page import png
+from lawful.atomic import write_all
 from lawful.data.micrographs import Micrograph, read_micrograph
-from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.evaluation.curves import statistics_figure
 from lawful.evaluation.morphology import (
@@ -23,9 +23,10 @@ from lawful.evaluation.morphology import (
     two_point,
     volume_fraction,
 )
-from lawful.games.checkpoint import write_json, write_text
+from lawful.games.checkpoint import json_bytes
 
 LONGEST = 128
+FILES = ("statistics.json", "statistics.csv", "statistics.png")
 SHOWN = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 127)
 CURVES = ("p2", "lineal_path", "p2_down", "p2_across")
 
@@ -45,6 +46,7 @@ class StatisticsOptions:
     periodic: Annotated[bool, tyro.conf.arg(help="opposite edges of the image meet")] = False
     radii: Annotated[int | None, tyro.conf.arg(help="distances, in pixels from 0")] = None
     out: Annotated[Path, tyro.conf.arg(help="folder")] = Path("statistics")
+    force: Annotated[bool, tyro.conf.arg(help="replace the statistics in --out")] = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def run(arguments: list[str]) -> None:
         options.image, threshold=options.threshold, phase=options.phase, crop=options.crop,
         pixel_size=options.pixel_size, median=options.median,
     )  # fmt: skip
+    refuse_to_replace([options.out / name for name in FILES], force=options.force)
     radii = _radii(options.radii, micrograph, options.periodic)
     found = statistics_of(micrograph.image, radii, periodic=options.periodic)
     _write(micrograph, found, options)
@@ -168,11 +171,11 @@ def _write(micrograph: Micrograph, found: Statistics, options: StatisticsOptions
     columns = zip(*(getattr(found, name) for name in CURVES), strict=True)
     lines = [",".join(("r", *CURVES))]
     lines += [",".join([str(i), *(repr(v) for v in row)]) for i, row in enumerate(columns)]
+    data = json_bytes(_data(micrograph, found, options))
+    contents = (data, "\n".join([*lines, ""]).encode(), png(figure))
+    files = dict(zip((folder / name for name in FILES), contents, strict=True))
     try:
-        with replacing(folder / "statistics.png") as path:
-            figure.savefig(path, dpi=110, format="png", metadata=FIGURE)
-        write_text(folder / "statistics.csv", "\n".join(lines) + "\n")
-        write_json(folder / "statistics.json", _data(micrograph, found, options))
+        write_all(files)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 

@@ -1,17 +1,19 @@
 """Writers of sample files: `.h5`, `.nc`, `.npz`, `.tif`, `.vtk`, `.png`, each in a stream.
 
-Every format is written beside its place and renamed when complete.
+A format is a function that takes the chunks as they come, writes them to a temporary path and reads
+the result back; only a file that was found complete takes its place. HDF5 and NetCDF files are laid
+out by HDF5 and filled by plain writes at the places of their arrays: HDF5 survives neither a full
+disk nor an interrupt while it writes.
 """
 
-import io
 import json
 import shutil
 import zipfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -23,276 +25,257 @@ from lawful.atomic import replacing
 from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.evaluation.pictures import montage_figure
+from lawful.studies.study import Axis
 
 MONTAGE = 64
-COUNT = 10  # digits of the number of arrays in a VTK file
+HEADER = 2**20  # bytes that are more than what a file holds beside its arrays
 Arrays = dict[str, np.ndarray]
+Chunks = Iterator[Arrays]
 
 
-class Writer(ABC):
-    """Takes chunks of samples in order."""
-
-    @abstractmethod
-    def append(self, arrays: Arrays) -> None:
-        """Add a chunk."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Complete the file."""
-
-
-class _PatientFile(io.FileIO):
-    """A file that takes every write and keeps the first error for later.
-
-    HDF5 does not survive a write that fails: it fails again when the file is closed, and crashes
-    the interpreter on exit.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+b")
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view) and self.error is None:
-            try:
-                done += super().write(view[done:]) or 0
-            except OSError as error:
-                self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-    def check(self) -> None:
-        """Raise the first error, if there was one."""
-        if self.error is not None:
-            raise self.error
-
-
-class HDF5Writer(Writer):
-    """Resizable datasets, one a name."""
-
-    def __init__(self, path: Path, manifest: str) -> None:
-        self.stream = _PatientFile(path)
-        self.file = h5py.File(self.stream, "w")
-        self.file.attrs["lawful"] = manifest
-
-    def append(self, arrays: Arrays) -> None:
-        for name, value in arrays.items():
-            if name not in self.file:
-                self.file.create_dataset(
-                    name, data=value, maxshape=(None, *value.shape[1:]), chunks=True
-                )
-                continue
-            data = self.file[name]
-            data.resize(len(data) + len(value), axis=0)
-            data[-len(value) :] = value
-        self.stream.check()
-
-    def close(self) -> None:
-        self.file.close()
-        self.stream.close()
-        self.stream.check()
-
-
-class NetCDFWriter(Writer):
-    """NetCDF-4 with an unlimited sample dimension; `/` in names becomes `_`."""
-
-    def __init__(self, path: Path, manifest: str) -> None:
-        try:
-            import netCDF4
-        except ImportError:
-            raise InputError(f"{path.suffix}: needs NetCDF; pip install 'lawful[io]'") from None
-        self.file = netCDF4.Dataset(path, "w")
-        self.file.lawful = manifest
-        self.file.createDimension("sample", None)
-        self.count = 0
-
-    def append(self, arrays: Arrays) -> None:
-        end = self.count + len(next(iter(arrays.values())))
-        for name, value in arrays.items():
-            plain = name.replace("/", "_")
-            kind = np.dtype("i1") if value.dtype == bool else value.dtype
-            if plain not in self.file.variables:
-                axes = [f"{plain}_{i}" for i in range(1, value.ndim)]
-                for axis, size in zip(axes, value.shape[1:], strict=True):
-                    self.file.createDimension(axis, size)
-                self.file.createVariable(plain, kind, ("sample", *axes))
-            self.file.variables[plain][self.count : end] = value.astype(kind)
-        self.count = end
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class NPZWriter(Writer):
-    """Arrays grow as raw files beside the target and are zipped in the end."""
-
-    def __init__(self, path: Path, manifest: str) -> None:
-        self.path = path
-        self.folder = TemporaryDirectory(dir=path.parent, prefix=".lawful-")
-        self.layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
-        self.count = 0
-        self.manifest = manifest
-
-    def append(self, arrays: Arrays) -> None:
-        for name, value in arrays.items():
-            self.layout[name] = (value.dtype, value.shape[1:])
-            with self._raw(name).open("ab") as file:
-                file.write(np.ascontiguousarray(value).tobytes())
-        self.count += len(arrays["fields"])
-
-    def close(self) -> None:
-        with self.folder, zipfile.ZipFile(self.path, "w") as archive:
-            if not self.layout:
-                return
-            with archive.open("lawful.npy", "w") as member:
-                np.lib.format.write_array(member, np.array(self.manifest), allow_pickle=False)
-            for name, (kind, shape) in self.layout.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(kind),
-                        "fortran_order": False,
-                        "shape": (self.count, *shape),
-                    }
-                    np.lib.format.write_array_header_1_0(member, header)
-                    with self._raw(name).open("rb") as raw:
-                        while block := raw.read(1 << 22):
-                            member.write(block)
-
-    def _raw(self, name: str) -> Path:
-        return Path(self.folder.name) / name.replace("/", "_")
-
-
-class TIFFWriter(Writer):
-    """A stack of pages, one a channel of a sample: float32, or 0 and 255 for binary samples."""
-
-    def __init__(self, path: Path, manifest: str) -> None:
-        self.file = tifffile.TiffWriter(path, bigtiff=True)
-        self.manifest = manifest
-
-    def append(self, arrays: Arrays) -> None:
-        fields = arrays["fields"]
-        pages = 255 * fields if fields.dtype == np.uint8 else fields
-        for page in pages.reshape(-1, *fields.shape[-2:]):
-            self.file.write(page, contiguous=True, description=self.manifest)
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class VTKWriter(Writer):
-    """A legacy VTK image (structured points), one array of cell values a channel of a sample.
-
-    A pixel is a cell of size 1. The first row of a picture is on top, that of another field at the
-    bottom.
-    """
-
-    def __init__(self, path: Path, manifest: str) -> None:
-        self.file = path.open("w+b")
-        self.images = json.loads(manifest).get("images", False)
-        self.count, self.place = 0, 0
-
-    def append(self, arrays: Arrays) -> None:
-        fields = arrays["fields"]
-        kind = "unsigned_char" if fields.dtype == np.uint8 else "float"
-        fields = fields if fields.dtype == np.uint8 else fields.astype(">f4")
-        rows, columns = fields.shape[-2:]
-        if not self.count:
-            self._head(rows, columns)
-        for number, sample in enumerate(fields, start=self.count // fields.shape[1]):
-            for channel, page in enumerate(sample):
-                name = f"sample_{number:06d}" + (f"_{channel}" if len(sample) > 1 else "")
-                self.file.write(f"{name} 1 {rows * columns} {kind}\n".encode())
-                self.file.write(np.ascontiguousarray(page[::-1] if self.images else page).tobytes())
-                self.file.write(b"\n")
-                self.count += 1
-
-    def _head(self, rows: int, columns: int) -> None:
-        lines = [
-            "# vtk DataFile Version 3.0", "samples of lawful", "BINARY",
-            "DATASET STRUCTURED_POINTS", f"DIMENSIONS {columns + 1} {rows + 1} 1",
-            "ORIGIN 0 0 0", "SPACING 1 1 1", f"CELL_DATA {rows * columns}", "FIELD samples ",
-        ]  # fmt: skip
-        self.file.write("\n".join(lines).encode())
-        self.place = self.file.tell()
-        self.file.write(b" " * COUNT + b"\n")
-
-    def close(self) -> None:
-        self.file.seek(self.place)
-        if self.place:
-            self.file.write(f"{self.count:{COUNT}d}".encode())
-        self.file.close()
-
-
-class PNGWriter(Writer):
-    """A montage of the first 64 samples."""
-
-    def __init__(self, path: Path, manifest: str) -> None:
-        self.path, self.kept = path, np.empty(0)
-        self.images = json.loads(manifest).get("images", False)
-
-    def append(self, arrays: Arrays) -> None:
-        if len(self.kept) < MONTAGE:
-            rows = arrays["fields"][: MONTAGE - len(self.kept)]
-            self.kept = np.concatenate([self.kept, rows]) if len(self.kept) else rows
-
-    def close(self) -> None:
-        if len(self.kept):
-            figure = montage_figure(torch.from_numpy(self.kept).float(), images=self.images)
-            figure.savefig(self.path, dpi=120, format="png", metadata=FIGURE)
-
-
-WRITERS: dict[str, Any] = {
-    ".h5": HDF5Writer,
-    ".hdf5": HDF5Writer,
-    ".nc": NetCDFWriter,
-    ".npz": NPZWriter,
-    ".tif": TIFFWriter,
-    ".tiff": TIFFWriter,
-    ".vtk": VTKWriter,
-    ".png": PNGWriter,
-}
-
-
-@contextmanager
-def writing(path: Path, manifest: Mapping[str, Any], first: Arrays, count: int) -> Iterator[Writer]:
-    """A writer by the path's ending; the file appears when the block ends without error.
+@dataclass(frozen=True)
+class Layout:
+    """What a file will hold beside the values themselves.
 
     Arguments:
-        first: The arrays of the first chunk; with `count`, they tell the room that is needed.
+        count: Samples.
+        parts: Type and shape of one sample's entry in each array.
+        manifest: Of the model, as JSON.
+        images: The fields are pictures, first row on top.
+        space: The fields' axes of space.
+        about: Attributes of the arrays: `units`, `long_name`.
+    """
+
+    count: int
+    parts: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+    manifest: str
+    images: bool
+    space: Sequence[Axis]
+    about: Mapping[str, Mapping[str, str]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays."""
+        return self.count * sum(kind.itemsize * prod(shape) for kind, shape in self.parts.values())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels and axes of space of one field."""
+        return self.parts["fields"][1]
+
+
+def write_samples(path: Path, chunks: Chunks, count: int, **about: Any) -> None:
+    """Write `count` samples that come in chunks, in the format of the path's ending.
+
+    Arguments:
+        about: The other fields of `Layout`, its manifest as a mapping.
 
     Raises:
         InputError: The ending is unknown, or the place cannot be written or has no room.
     """
-    if path.suffix not in WRITERS:
-        raise InputError(f"{path}: expected an ending of {', '.join(WRITERS)}, got {path.suffix!r}")
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path}: expected an ending of {', '.join(FORMATS)}, got {path.suffix!r}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder")
+    first = next(chunks)  # what the samples refuse is said before a file is opened
+    about["manifest"] = json.dumps(about["manifest"])
+    parts = {name: (value.dtype, value.shape[1:]) for name, value in first.items()}
+    layout = Layout(count, parts, **about)
     try:
         with replacing(path) as temporary:
-            _check_room(path, first, count)
-            writer: Writer = WRITERS[path.suffix](temporary, json.dumps(manifest))
-            try:
-                yield writer
-            finally:
-                writer.close()
-    except (OSError, RuntimeError) as error:  # HDF5 says RuntimeError of a full disk
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:80]
+            _check_room(path, layout)
+            FORMATS[path.suffix](temporary, chain([first], chunks), layout)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:80]
         raise InputError(f"{path}: cannot be written ({reason})") from None
 
 
-def _check_room(path: Path, first: Arrays, count: int) -> None:
-    each = sum(value.nbytes for value in first.values()) / len(first["fields"])
+def _check_room(path: Path, layout: Layout) -> None:
     copies = {".png": 0, ".npz": 2}.get(path.suffix, 1)
-    needed, free = 1.05 * copies * count * each, shutil.disk_usage(path.parent).free
+    needed, free = 1.05 * copies * layout.size, shutil.disk_usage(path.parent).free
     if needed > free:
         raise InputError(
             f"{path}: needs {needed / 2**20:.0f} MB, only {free / 2**20:.0f} MB are free"
         )
+
+
+def _hold(complete: bool) -> None:
+    """Refuse a file that does not hold what was written."""
+    if not complete:
+        raise OSError("read back, it is not complete")
+
+
+def _hdf5(path: Path, chunks: Chunks, layout: Layout) -> None:
+    """Arrays with dimension scales; groups for the parts of a name."""
+    with path.open("wb") as file:  # says whether there is room, as HDF5 could not
+        file.truncate(layout.size + HEADER)
+        file.write(bytes(HEADER))
+    with h5py.File(path, "w") as file:
+        file.attrs["lawful"] = layout.manifest
+        file.attrs["Conventions"] = "CF-1.11"
+        places = {name: _lay_out(file, name, layout) for name in layout.parts}
+    value: Arrays = {}
+    with path.open("r+b") as file:
+        for value in chunks:
+            for name, rows in value.items():
+                file.seek(places[name])
+                places[name] += file.write(rows.tobytes())
+    with h5py.File(path, "r") as file:
+        for name, rows in value.items():
+            end = file[name].id.get_offset() + file[name].id.get_storage_size()
+            last = file[name][-1].tobytes()
+            _hold(places[name] == end and last == rows[-1].tobytes())
+
+
+def _lay_out(file: h5py.File, name: str, layout: Layout) -> int:
+    """Make an array without values; returns where in the file they belong."""
+    kind, shape = layout.parts[name]
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    data = file.create_dataset(name, (layout.count, *shape), kind, dcpl=plan)
+    data.attrs.update(layout.about.get(name, {}))
+    scales = {"sample": _count(layout.count)}
+    if name == "fields":
+        scales["channel"] = _count(shape[0])
+        space = zip(layout.space, shape[1:], strict=True)
+        scales |= {axis.name: (axis.places(size), axis.unit) for axis, size in space}
+    else:
+        scales |= {f"{name.replace('/', '_')}_{i}": _count(n) for i, n in enumerate(shape, 1)}
+    for place, (label, (values, unit)) in enumerate(scales.items()):
+        if label not in file:
+            file.create_dataset(label, data=values).make_scale(label)
+            file[label].attrs.update({"units": unit, "long_name": label})
+        data.dims[place].attach_scale(file[label])
+    return int(data.id.get_offset())
+
+
+def _count(size: int) -> tuple[np.ndarray, str]:
+    return np.arange(size), "1"
+
+
+def _netcdf(path: Path, chunks: Chunks, layout: Layout) -> None:
+    """NetCDF-4, which is HDF5 with dimension scales; `/` in names becomes `_`, truth a byte."""
+    about = {_plain(name): entry for name, entry in layout.about.items()}
+    parts = {_plain(n): (_number(kind), shape) for n, (kind, shape) in layout.parts.items()}
+    flat = (
+        {_plain(name): value.astype(_number(value.dtype)) for name, value in arrays.items()}
+        for arrays in chunks
+    )
+    _hdf5(path, flat, replace(layout, parts=parts, about=about))
+
+
+def _plain(name: str) -> str:
+    return name.replace("/", "_")
+
+
+def _number(kind: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype("i1") if kind.kind == "b" else kind
+
+
+def _npz(path: Path, chunks: Chunks, layout: Layout) -> None:
+    """Arrays are gathered in an HDF5 file beside the target and zipped from there."""
+    gathered = path.with_suffix(".h5")
+    try:
+        _hdf5(gathered, chunks, layout)
+        with h5py.File(gathered, "r") as file:
+            places = {name: int(file[name].id.get_offset()) for name in layout.parts}
+        arrays = {
+            name: np.memmap(gathered, kind, "r", places[name], (layout.count, *shape))
+            for name, (kind, shape) in layout.parts.items()
+        }
+        np.savez(path, allow_pickle=False, lawful=np.array(layout.manifest), **arrays)
+    finally:
+        gathered.unlink(missing_ok=True)
+    with zipfile.ZipFile(path) as archive:
+        _hold(archive.testzip() is None)
+
+
+def _tiff(path: Path, chunks: Chunks, layout: Layout) -> None:
+    """Pages of the last two axes, for curves of all channels: float32, or 0 and 255 where binary.
+
+    The manifest is in the description, as JSON.
+    """
+    page, count = np.empty(0), 0
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for arrays in chunks:
+            fields = arrays["fields"]
+            for page in fields.reshape(-1, *fields.shape[-2:]):
+                page = page * np.uint8(255) if page.dtype == np.uint8 else page
+                file.write(page, contiguous=True, photometric="minisblack",
+                           metadata={"lawful": layout.manifest})  # fmt: skip
+                count += 1
+    with tifffile.TiffFile(path) as file:
+        _hold(len(file.pages) == count == layout.count * prod(layout.shape[:-2]))
+        _hold(file.pages[-1].asarray().tobytes() == page.tobytes())
+
+
+def _vtk(path: Path, chunks: Chunks, layout: Layout) -> None:
+    """A legacy VTK image (structured points), one array of cell values a channel of a sample.
+
+    The first row of a picture is on top, that of another field at the bottom.
+    """
+    kind = "unsigned_char" if layout.parts["fields"][0] == np.uint8 else "float"
+    channels, *sizes = layout.shape
+    body, number = b"", 0
+    with path.open("wb") as file:
+        file.write(_vtk_head(layout))
+        for arrays in chunks:
+            fields = arrays["fields"]
+            fields = fields if kind == "unsigned_char" else fields.astype(">f4")
+            fields = np.flip(fields, -2) if layout.images and len(sizes) > 1 else fields
+            for sample in fields:
+                for channel, values in enumerate(sample):
+                    name = f"sample_{number:06d}" + (f"_{channel}" if channels > 1 else "")
+                    file.write(f"{name} 1 {prod(sizes)} {kind}\n".encode())
+                    body = values.tobytes() + b"\n"
+                    file.write(body)
+                number += 1
+        end = file.tell()
+    with path.open("rb") as file:
+        _hold(number == layout.count and file.seek(0, 2) == end)
+        file.seek(-len(body), 2)
+        _hold(file.read() == body)
+
+
+def _vtk_head(layout: Layout) -> bytes:
+    """Dimensions count the corners of cells; x is a field's last axis."""
+    sizes = layout.shape[:0:-1]
+    axes = list(zip(reversed(layout.space), sizes, strict=True))
+    missing = 3 - len(axes)
+    points = [size + 1 for size in sizes] + [1] * missing
+    steps = [axis.step(size) for axis, size in axes]
+    origin = [axis.places(size)[0] - axis.step(size) / 2 for axis, size in axes]
+    lines = [
+        "# vtk DataFile Version 3.0", "samples of lawful", "BINARY", "DATASET STRUCTURED_POINTS",
+        f"DIMENSIONS {_row(points)}", f"ORIGIN {_row([*origin, *[0.0] * missing])}",
+        f"SPACING {_row([*steps, *[1.0] * missing])}", f"CELL_DATA {prod(sizes)}",
+        f"FIELD samples {layout.count * layout.shape[0]}", "",
+    ]  # fmt: skip
+    return "\n".join(lines).encode()
+
+
+def _row(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:.17g}" for number in numbers)
+
+
+def _png(path: Path, chunks: Chunks, layout: Layout) -> None:
+    """A montage of the first 64 samples."""
+    kept = np.empty((0, *layout.shape), dtype=np.float32)
+    for arrays in chunks:
+        kept = np.concatenate([kept, arrays["fields"][: MONTAGE - len(kept)]])
+    figure = montage_figure(torch.from_numpy(kept), images=layout.images)
+    figure.savefig(path, dpi=120, format="png", metadata=FIGURE)
+    _hold(path.read_bytes()[-8:-4] == b"IEND")
+
+
+FORMATS: dict[str, Callable[[Path, Chunks, Layout], None]] = {
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".nc": _netcdf,
+    ".npz": _npz,
+    ".tif": _tiff,
+    ".tiff": _tiff,
+    ".vtk": _vtk,
+    ".png": _png,
+}

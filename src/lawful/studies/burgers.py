@@ -29,7 +29,7 @@ from lawful.physics.exact import raised_cosine
 from lawful.physics.grid import Grid, coarsen, refine
 from lawful.physics.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.physics.solve import explicit_euler, solve
-from lawful.studies.study import Quantity, Study, Training, check_choices
+from lawful.studies.study import Axis, Quantity, Study, Training, check_choices
 
 CELLS, TIMES, DURATION = 64, 64, 0.2
 ROWS = torch.linspace(0, DURATION, TIMES, dtype=torch.float64)
@@ -75,8 +75,7 @@ class BurgersStudy(Study):
     depth: int = 1
 
     name: ClassVar[str] = "burgers"
-    extent: ClassVar[tuple[float, float, float, float]] = (0.0, 1.0, 0.0, DURATION)
-    axes: ClassVar[tuple[str, str]] = ("x", "t")
+    axes: ClassVar[tuple[Axis, ...]] = (Axis("t", 0, DURATION, nodes=True), Axis("x", 0, 1))
     about: ClassVar[str] = "solutions of Burgers' equation, without data (InvNet, table 2)"
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("frequency", 3.0, 6.0, minimum=0.0, about="c of the wave ½(1 - cos 2 pi c x)"),

@@ -176,5 +176,6 @@ def figure_3(model: Model, cases: Sequence[tuple[float, float]] = FIGURE_CASES) 
     samples = model.sample(frequency=[c for c, _ in cases], viscosity=[nu for _, nu in cases])
     titles = [f"c = {c:g}, ν = {nu:g}" for c, nu in cases]
     reference = refined_reference(samples.condition)
-    extent, labels = model.study.extent, model.study.axes
-    return comparison_figure(samples.fields, reference, titles, extent=extent, labels=labels)
+    return comparison_figure(
+        samples.fields, reference, titles, model.study.places(samples.fields.shape)
+    )

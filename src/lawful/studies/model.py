@@ -32,12 +32,12 @@ class Samples:
     """Generated fields with what was asked and how well each obeys.
 
     Arguments:
-        fields: `(batch, channel, height, width)`, float32.
+        fields: `(batch, channel, *space)` with one to three axes of space, float32.
         condition: The condition of each sample, completed.
         report: Per-sample violation of every law.
     """
 
-    fields: Float[Tensor, "batch channel height width"]
+    fields: Float[Tensor, "batch channel *space"]
     condition: Condition
     report: LawReport
 
@@ -178,6 +178,7 @@ class Model:
             refined = study.refine(self.network, placed, options.tolerance)
             refinement = Refinement.of(refined, options.tolerance)
             seen = refined.fields.cpu().float()
+        study.space(seen.shape)  # refuses a shape that no file could hold
         for affine in study.affine() if options.enforce else ():
             seen = affine.enforce(seen, condition)
         lines = law_report([law(entry) for entry in study.laws()], seen, condition).lines

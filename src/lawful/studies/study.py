@@ -5,12 +5,13 @@ commands take the file's path where they take a study's name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
@@ -107,6 +108,46 @@ class Quantity:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """One axis of a study's fields: space or time.
+
+    Arguments:
+        name: Of the coordinate in files and pictures.
+        lower, upper: Ends of the axis.
+        unit: Of the coordinate.
+        nodes: The first and the last value lie at the ends; else values are those of cells between.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    unit: str = "1"
+    nodes: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name in ("sample", "channel", "fields"):
+            raise InputError(f"axis {self.name!r}: expected another name, of letters and digits")
+        if not -inf < self.lower < self.upper < inf:
+            raise InputError(
+                f"axis {self.name}: expected lower < upper, got {self.lower:g} and {self.upper:g}"
+            )
+
+    @property
+    def label(self) -> str:
+        """The name, with the unit where there is one."""
+        return self.name if self.unit == "1" else f"{self.name} ({self.unit})"
+
+    def step(self, size: int) -> float:
+        """Distance of neighbours among `size` values."""
+        return (self.upper - self.lower) / max(size - self.nodes, 1)
+
+    def places(self, size: int) -> Float[np.ndarray, " size"]:
+        """Where the `size` values are."""
+        step = self.step(size)
+        return self.lower + (0.0 if self.nodes else step / 2) + step * np.arange(size)
+
+
+@dataclass(frozen=True)
 class Picture:
     """A two-phase picture whose like is asked for.
 
@@ -164,9 +205,10 @@ class Training:
 class Study(ABC):
     """Data, laws, networks and game behind one result; its fields are its configuration.
 
-    `extent` (left, right, bottom, top) and `axes` (horizontal, vertical) label its pictures, whose
-    first row is at the bottom; `images` says that its fields are pictures themselves, first row on
-    top, shown in grey; `binary` that their values are 0 and 1 only.
+    Its fields have the shape `(batch, channel, *space)` with one, two or three axes of space.
+    `axes` describes these in their order, `unit` the values; where `axes` is empty, cells are
+    counted. `images` says that the fields are pictures, first row on top, shown in grey; `binary`
+    that their values are 0 and 1 only.
     """
 
     training: Training
@@ -174,18 +216,38 @@ class Study(ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     quantities: ClassVar[tuple[Quantity, ...]] = ()
-    extent: ClassVar[tuple[float, float, float, float]] = (0.0, 1.0, 0.0, 1.0)
-    axes: ClassVar[tuple[str, str]] = ("", "")
+    axes: ClassVar[tuple[Axis, ...]] = ()
+    unit: ClassVar[str] = "1"
     images: ClassVar[bool] = False
     binary: ClassVar[bool] = False
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """A freshly initialised generator: condition to fields `(B, C, H, W)`."""
+        """A freshly initialised generator: condition to fields `(batch, channel, *space)`."""
 
     @abstractmethod
     def laws(self) -> tuple[Law | Residual, ...]:
         """The laws that samples are reported against."""
+
+    def space(self, shape: Sequence[int]) -> tuple[Axis, ...]:
+        """The axes of fields `(batch, channel, *space)`; numbers of cells where none is stated.
+
+        Raises:
+            InputError: There are not one to three, or not as many as the study states.
+        """
+        sizes = shape[2:]
+        if not 1 <= len(sizes) <= 3 or 0 in sizes or len(self.axes) not in (0, len(sizes)):
+            stated = f", and space of {len(self.axes)} as stated" if self.axes else ""
+            raise InputError(
+                f"study {self.name!r}: expected fields (batch, channel, *space) with 1 to 3 axes "
+                f"of space{stated}; its generator's have the shape {tuple(shape)}"
+            )
+        pairs = zip(("z", "y", "x")[-len(sizes) :], sizes, strict=True)
+        return self.axes or tuple(Axis(n, 0, max(size - 1, 1), nodes=True) for n, size in pairs)
+
+    def places(self, shape: Sequence[int]) -> list[tuple[str, np.ndarray]]:
+        """Of each axis of such fields its label and where the values are."""
+        return [(a.label, a.places(n)) for a, n in zip(self.space(shape), shape[2:], strict=True)]
 
     def players(self) -> dict[str, nn.Module]:
         """Freshly initialised players by name; the one called `generator` is sampled from."""
