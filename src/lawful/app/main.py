@@ -1,14 +1,20 @@
 """The command line: `lawful COMMAND`; a user's mistake is one line and exit status 2."""
 
 import importlib
+import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from types import FrameType
 from typing import TextIO
 
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
 
+STOPPED = "interrupted; train goes on with --resume, study and data with the same command"
 # Command: (module, what it does). Modules are imported when used, so that help is quick.
 COMMANDS = {
     "list": ("listing", "studies, presets, shipped models and their measured quality"),
@@ -24,24 +30,63 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
+    program = arguments is None
+    with stopping_on_signals(program=program) as stopped:
+        message, status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if stopped:  # also where foreign code has lost what was raised
+            message, status = STOPPED, 128 + stopped[0]
+        if message:
+            print(f"lawful: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _run(argv: list[str]) -> tuple[str, int]:
+    """What is complained of, if anything, and the exit status."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return _dispatch(argv)
+            return "", _dispatch(argv)
     except InputError as error:
-        return _complain(error, 2)
+        return str(error), 2
     except NonFiniteError as error:
-        return _complain(error, 1)
+        return str(error), 1
     except BrokenPipeError:  # the reader of a pipe has gone
-        return 0
+        return "", 0
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{place}{error.strerror or error}", 2)
+        return f"{place}{error.strerror or error}", 2
     except KeyboardInterrupt:
-        return _complain(
-            "interrupted; train goes on with --resume, study with the same command", 130
-        )
+        return STOPPED, 128 + signal.SIGINT
+
+
+@contextmanager
+def stopping_on_signals(*, program: bool) -> Iterator[list[int]]:
+    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; a second one ends the process at once.
+
+    Yields the numbers of those that came. What the parent told the process to ignore, as nohup
+    does, is ignored. Where the process is only this program, one that comes after the block ends
+    it without a word, since all is done.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        if len(stopped) > 1:  # files take their places by a rename, so none is left half
+            os.write(2, f"lawful: {STOPPED}\n".encode())
+            os._exit(128 + stopped[0])
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if program else handler)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -82,11 +127,6 @@ def _show_warning(
         print(f"lawful: warning: {message}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
-
-
-def _complain(message: object, status: int) -> int:
-    print(f"lawful: {' '.join(str(message).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":
