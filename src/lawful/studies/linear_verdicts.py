@@ -128,9 +128,9 @@ def _equilibria() -> list[Verdict]:
     mean, motif = vectors()
     p, weight = np.arange(DIMENSION) < 2, 3.0
     claims: tuple[tuple[CriticKind, str, ndarray, ndarray], ...] = (
-        ("standard", "Standard critic: θ* = v, ψ* = μP(θ* − m): no motif is planted (section 4)",
+        ("standard", "Standard critic: θ⋆ = v, ψ⋆ = μP(θ⋆ − m): no motif is planted (section 4)",
          mean, np.where(p, weight * (mean - motif), 0)),
-        ("projected", "Projected critic: θ* = (I − P)v + Pm, ψ* = 0 off Ω (section 4)",
+        ("projected", "Projected critic: θ⋆ = (I − P)v + Pm, ψ⋆ = 0 off Ω (section 4)",
          np.where(p, motif, mean), np.zeros(DIMENSION)),
     )  # fmt: skip
     rows = []
@@ -138,7 +138,7 @@ def _equilibria() -> list[Verdict]:
         found = game(2, weight, critic).equilibrium()
         off = np.abs(found - np.concatenate([theta, psi])).max()
         miss = np.linalg.norm((found[:DIMENSION] - motif)[p])
-        text = f"largest difference from it {off:.0e}; ‖P(θ* − m)‖ = {miss:.2g}"
+        text = f"largest difference from it {off:.0e}; ‖P(θ⋆ − m)‖ = {miss:.2g}"
         rows.append(Verdict(claim, _says(off < 1e-9, "yes", UNEXPECTED), text))
     return rows
 
