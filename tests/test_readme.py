@@ -17,6 +17,7 @@ import lawful
 from lawful.app import studying
 from lawful.app.main import main
 from lawful.studies import registry
+from lawful.studies.burgers import BurgersStudy, refined_reference
 from lawful.studies.result import Result
 from lawful.studies.results import COMPUTED, Computed, Recipe
 
@@ -101,6 +102,8 @@ def test_commands_run(page, desk, monkeypatch, capsys):
     stub = lambda name: Recipe(lambda models: NOTHING, lambda *_: {}, true(name).preset)  # noqa: E731
     monkeypatch.setattr(studying, "COMPUTED", empty)
     monkeypatch.setattr(studying, "recipe_of", stub)
+    coarse = lambda self, condition: refined_reference(condition, 128)  # noqa: E731
+    monkeypatch.setattr(BurgersStudy, "reference", coarse)
     for arguments in commands_of(page):
         status = main(small(arguments))
         assert status == 0, (arguments, capsys.readouterr().err)
