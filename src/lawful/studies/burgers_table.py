@@ -32,6 +32,13 @@ ENCODER_DECODER = {
     0.02: (0.08, 0.14, 0.23, 0.16),
     0.03: (0.09, 0.12, 0.20, 0.12),
 }
+NOTE = (
+    "Relative L2 errors on 64 x 64 cell averages. *Ours* is against WENO5 on 1,024 cells; "
+    "*refined* after one step of defect correction; *against Euler* is ours against the "
+    "paper's reference, explicit Euler with upwind fluxes on the same 64 cells, whose own "
+    "error is in the next column: InvNet's figures are to be held against that column "
+    "alone. c = 2 is outside the trained range."
+)
 FIGURE_CASES = ((2.0, 0.0), (5.5, 0.0), (4.0, 0.002), (5.5, 0.006), (6.0, 0.03))
 
 
@@ -111,11 +118,7 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
     rows = [[name, *(f"{value:.4f}" for value in s.values())] for name, s in summary.items()]
     markdown = "\n\n".join(
         (
-            "Relative L2 errors on 64 x 64 cell averages. *Ours* is against WENO5 on 1,024 cells; "
-            "*refined* after one step of defect correction; *against Euler* is ours against the "
-            "paper's reference, explicit Euler with upwind fluxes on the same 64 cells, whose own "
-            "error is in the next column: InvNet's figures are to be held against that column "
-            "alone. c = 2 is outside the trained range.",
+            NOTE,
             _cells_markdown(cells, euler, floor),
             markdown_table(heads, rows),
             "Estimated over true error, at the fresh conditions:",
