@@ -10,6 +10,8 @@ MAY_IMPORT = {
     "errors": set(),
     "condition": set(),
     "atomic": set(),
+    "typed": set(),
+    "reading": set(),
     "physics": set(),
     "symmetry": set(),
     "divergences": set(),
@@ -30,7 +32,7 @@ MAY_IMPORT = {
     },
     "app": {"studies", "evaluation", "games", "laws", "data"},
 }
-EVERYWHERE = {"errors", "condition", "atomic"}
+EVERYWHERE = {"errors", "condition", "atomic", "reading", "typed"}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)
 
 

@@ -384,8 +384,8 @@ def test_initial_conditions_from_files(here, capsys):
         ("short.npy", "shape (64,), or a stack of them, got (63,)"),
         ("hole.npy", "expected finite"),
         ("text.npy", "not a .npy file"),
-        ("gone.npy", "not a .npy file"),
-        ("pair.npz", "expected an array"),
+        ("gone.npy", "no such file"),
+        ("pair.npz", "not a .npy file"),
         ("nothing.npy", "expected an array"),
     ):
         said(capsys)

@@ -110,8 +110,8 @@ def test_the_game_is_that_of_the_paper():
         ({"points": 0}, "points: expected at least 1, got 0"),
         ({"critic_steps": 0}, "critic_steps: expected at least 1"),
         ({"alpha": 1.0}, "alpha: expected above 1, got 1"),
-        ({"penalty": -1.0}, "penalty weight: expected at least 0, got -1"),
-        ({"critic_rate": 0.0}, "critic_rate: optimizer: expected a rate above 0"),
+        ({"penalty": -1.0}, "penalty: expected at least 0, got -1"),
+        ({"critic_rate": 0.0}, "critic_rate: expected above 0, got 0"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(changes, said):

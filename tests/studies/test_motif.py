@@ -115,7 +115,7 @@ def test_a_motif_from_a_picture_is_kept_in_the_configuration(tmp_path):
         ({"motif": "circle"}, "circle: expected plus, cross or a PNG"),
         ({"critic": "prjected"}, "critic: expected one of projected, standard, got 'prjected'"),
         ({"law": "lagrangan"}, "law: expected one of"),
-        ({"critic_rate": -1.0}, "critic_rate: optimizer: expected a rate above 0"),
+        ({"critic_rate": -1.0}, "critic_rate: expected above 0, got -1"),
         ({"beta2": 1.0}, "beta2"),
         ({"until": 1.0, "law": "enforce"}, "nothing to wait for"),
         ({"weight": 0.0, "law": "lagrangian"}, "one weight above 0"),

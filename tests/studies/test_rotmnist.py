@@ -162,7 +162,7 @@ def test_canonical_images_are_of_one_pose_and_so_are_their_samples():
         ({"loss": "wasserstein"}, "loss: expected one of relativistic, alpha"),
         ({"reach": 2}, "reach: expected 0 or an odd number up to 7, got 2"),
         ({"reach": 9}, "reach: expected 0 or an odd number up to 7, got 9"),
-        ({"judged": 31}, "judged: expected at least 32 samples, got 31"),
+        ({"judged": 31}, "judged: expected at least 32, got 31"),
         ({"critic_steps": 0}, "critic_steps: expected at least 1, got 0"),
         ({"generator_width": 0}, "generator_width: expected at least 1, got 0"),
         ({"penalty": -1.0}, "penalty: expected at least 0, got -1"),

@@ -6,17 +6,13 @@ HDF5, NetCDF and NPZ hold
 the model's manifest as JSON.
 """
 
-import json
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +20,16 @@ from lawful.app.writers import Arrays
 from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.laws.law import Estimate
-from lawful.studies.model import CHUNK, Samples
+from lawful.reading import (
+    check_file,
+    dataset,
+    dataset_names,
+    opened_hdf5,
+    read_npz,
+    read_rows,
+    text_attribute,
+)
+from lawful.studies.model import CHUNK, Samples, read_manifest
 from lawful.studies.study import Study
 
 REFINEMENT = ("raw", "iterations", "exchanges", "displacement", "reached")
@@ -99,56 +104,48 @@ def reading(path: Path) -> Iterator[SampleFile]:
     Raises:
         InputError: The file is missing, truncated, foreign, or of a format without conditions.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    check_file(path)
     if path.suffix not in (".h5", ".hdf5", ".nc", ".npz"):
         raise InputError(f"{path}: a report needs the conditions of .h5, .nc or .npz")
     with ExitStack() as stack:
-        try:
-            manifest, arrays = _open(path, stack)
-            fields = arrays["fields"]
-            lengths = {len(value) for value in arrays.values()}
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise InputError(f"{path}: truncated or not of lawful ({reason})") from None
-        if not 3 <= fields.ndim <= 5 or len(lengths) != 1 or not isinstance(manifest, dict):
+        manifest, arrays = _open(path, stack)
+        fields = arrays.get("fields")
+        lengths = {value.shape[:1] for value in arrays.values()}
+        if fields is None or not 3 <= fields.ndim <= 5 or len(lengths) != 1:
             raise InputError(f"{path}: expected fields (N, C, *space) and as many conditions")
-        sampled = manifest.get("sampled")
-        judge = sampled.get("judge") if isinstance(sampled, dict) else None
-        yield SampleFile(manifest, len(fields), _chunks(arrays, str(judge or "unknown")))
+        judge = str(manifest.get("sampled", {}).get("judge", "unknown"))
+        yield SampleFile(manifest, len(fields), _chunks(arrays, path, judge))
 
 
-def _open(path: Path, stack: ExitStack) -> tuple[Any, dict[str, Any]]:
+def _open(path: Path, stack: ExitStack) -> tuple[dict[str, Any], dict[str, Any]]:
     """The manifest, and the arrays by their names in HDF5 files."""
     if path.suffix == ".npz":
-        archive = stack.enter_context(np.load(path, allow_pickle=False))
-        names = [name for name in archive.files if name != "lawful"]
-        return json.loads(str(archive["lawful"])), {name: archive[name] for name in names}
-    file = stack.enter_context(h5py.File(path, "r"))  # NetCDF-4 files are HDF5 files
-    arrays: dict[str, Any] = {}
-
-    def take(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not item.is_scale:
-            arrays[re.sub(r"^(condition|violation|outside|refinement)_", r"\1/", name)] = item
-
-    file.visititems(take)
-    return json.loads(file.attrs["lawful"]), arrays
+        arrays = read_npz(path, texts=("lawful",))
+        return read_manifest(arrays.pop("lawful", ""), path), arrays
+    file = stack.enter_context(opened_hdf5(path))  # NetCDF-4 files are HDF5 files
+    found = {name: dataset(file, name, path) for name in dataset_names(file, path)}
+    group = re.compile(r"^(condition|violation|outside|refinement)_")  # as NetCDF has it
+    arrays = {group.sub(r"\1/", name): entry for name, entry in found.items()}
+    return read_manifest(text_attribute(file, "lawful", path), path), arrays
 
 
-def _chunks(arrays: Mapping[str, Any], judge: str) -> Iterator[Chunk]:
+def _chunks(arrays: Mapping[str, Any], path: Path, judge: str) -> Iterator[Chunk]:
+    def tensor(name: str, rows: slice) -> Tensor:
+        return torch.from_numpy(read_rows(arrays[name], rows, f"{path}: {name}"))
+
     def rows_of(group: str, rows: slice) -> dict[str, Tensor]:
-        found = {n.removeprefix(group): v for n, v in arrays.items() if n.startswith(group)}
-        tensors = {n: torch.from_numpy(np.asarray(value[rows])) for n, value in found.items()}
+        found = {n.removeprefix(group): tensor(n, rows) for n in arrays if n.startswith(group)}
         # NetCDF has no truth values
-        return {n: t.bool() if t.dtype == torch.int8 else t for n, t in tensors.items()}
+        return {n: t.bool() if t.dtype == torch.int8 else t for n, t in found.items()}
 
     for first in range(0, len(arrays["fields"]), CHUNK):
         rows = slice(first, first + CHUNK)
         found = rows_of("estimated_error", rows)
+        whole = found.keys() == {"", "_absolute"}
         yield Chunk(
-            torch.from_numpy(np.asarray(arrays["fields"][rows])).float(),
+            tensor("fields", rows).float(),
             rows_of("condition/", rows),
-            Estimate(found["_absolute"], found[""], judge) if len(found) == 2 else None,
+            Estimate(found["_absolute"], found[""], judge) if whole else None,
             rows_of("outside/", rows),
             rows_of("refinement/", rows),
         )

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,9 @@ from types import FrameType
 from typing import TextIO
 
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
+from lawful.reading import reason
 
+LONGEST = 600  # characters of a complaint; what is said of a value stands at its ends
 STOPPED = "interrupted; train goes on with --resume, study and data with the same command"
 # Command: (module, what it does). Modules are imported when used, so that help is quick.
 COMMANDS = {
@@ -36,12 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stopped:  # also where foreign code has lost what was raised
             message, status = STOPPED, 128 + stopped[0]
         if message:
-            print(f"lawful: {' '.join(message.split())}", file=sys.stderr)
+            print(f"lawful: {_one_line(message)}", file=sys.stderr)
     return status
+
+
+def _one_line(message: str) -> str:
+    text = " ".join(message.split())
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    half = LONGEST // 2
+    return plain if len(plain) <= LONGEST else f"{plain[:half]} … {plain[-half:]}"
 
 
 def _run(argv: list[str]) -> tuple[str, int]:
     """What is complained of, if anything, and the exit status."""
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -52,6 +64,11 @@ def _run(argv: list[str]) -> tuple[str, int]:
         return str(error), 1
     except BrokenPipeError:  # the reader of a pipe has gone
         return "", 0
+    except (MemoryError, RuntimeError) as error:
+        memory = isinstance(error, MemoryError) or re.search("(allocate|out of) memory", str(error))
+        if not memory:
+            raise
+        return f"out of memory ({reason(error)})", 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}", 2
@@ -96,6 +113,8 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"lawful {version('lawful')}")
         return 0
+    if any("\0" in argument for argument in argv):
+        raise InputError("arguments: expected none with a NUL character")
     if argv[0] not in COMMANDS:
         raise InputError(f"unknown command {argv[0]!r}; there are {', '.join(COMMANDS)}")
     module = importlib.import_module(f"lawful.app.{COMMANDS[argv[0]][0]}")

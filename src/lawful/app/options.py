@@ -12,6 +12,7 @@ import tyro
 
 from lawful.errors import InputError
 from lawful.studies.study import Quantity
+from lawful.typed import check_fields
 
 T = TypeVar("T")
 STUDY_HELP = "file of a run's own study, where it is not known here; it is code that runs"
@@ -27,11 +28,13 @@ def parse(options: type[T], arguments: Sequence[str], program: str) -> T:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, args=list(arguments), prog=program)
+            found = tyro.cli(options, args=list(arguments), prog=program)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise InputError(f"{_one_line(complaint.getvalue())}; see {program} --help") from None
+    check_fields(found, "--")
+    return found
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:

@@ -127,12 +127,8 @@ def subject_of(model: Model, samples: Samples, reference: Tensor | None) -> Subj
 def from_file(path: Path, study_file: str | None = None) -> Subject:
     """Judge the fields of a file afresh; the reference is solved for the first few."""
     with reading(path) as file:
-        try:
-            study = registry.recall(file.manifest, path, study_file).from_config(
-                file.manifest["config"]
-            )
-        except (KeyError, TypeError):
-            raise InputError(f"{path}: its manifest names no study of lawful") from None
+        kind = registry.recall(file.manifest, path, study_file)
+        study = kind.from_config(file.manifest["config"])
         summary = Summary(manifest_floors(file.manifest))
         sampled = file.manifest.get("sampled", {})
         refinements = int(sampled.get("refine", 0))

@@ -18,6 +18,7 @@ from lawful.app.report_text import manifest_floors, print_report
 from lawful.app.writers import FORMATS, Arrays, write_samples
 from lawful.errors import InputError
 from lawful.evaluation.summary import Summary
+from lawful.reading import read_npy
 from lawful.studies.model import Model, load
 from lawful.studies.study import Picture, Quantity
 
@@ -100,12 +101,8 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
     one = quantity.shape
     for path in paths:
         place = f"--{quantity.name.replace('_', '-')} {path}"
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = " ".join(str(error).split())[:80]
-            raise InputError(f"{place}: not a .npy file ({reason})") from None
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or not array.size:
+        array = read_npy(Path(path), place)
+        if not array.size:
             raise InputError(f"{place}: expected an array of numbers in a .npy file")
         if one not in (array.shape, array.shape[1:]):
             raise InputError(

@@ -1,5 +1,6 @@
 """`lawful train`, and the progress display of every command that trains."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from lawful.errors import InputError
 from lawful.studies import registry
 from lawful.studies import run as runs
 from lawful.studies.study import Study
+from lawful.typed import Within, check_fields
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -31,12 +33,23 @@ class Devices:
     """Where a run takes place (Lightning Fabric)."""
 
     accelerator: str = "cpu"
-    devices: int = 1
+    devices: Annotated[int, Within(1, 4096)] = 1
     strategy: str = "auto"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
+    def __post_init__(self) -> None:
+        check_fields(self, "--device.")
+        if self.accelerator == "cpu" and self.devices > (most := max(16, os.cpu_count() or 1)):
+            raise InputError(
+                f"--device.devices: expected at most {most} processes here, got {self.devices}"
+            )
+
     def fabric(self) -> Fabric:
-        """A launched Fabric."""
+        """A launched Fabric.
+
+        Raises:
+            InputError: There is no such device or strategy, or the package it needs.
+        """
         try:
             fabric = Fabric(
                 accelerator=self.accelerator,
@@ -44,9 +57,9 @@ class Devices:
                 strategy=self.strategy,
                 precision=self.precision,
             )
-        except (ValueError, RuntimeError, TypeError) as error:
-            raise InputError(f"device: {error}") from None
-        fabric.launch()
+            fabric.launch()
+        except Exception as error:  # noqa: BLE001  each back end has errors of its own
+            raise InputError(f"--device: {type(error).__name__}: {error}") from None
         return fabric
 
 

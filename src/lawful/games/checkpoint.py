@@ -4,6 +4,7 @@ Nothing is pickled, so nothing in a file can run. A file is written beside its p
 so a reader sees the old one or the new one and never a part.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from lawful.atomic import replacing, write_all
 from lawful.errors import InputError
+from lawful.reading import DAMAGED, read_tensors, reason
 
 FORMAT = "lawful-state-1"
 
@@ -68,7 +70,11 @@ def save(path: Path, tree: dict[str, Any]) -> None:
         OSError: The file cannot be written.
     """
     text, tensors = encode(tree)
-    write_tensors(path, tensors, {"format": FORMAT, "tree": text})
+    write_tensors(path, tensors, {"format": FORMAT, "tree": text, "sha256": _digest(text)})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing, truncated, or not of this project.
     """
-    metadata, tensors = _read(path)
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise InputError(f"checkpoint {path}: expected format {FORMAT}, found another")
     return _tree(path, metadata, tensors)
@@ -89,27 +95,21 @@ def load_weights(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing or truncated.
     """
-    metadata, tensors = _read(path)
+    tensors, metadata = read_tensors(path)
     return _tree(path, metadata, tensors) if metadata.get("format") == FORMAT else tensors
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return file.metadata() or {}, tensors
-    except FileNotFoundError:
-        raise InputError(f"checkpoint {path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"checkpoint {path}: truncated or foreign ({error})") from None
-
-
 def _tree(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    text = metadata.get("tree", "")
+    if _digest(text) != metadata.get("sha256", _digest(text)):
+        raise InputError(f"checkpoint {path}: damaged; its digest is not that of its content")
     try:
-        return decode(metadata["tree"], tensors)
-    except (KeyError, TypeError, ValueError, RecursionError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"checkpoint {path}: truncated or foreign ({reason})") from None
+        tree = decode(text, tensors)
+    except (RecursionError, *DAMAGED) as error:
+        raise InputError(f"checkpoint {path}: truncated or foreign ({reason(error)})") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"checkpoint {path}: expected names and values")
+    return tree
 
 
 def encode(tree: dict[str, Any]) -> tuple[str, dict[str, torch.Tensor]]:

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from lawful.errors import InputError
 from lawful.games import checkpoint
 from lawful.games.game import Game
+from lawful.reading import DAMAGED, reason
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -136,7 +137,10 @@ class State:
             InputError: The file is not a checkpoint, or of another game or number of processes.
         """
         tree = checkpoint.load(path)
-        processes = len(tree.get("random", {}).get("draw", ()))
+        try:
+            processes = len(tree["random"]["draw"])
+        except DAMAGED:
+            raise InputError(f"checkpoint {path}: of another version or program") from None
         if processes != fabric.world_size:
             raise InputError(
                 f"checkpoint {path}: of {processes} processes, resumed on {fabric.world_size}"
@@ -155,10 +159,10 @@ class State:
             _set_numpy_random(states["numpy"].tolist())
             if torch.cuda.is_available() and "cuda" in states:
                 torch.cuda.set_rng_state(states["cuda"])
-        except (KeyError, IndexError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"checkpoint {path}: does not fit this game ({reason})") from None
-        return dict(tree["config"])
+            return dict(tree["config"])
+        except DAMAGED as error:
+            why = reason(error)
+            raise InputError(f"checkpoint {path}: does not fit this game ({why})") from None
 
     def _parts(self) -> dict[str, Any]:
         """All that is saved but for the random generators."""
@@ -193,7 +197,7 @@ class State:
                 "players": sorted(tree["players"]), "averages": sorted(tree["averages"]),
                 "optimizers": sorted(key for key, _ in tree["optimizers"]), "rules": tree["rules"],
             }  # fmt: skip
-        except (KeyError, TypeError, ValueError):
+        except DAMAGED:
             raise InputError(f"checkpoint {path}: of another version or program") from None
         for name, value in mine.items():
             if found[name] != value:

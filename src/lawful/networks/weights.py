@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from lawful.errors import InputError
+from lawful.reading import read_tensors, reason
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -18,9 +17,9 @@ def load_weights(network: Network, path: Path) -> Network:
     Raises:
         InputError: The file is missing, truncated, or of another network.
     """
+    tensors, _ = read_tensors(path)
     try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"weights {path}: truncated or of another network ({reason})") from None
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"weights {path}: of another network ({reason(error)})") from None
     return network.eval()

@@ -7,7 +7,7 @@ the whole range [0.001, 0.05].
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,8 @@ from lawful.physics.exact import raised_cosine
 from lawful.physics.grid import Grid, coarsen, refine
 from lawful.physics.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.physics.solve import explicit_euler, solve
-from lawful.studies.study import Axis, Quantity, Study, Training, check_choices
+from lawful.studies.study import Axis, Quantity, Study, Training
+from lawful.typed import Size, Within
 
 CELLS, TIMES, DURATION = 64, 64, 0.2
 ROWS = torch.linspace(0, DURATION, TIMES, dtype=torch.float64)
@@ -68,11 +69,11 @@ class BurgersStudy(Study):
     objective: Literal["correction", "residual", "sobel"] = "correction"
     initial: Literal["exact", "alternating"] = "exact"
     scheme: Literal["first-order", "muscl", "weno5"] = "weno5"
-    refinement: int = 2
-    variety: float = 0.5
-    speeds: int = 8
-    width: int = 32
-    depth: int = 1
+    refinement: Annotated[int, Within(1, 16)] = 2
+    variety: Annotated[float, Within(0, 1)] = 0.5
+    speeds: Annotated[int, Within(0, 1_000)] = 8
+    width: Size = 32
+    depth: Annotated[int, Within(0, 5)] = 1
 
     name: ClassVar[str] = "burgers"
     axes: ClassVar[tuple[Axis, ...]] = (Axis("t", 0, DURATION, nodes=True), Axis("x", 0, 1))
@@ -85,17 +86,6 @@ class BurgersStudy(Study):
             about="cell averages of u(x, 0), instead of a frequency",
         ),
     )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        least = {"refinement": 1, "speeds": 0, "width": 1, "depth": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise InputError(f"{name}: expected at least {value}, got {getattr(self, name)}")
-        if self.depth > 5 or not 0 <= self.variety <= 1:
-            raise InputError(
-                f"depth, variety: expected at most 5 and 0 to 1, got {self.depth}, {self.variety:g}"
-            )
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:

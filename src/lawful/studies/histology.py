@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,16 @@ from lawful.laws.law import Law, Residual
 from lawful.networks.efficientnet import EfficientNetFeatures
 from lawful.networks.inception import InceptionFeatures
 from lawful.studies.study import Training
-from lawful.studies.symmetric import Labelled, SymmetricStudy, generate, pose_error, pose_test
+from lawful.studies.symmetric import (
+    LEAST,
+    Labelled,
+    SymmetricStudy,
+    generate,
+    pose_error,
+    pose_test,
+)
 from lawful.symmetry.symmetrize import randomize
+from lawful.typed import Size, Within
 
 TISSUE = "immunohistochemistry"
 SIDE, WATCHED, TESTED, FEWEST = 64, 100, 60, 6
@@ -40,10 +48,10 @@ class HistologyStudy(SymmetricStudy):
     group: str = "D4"
     tissue: str = TISSUE
     features: str = "efficientnet"
-    judged: int = 300
-    growth: tuple[int, ...] = (1, 1, 2, 2)
-    start: int = 16
-    embedding: int = 32
+    judged: Annotated[int, Within(LEAST, 1_000_000)] = 300
+    growth: tuple[Size, ...] = (1, 1, 2, 2)
+    start: Size = 16
+    embedding: Size = 32
     smooth: bool = True
     grain: bool = True
     bright: bool = True

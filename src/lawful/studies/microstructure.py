@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -39,9 +39,10 @@ from lawful.studies.microstructure_targets import (
     load_data,
     statistics_of,
 )
-from lawful.studies.study import Picture, Quantity, Study, Training, check_choices
+from lawful.studies.study import Picture, Quantity, Study, Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized
+from lawful.typed import Positive, Size, Weight, Within
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
 STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
@@ -132,15 +133,15 @@ class MicrostructureStudy(Study):
     objective: Literal["adversarial", "law"] = "adversarial"
     data: str = "cahn-hilliard"
     target: str = ""
-    weight: float = 1e4
+    weight: Weight = 1e4
     prior: Literal["spectral", "white"] = "spectral"
-    law_steps: int = 1
-    enforced: int = RADII
-    penalty: float = 1.0
-    critic_rate: float | None = None
-    width: int = 32
-    blocks: int = 2
-    critic_width: int = 24
+    law_steps: Annotated[int, Within(0, 1_000)] = 1
+    enforced: Annotated[int, Within(2, RADII)] = RADII
+    penalty: Weight = 1.0
+    critic_rate: Positive | None = None
+    width: Size = 32
+    blocks: Annotated[int, Within(0, 100)] = 2
+    critic_width: Size = 24
     side: int = SIDE
     group: str = "C1"
 
@@ -150,16 +151,7 @@ class MicrostructureStudy(Study):
     binary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        least = {"law_steps": 0, "enforced": 2, "width": 1, "blocks": 0, "critic_width": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise InputError(f"{name}: expected at least {value}, got {getattr(self, name)}")
-        for name in ("weight", "penalty"):
-            if not 0 <= getattr(self, name) < inf:
-                raise InputError(f"{name}: expected at least 0, got {getattr(self, name):g}")
-        if self.enforced > RADII:
-            raise InputError(f"enforced: expected at most {RADII}, got {self.enforced}")
+        super().__post_init__()
         if self.side % UNIT or not 2 * RADII <= self.side <= LARGEST:
             raise InputError(
                 f"side: expected a multiple of {UNIT} from {2 * RADII} to {LARGEST}, "

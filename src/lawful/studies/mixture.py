@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -21,9 +21,10 @@ from lawful.laws.law import Law
 from lawful.laws.motif import MotifLaw
 from lawful.networks.vectors import VectorCritic, VectorGenerator
 from lawful.studies.mixture_quality import FRESH, mixture_quality, plane_figure
-from lawful.studies.study import Quantity, Study, Training, check_choices
+from lawful.studies.study import Quantity, Study, Training
 from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.symmetrize import orbit_samples
+from lawful.typed import Count, Positive, Weight, Within
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000
 MIXTURE = Mixture()
@@ -47,13 +48,13 @@ class MixtureStudy(Study):
     """
 
     training: Training
-    points: int = 200
+    points: Annotated[int, Within(1, 1_000_000)] = 200
     generator: Literal["plain", "random-element", "equivariant"] = "random-element"
     critic: Literal["plain", "invariant"] = "invariant"
-    alpha: float = 2.0
-    penalty: float = 10.0
-    critic_steps: int = 5
-    critic_rate: float | None = None
+    alpha: Positive = 2.0
+    penalty: Weight = 10.0
+    critic_steps: Count = 5
+    critic_rate: Positive | None = None
     augment: bool = False
 
     name: ClassVar[str] = "mixture"
@@ -63,10 +64,7 @@ class MixtureStudy(Study):
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("points", "critic_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        super().__post_init__()
         self._divergence()
         self._optimizer("critic_rate")
 

@@ -1,13 +1,11 @@
 """A trained generator with its study: samples that come with their law report."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
-from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -20,8 +18,10 @@ from lawful.games import checkpoint
 from lawful.games.checkpoint import write_json
 from lawful.games.state import make_dense
 from lawful.laws.law import law
+from lawful.reading import check_memory, parse_json, read_bytes, read_text, reason
 from lawful.studies import registry
 from lawful.studies.study import Picture, Study
+from lawful.typed import Within, check_fields, shown, typed
 
 CHUNK = 64
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
@@ -46,10 +46,14 @@ class Samples:
 class Options:
     """How samples are drawn and what is done to them; the arguments of `Model.sample`."""
 
-    seed: int = 0
-    refine: int = 0
+    n: Annotated[int, Within(1, 10**9)]
+    seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
+    refine: Annotated[int, Within(0, 1_000)] = 0
     enforce: bool = False
-    tolerance: float | None = None
+    tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def check(self, study: Study) -> None:
         """Refuse what the study cannot do.
@@ -57,15 +61,11 @@ class Options:
         Raises:
             InputError: Names the option.
         """
-        if self.refine < 0 or (self.refine and study.refiner() is None):
+        if self.refine and study.refiner() is None:
             raise InputError(f"refine: {self.refine} steps; study {study.name!r} allows none")
         if self.enforce and not study.affine():
             raise InputError(f"enforce: study {study.name!r} has no affine law")
-        if self.tolerance is None:
-            return
-        if not 0 < self.tolerance < inf:
-            raise InputError(f"tolerance: expected a number above 0, got {self.tolerance:g}")
-        if self.refine or self.enforce:
+        if self.tolerance is not None and (self.refine or self.enforce):
             raise InputError("tolerance: goes with neither refine nor enforce")
 
 
@@ -113,8 +113,11 @@ class Model:
         given = self._tensors(condition)
         if n is None:
             n = max((len(value) for value in given.values()), default=1)
-        options = Options(seed, refine, enforce, tolerance)
-        chunks = list(self._stream(n, options, given))
+        chunks: list[Samples] = []
+        for chunk in self._stream(Options(n, seed, refine, enforce, tolerance), given):
+            if not chunks:
+                check_memory(n / len(chunk.fields) * chunk.fields.nbytes, f"n: {n}")
+            chunks.append(chunk)
         names = chunks[0].condition.keys()
         return Samples(
             torch.cat([chunk.fields for chunk in chunks]),
@@ -133,8 +136,8 @@ class Model:
         **condition: Any,
     ) -> Iterator[Samples]:
         """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
-        options = Options(seed, refine, enforce, tolerance)
-        yield from self._stream(n, options, self._tensors(condition))
+        options = Options(n, seed, refine, enforce, tolerance)
+        yield from self._stream(options, self._tensors(condition))
 
     def like(self, picture: Picture | str | Path, **condition: Any) -> dict[str, Tensor]:
         """The condition of samples like a picture's, to be given to `sample`.
@@ -142,24 +145,25 @@ class Model:
         Arguments:
             condition: What is to be otherwise than in the picture.
         """
-        shown = picture if isinstance(picture, Picture) else Picture(Path(picture))
-        return dict(self.study.like(shown, self._tensors(condition)))
+        if not isinstance(picture, Picture):
+            picture = Picture(_path(picture, "like"))
+        return dict(self.study.like(picture, self._tensors(condition)))
 
     def resized(self, size: int) -> "Model":
         """The same weights on fields of another size, for studies whose networks allow it."""
         return replace(self, study=self.study.resized(size))
 
-    def _stream(self, n: int, options: "Options", given: Condition) -> Iterator[Samples]:
-        if n < 1:
-            raise InputError(f"n: expected at least 1 sample, got {n}")
+    def _stream(self, options: "Options", given: Condition) -> Iterator[Samples]:
+        n = options.n
         options.check(self.study)
         for first in range(0, n, CHUNK):
             rows = torch.arange(first, min(first + CHUNK, n))
             values = {name: value[rows % len(value)] for name, value in given.items()}
             generator = torch.Generator().manual_seed((options.seed * 1_000_003 + first) % 2**63)
-            yield self._chunk(
-                self.study.complete(self.network, values, len(rows), generator), options
-            )
+            with registry.own_faults(type(self.study)):
+                whole = self.study.complete(self.network, values, len(rows), generator)
+                chunk = self._chunk(whole, options)
+            yield chunk
 
     @torch.no_grad()
     def _chunk(self, values: Condition, options: "Options") -> Samples:
@@ -207,8 +211,10 @@ class Model:
                 raise InputError(f"{name}: unknown condition; there are {', '.join(known)}")
             try:
                 tensor = torch.as_tensor(value, dtype=torch.float32)
-            except (TypeError, ValueError, RuntimeError):
-                raise InputError(f"{name}: expected numbers, got {value!r:.60}") from None
+            except (TypeError, ValueError, RuntimeError, OverflowError):
+                raise InputError(f"{name}: expected numbers, got {shown(value)}") from None
+            if tensor.is_meta or tensor.layout != torch.strided:
+                raise InputError(f"{name}: expected a dense tensor with values")
             if tensor.ndim == len(known[name].shape):
                 tensor = tensor.unsqueeze(0)
             if tensor.ndim == 0 or not len(tensor):
@@ -225,13 +231,54 @@ def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) ->
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+class Sampled(TypedDict, total=False):
+    """What was asked of the samples in a file."""
+
+    refine: Annotated[int, Within(0, 1_000)]
+    enforce: bool
+    tolerance: float | None
+
+
+class Manifest(TypedDict, total=False):
+    """What a manifest says; entries beyond these are left as they are."""
+
+    study: Required[str]
+    config: Required[dict[str, Any]]
+    source: dict[str, str]
+    preset: str | None
+    seed: Annotated[int, Within(0, 2**63 - 1)]
+    steps: int
+    training_seconds: float
+    data: dict[str, str]
+    versions: dict[str, str]
+    quality: dict[str, Any]
+    weights_sha256: str
+    sampled: Sampled
+    images: bool
+
+
+def read_manifest(text: str, place: object) -> dict[str, Any]:
+    """The manifest that a text in JSON is.
+
+    Raises:
+        InputError: It is none: an entry is missing or of another type.
+    """
+    return dict(typed(parse_json(text, f"manifest {place}"), Manifest, f"manifest {place}"))
 
 
 def shipped() -> dict[str, Path]:
     """Folders of the models that come with the package, by name."""
     root = Path(str(resources.files("lawful"))) / "models"
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{WEIGHTS}"))}
+
+
+def _path(value: object, place: str) -> Path:
+    if not isinstance(value, str | Path):
+        raise InputError(f"{place}: expected a path, got {shown(value)}")
+    return Path(value)
 
 
 def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = None) -> Model:
@@ -246,20 +293,16 @@ def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = N
         InputError: There is no such model, its files are truncated or foreign, or its study is
             not known and not named.
     """
-    folder = shipped().get(str(name), Path(name))
+    folder = shipped().get(str(name), _path(name, "model"))
     if not folder.is_dir():
         names = ", ".join(shipped()) or "none"
-        raise InputError(f"model {str(name)!r}: expected a run folder or a shipped model ({names})")
+        raise InputError(
+            f"model {shown(str(name))}: expected a run folder or a shipped model ({names})"
+        )
     if not (folder / WEIGHTS).is_file() or not (folder / MANIFEST).is_file():
         raise InputError(f"model {folder}: no {WEIGHTS} and {MANIFEST}; is the run finished?")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        kind = registry.recall(manifest, folder, study)
-        made = kind.from_config(manifest["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
+    manifest = read_manifest(read_text(folder / MANIFEST), folder / MANIFEST)
+    made = registry.recall(manifest, folder, study).from_config(manifest["config"])
     if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
         raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
     state = checkpoint.load_weights(folder / WEIGHTS)
@@ -272,11 +315,11 @@ def restored(study: Study, state: Mapping[str, Any], place: str) -> nn.Module:
     Raises:
         InputError: The state is of another network.
     """
-    network = study.network()
+    with registry.own_faults(type(study)):
+        network = study.network()
     make_dense(network, place)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{place}: truncated or of another network ({reason})") from None
+        raise InputError(f"{place}: truncated or of another network ({reason(error)})") from None
     return network.eval()

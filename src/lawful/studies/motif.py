@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ from lawful.laws.law import Law
 from lawful.laws.motif import MotifLaw, cross, plus
 from lawful.networks.images import ImageCritic, ImageGenerator
 from lawful.studies.digit_quality import digit_quality
-from lawful.studies.study import Quantity, Study, Training, check_choices
+from lawful.studies.study import Quantity, Study, Training
+from lawful.typed import Count, Positive, Size, Weight, Within
 
 NOISE, SAMPLES = 64, 2_000
 SHAPES = {"plus": plus, "cross": cross}
@@ -88,30 +89,30 @@ class MotifStudy(Study):
 
     training: Training
     motif: str = "plus"
-    size: int = 7
+    size: Size = 7
     row: int = 6
     column: int = 6
     critic: Literal["projected", "standard"] = "projected"
     law: LawBy = "penalty"
-    weight: float = 10.0
+    weight: Weight = 10.0
     divergence: Literal[
         "non-saturating", "wasserstein", "relativistic-average", "r3gan", "hinge",
         "least-squares", "kl", "alpha", "hellinger",
     ] = "non-saturating"  # fmt: skip
-    penalty: float = 1.0
+    penalty: Weight = 1.0
     rule: Literal[
         "alternating", "simultaneous", "extragradient", "optimistic", "lookahead", "consensus"
     ] = "alternating"
-    critic_steps: int = 1
-    law_steps: int = 1
-    critic_rate: float | None = None
-    law_rate: float | None = None
+    critic_steps: Count = 1
+    law_steps: Count = 1
+    critic_rate: Positive | None = None
+    law_rate: Positive | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
-    beta2: float = 0.99
-    until: float = 0.0
+    beta2: Annotated[float, Within(0, 1, below=True)] = 0.99
+    until: Weight = 0.0
     digits: str = "auto"
-    width: int = 48
-    critic_width: int = 32
+    width: Size = 48
+    critic_width: Size = 32
     spectral_norm: bool = False
 
     name: ClassVar[str] = "motif"
@@ -122,15 +123,7 @@ class MotifStudy(Study):
     )
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("critic_steps", "law_steps", "width", "critic_width"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("weight", "penalty", "until"):
-            if not 0 <= getattr(self, name) < inf:
-                raise InputError(f"{name}: expected at least 0, got {getattr(self, name):g}")
-        if not 0 <= self.beta2 < 1:
-            raise InputError(f"beta2: expected 0 to 1, got {self.beta2:g}")
+        super().__post_init__()
         if self.motif not in SHAPES and not self.motif.startswith(PREFIX):
             object.__setattr__(self, "motif", _from_picture(Path(self.motif)))
         if self.until and (self.law in ("enforce", "data", "none") or not self.weight):

@@ -11,15 +11,17 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lawful.atomic import replacing
 from lawful.data.cache import cache
-from lawful.errors import InputError, LawfulWarning
+from lawful.errors import InputError, LawfulWarning, NonFiniteError
+from lawful.reading import TEXT, read_bytes
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
 from lawful.studies.histology import HistologyStudy
@@ -65,7 +67,7 @@ def find(name: str, others: Iterable[str] = ()) -> type[Study]:
         raise InputError(f"study {name!r}: expected one of {known}, or a .py file")
     if not path.is_file():
         raise InputError(f"study {name}: no such file")
-    text = path.read_bytes()
+    text = read_bytes(path, TEXT)
     found = _from_text(text, path.resolve())
     remember(text)
     return found
@@ -147,7 +149,7 @@ def _named(named: type[Study] | Study | str | Path, wanted: Any) -> type[Study]:
     if isinstance(named, str | Path):
         if not Path(named).is_file():
             raise InputError(f"study {named}: expected a .py file or a study's name")
-        text = Path(named).read_bytes()
+        text = read_bytes(Path(named), TEXT)
         kind = _from_text(text, Path(named).resolve(), {"class": wanted})
         remember(text)
         return kind
@@ -166,6 +168,26 @@ def _known_text(digest: Any) -> bytes | None:
         text = _known(digest).read_bytes()
         return text if hashlib.sha256(text).hexdigest() == digest else None
     return None
+
+
+@contextmanager
+def own_faults(study: type[Study]) -> Iterator[None]:
+    """What fails in the block is said to be of `study`, where that is a user's own file.
+
+    Raises:
+        InputError: Names the file, its last line that ran, and the error, which is its cause.
+    """
+    try:
+        yield
+    except (InputError, NonFiniteError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if STUDIES.get(getattr(study, "name", "")) is study:
+            raise
+        path = getattr(sys.modules.get(study.__module__), "__file__", None) or study.__module__
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        place = f"{path}, line {lines[-1]}" if lines else path
+        raise InputError(f"study {place}: {type(error).__name__}: {error}") from error
 
 
 def _from_text(text: bytes, path: Path, source: Mapping[str, Any] | None = None) -> type[Study]:
@@ -198,7 +220,9 @@ def _from_text(text: bytes, path: Path, source: Mapping[str, Any] | None = None)
 
 
 def check_named(kind: type[Study]) -> None:
-    """Refuse a study without `name` and `about`."""
+    """Refuse a study without `name` and `about`, or one whose methods are missing."""
+    if missing := sorted(kind.__abstractmethods__):
+        raise InputError(f"study: class {kind.__name__} has no {', '.join(missing)}")
     for name in ("name", "about"):
         if not isinstance(getattr(kind, name, None), str):
             raise InputError(f"study: class {kind.__name__} has no {name}")

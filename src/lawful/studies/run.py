@@ -30,9 +30,11 @@ from lawful.games.fit import fit
 from lawful.games.game import Game, unwrapped
 from lawful.games.state import State
 from lawful.laws.law import law
+from lawful.reading import parse_yaml, read_text
 from lawful.studies import registry
 from lawful.studies.model import MANIFEST, WEIGHTS, Model, restored, save_model, shipped
 from lawful.studies.study import Study
+from lawful.typed import shown, typed
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
 CONFIG, SNAPSHOTS, SNAPSHOT_COUNT, SHOWN = "config.yaml", "snapshots", 10, 8
@@ -74,6 +76,13 @@ def train(
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
     registry.check_trainable(study)
+    with registry.own_faults(type(study)):
+        yield from _train(study, folder, fabric, resume, init)
+
+
+def _train(
+    study: Study, folder: Path, fabric: Fabric, resume: bool, init: str | Path | None
+) -> Iterator[Progress]:
     steps = study.training.steps
     budget = _begun(study, folder, fabric, resume, init)
     if budget is not None and (folder / MANIFEST).is_file() and steps <= _trained_for(folder):
@@ -166,8 +175,15 @@ def snapshot_share(steps: int) -> int:
 
 def snapshots(folder: Path) -> dict[int, Tensor]:
     """Samples kept during a run, by step: the averaged generator on the same few conditions."""
-    paths = sorted((folder / SNAPSHOTS).glob("[0-9]*.safetensors"))
-    return {int(path.stem): checkpoint.load(path)["fields"].float() for path in paths}
+    return {
+        int(path.stem): typed(checkpoint.load(path).get("fields"), Tensor, str(path)).float()
+        for path in _numbered(folder / SNAPSHOTS)
+    }
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The files whose names are steps, in order."""
+    return sorted(path for path in folder.glob("*.safetensors") if path.stem.isdecimal())
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -224,7 +240,7 @@ def quality(model: Model, count: int = 48, seed: int = 20_000) -> dict[str, Any]
 
 def checkpoints(folder: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted((folder / "checkpoints").glob("[0-9]*.safetensors"))
+    return _numbered(folder / "checkpoints")
 
 
 def _begun(
@@ -340,11 +356,10 @@ def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
     if not saved:
         return 0.0
     found = state.restore(saved[-1], fabric)
-    if found["origin"] != dict(study.origin()):
-        raise InputError(
-            f"run {folder}: was trained on {found['origin']}; to be had now: {study.origin()}"
-        )
-    return float(found["seconds"])
+    origin, seconds = found.get("origin"), typed(found.get("seconds"), float, f"run {folder}")
+    if origin != dict(study.origin()):
+        raise InputError(f"run {folder}: was trained on {origin}; to be had now: {study.origin()}")
+    return float(seconds)
 
 
 def _begin(study: Study, folder: Path, fabric: Fabric, init: str | Path | None) -> None:
@@ -388,7 +403,9 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
     )
     found.pop("init", None)
     if source_found is None and study_found != asked_study:
-        raise InputError(f"{config}: the run's study is {study_found}, asked for {asked_study}")
+        raise InputError(
+            f"{config}: the run's study is {shown(study_found)}, asked for {asked_study}"
+        )
     if source_found != asked_source:
         copy = folder / registry.COPY
         instead = f"; the run has a copy: {copy}" if copy.is_file() else ""
@@ -400,7 +417,8 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
     for name in asked.keys() | found.keys():
         if asked.get(name) != found.get(name):
             raise InputError(
-                f"{config}: the run's {name} is {found.get(name)}, asked for {asked.get(name)}"
+                f"{config}: the run's {name!s:.60} is {shown(found.get(name))}, asked for "
+                f"{shown(asked.get(name))}"
             )
     return budget
 
@@ -408,10 +426,7 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
 def _read_config(config: Path) -> dict[str, Any]:
     if not config.is_file():
         return {}
-    try:
-        return dict(yaml.safe_load(config.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError):
-        raise InputError(f"{config}: not a configuration of lawful") from None
+    return dict(typed(parse_yaml(read_text(config), config), dict[str, Any], str(config)))
 
 
 def _configuration(study: Study, init: Mapping[str, Any] | None = None) -> str:

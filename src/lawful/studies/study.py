@@ -6,10 +6,10 @@ commands take the file's path where they take a study's name.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from lawful.games.losses import law_loss
 from lawful.games.optimizers import Adam
 from lawful.laws.law import AffineLaw, CorrectableLaw, Estimate, Law, Residual, law
 from lawful.laws.refine import Refined, refine
+from lawful.typed import Positive, Within, build, check_fields
 
 HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
 
@@ -181,24 +182,15 @@ class Training:
         checkpoint: Steps between checkpoints.
     """
 
-    steps: int
-    batch: int = 16
-    learning_rate: float = 2e-3
-    average: float = 0.995
-    seed: int = 0
-    checkpoint: int = 250
+    steps: Annotated[int, Within(1, 1_000_000_000)]
+    batch: Annotated[int, Within(1, 1_000_000)] = 16
+    learning_rate: Positive = 2e-3
+    average: Annotated[float, Within(0, 1, below=True)] = 0.995
+    seed: Annotated[int, Within(0, 2**32 - 1)] = 0
+    checkpoint: Annotated[int, Within(1, 1_000_000_000)] = 250
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint"):
-            if getattr(self, name) < 1:
-                raise InputError(f"training.{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"training.seed: expected 0 to 2**32 - 1, got {self.seed}")
-        if not 0 < self.learning_rate < inf or not 0 <= self.average < 1:
-            raise InputError(
-                "training: expected learning_rate > 0 and 0 <= average < 1, got "
-                f"{self.learning_rate:g} and {self.average:g}"
-            )
+        check_fields(self, "training.")
 
 
 @dataclass(frozen=True)
@@ -220,6 +212,9 @@ class Study(ABC):
     unit: ClassVar[str] = "1"
     images: ClassVar[bool] = False
     binary: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -389,35 +384,6 @@ class Study(ABC):
         """The study of a configuration that `config` wrote.
 
         Raises:
-            InputError: An entry is unknown or a required one is missing.
+            InputError: An entry is unknown, of another type or out of range, or one is missing.
         """
-        return _build(cls, config, cls.name)
-
-
-def check_choices(config: Any) -> None:
-    """Refuse a value that is none of its field's choices.
-
-    Raises:
-        InputError: Names the field, the value and the choices.
-    """
-    for name, hint in get_type_hints(type(config)).items():
-        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
-            choices = ", ".join(map(str, get_args(hint)))
-            raise InputError(f"{name}: expected one of {choices}, got {getattr(config, name)!r}")
-
-
-def _build(cls: type, config: Mapping[str, Any], place: str) -> Any:
-    if not isinstance(config, Mapping):
-        raise InputError(f"config of {place}: expected names and values, got {config!r:.40}")
-    hints = get_type_hints(cls)
-    known = {field.name: hints[field.name] for field in fields(cls)}
-    if unknown := set(config) - set(known):
-        raise InputError(f"config of {place}: unknown entry {sorted(unknown)[0]!r}")
-    values = {
-        name: _build(known[name], value, f"{place}.{name}") if is_dataclass(known[name]) else value
-        for name, value in config.items()
-    }
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise InputError(f"config of {place}: {error}") from None
+        return build(cls, config, cls.name)

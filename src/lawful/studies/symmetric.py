@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf, sqrt
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -28,10 +28,11 @@ from lawful.networks.symmetric import (
     SymmetricGenerator,
     latent_entries,
 )
-from lawful.studies.study import Quantity, Study, check_choices
+from lawful.studies.study import Quantity, Study
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
+from lawful.typed import Count, Positive, Size, Weight, Within
 
 CHUNK = 250
 LEAST = 32  # samples that say anything of their law
@@ -88,52 +89,38 @@ class SymmetricStudy(Study):
     group: str = "C4"
     treatment: Literal["none", "augmented", "canonical"] = "none"
     loss: Loss = "relativistic"
-    penalty: float | None = None
-    lipschitz: float = 2.0
-    critic_steps: int = 1
-    critic_rate: float = 4e-4
-    generator_width: int = 12
-    critic_width: int = 16
-    reach: int = 0
-    growth: tuple[int, ...] = (1, 2, 4)
+    penalty: Weight | None = None
+    lipschitz: Positive = 2.0
+    critic_steps: Count = 1
+    critic_rate: Positive = 4e-4
+    generator_width: Size = 12
+    critic_width: Size = 16
+    reach: Annotated[int, Within(0, 100)] = 0
+    growth: tuple[Size, ...] = (1, 2, 4)
     residual: bool = False
     norm: Norm = "pixel"
-    noise: int = 64
-    start: int = 32
-    embedding: int = 64
+    noise: Size = 64
+    start: Size = 32
+    embedding: Size = 64
     smooth: bool = False
     grain: bool = False
     bright: bool = False
-    judged: int = 5_000
+    judged: Annotated[int, Within(LEAST, 1_000_000)] = 5_000
 
     images: ClassVar[bool] = True
     side: ClassVar[int]
     channels: ClassVar[int]
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        if not (isinstance(self.growth, tuple | list) and self.growth):
-            raise InputError(f"growth: expected whole numbers, got {self.growth!r}")
-        if not all(isinstance(size, int) and size >= 1 for size in self.growth):
-            raise InputError(f"growth: expected whole numbers of at least 1, got {self.growth}")
+        super().__post_init__()
+        if not self.growth:
+            raise InputError("growth: expected whole numbers, got none")
         object.__setattr__(self, "growth", tuple(self.growth))
-        for name in (
-            "critic_steps", "generator_width", "critic_width", "noise", "start", "embedding",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         coarsest, rest = divmod(self.side, 2 ** (len(self.growth) - 1))
         if rest or not coarsest:
             raise InputError(
                 f"growth: side {self.side} cannot be halved {len(self.growth) - 1} times"
             )
-        if self.judged < LEAST:
-            raise InputError(f"judged: expected at least {LEAST} samples, got {self.judged}")
-        if self.penalty is not None and not 0 <= self.penalty < inf:
-            raise InputError(f"penalty: expected at least 0, got {self.penalty:g}")
-        for name in ("critic_rate", "lipschitz"):
-            if not 0 < (value := getattr(self, name)) < inf:
-                raise InputError(f"{name}: expected above 0, got {value:g}")
         if self.pose == "latent" and self.generator == "plain":
             raise InputError("pose latent: a plain generator does not carry it to the output")
         if self.treatment == "canonical" and self.pose != "output":

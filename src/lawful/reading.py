@@ -1,0 +1,351 @@
+"""The door for files: whatever is read is a file, of a size that is known before memory is taken.
+
+Text is UTF-8, JSON and YAML are no deeper than the interpreter goes, arrays are of numbers and in
+the machine's byte order. Nothing that a file says is evaluated or unpickled, and nothing that it
+points to is followed.
+"""
+
+import json
+import math
+import os
+import stat
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lawful.errors import InputError
+from lawful.typed import shown
+
+TEXT = 2**26  # bytes of a text file
+LONGEST_YAML = 2**20  # the reader takes a second for it
+SPARSE = 2_000  # times the bytes that a file holds, at most, in an array: deflate reaches 1,032
+DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError,
+    SyntaxError, MemoryError, ArithmeticError, NotImplementedError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def reason(error: BaseException) -> str:
+    """What a library says of a file, in one short line."""
+    return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+def check_file(path: Path, most: int = 2**63) -> int:
+    """The size of a file that can be read.
+
+    Raises:
+        InputError: There is none; it is a folder, a pipe or a device; or it is larger than `most`.
+    """
+    try:
+        about = path.stat()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or reason(error)
+        said = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({why})"
+        raise InputError(f"{path}: {said}") from None
+    if not stat.S_ISREG(about.st_mode):
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+        raise InputError(f"{path}: expected a file, found {kind}")
+    if about.st_size > most:
+        raise InputError(f"{path}: {about.st_size:,} bytes; expected at most {most:,}")
+    return about.st_size
+
+
+def check_memory(size: float, place: object) -> None:
+    """Refuse what the machine has no memory for.
+
+    Raises:
+        InputError: Names the place, what it needs and what there is.
+    """
+    if size > (free := available_memory()):
+        raise InputError(
+            f"{place}: needs {size / 2**30:,.1f} GB of memory, {free / 2**30:,.1f} are free"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping; where the system does not say, all that it has."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return 2**63
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """The content of a file that fits into memory.
+
+    Raises:
+        InputError: It cannot be read, or is too large.
+    """
+    size = check_file(path, 2**63 if most is None else most)
+    check_memory(size, path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_text(path: Path, most: int = TEXT) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: It cannot be read, is too large, or not UTF-8.
+    """
+    try:
+        return read_bytes(path, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def parse_json(text: str | bytes, place: object) -> Any:
+    """The plain values of a text in JSON.
+
+    Raises:
+        InputError: It is damaged, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
+        raise InputError(f"{place}: not JSON ({why})") from None
+
+
+def parse_yaml(text: str, place: object) -> Any:
+    """The plain values of a text in YAML, without aliases: a page of them can mean a billion.
+
+    Raises:
+        InputError: It is damaged, nested too deep, too long, or has aliases.
+    """
+    if len(text) > LONGEST_YAML:
+        raise InputError(f"{place}: {len(text):,} characters; expected at most {LONGEST_YAML:,}")
+    try:
+        return yaml.load(text, _Plain)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
+        raise InputError(f"{place}: not YAML of plain values ({why})") from None
+
+
+class _Plain(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not taken")
+        return super().compose_node(parent, index)
+
+
+def read_npy(path: Path, place: str | None = None) -> np.ndarray:
+    """The numbers of a .npy file.
+
+    Arguments:
+        place: What messages call it, where not by its path.
+
+    Raises:
+        InputError: It is none, holds no numbers, or its size is not what it says.
+    """
+    size = check_file(path)
+    try:
+        with path.open("rb") as file:
+            return _read_array(file, size, path if place is None else place)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _read_array(file: BinaryIO, size: int, place: object) -> np.ndarray:
+    """The array that a file of `size` bytes holds, from its start."""
+    try:
+        shape, fortran, kind = _head(file)
+    except DAMAGED as error:
+        raise InputError(f"{place}: not a .npy file ({reason(error)})") from None
+    check_numbers(kind, place)
+    needed, there = math.prod(shape) * kind.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or needed != there:
+        raise InputError(
+            f"{place}: truncated; says {shown(shape)} of {kind}, holds {there:,} bytes"
+        )
+    check_memory(2 * needed, place)
+    flat = np.frombuffer(file.read(needed), kind)
+    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    return native(array)
+
+
+def _head(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"version {version} of the format")
+
+
+def check_numbers(kind: np.dtype[Any], place: object) -> None:
+    """Refuse an array of anything but numbers and truth values.
+
+    Raises:
+        InputError: Names the place and the type.
+    """
+    if kind.kind not in "fiub" or kind.itemsize > 16:
+        raise InputError(f"{place}: expected numbers, found values of type {shown(str(kind))}")
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The same numbers, writable, in the machine's byte order and of a type that torch knows."""
+    kind = array.dtype.newbyteorder("=")
+    if kind.kind == "f":
+        kind = np.dtype("f4" if kind.itemsize <= 4 else "f8")
+    elif kind.kind == "u" and kind.itemsize > 1:
+        kind = np.dtype("i8")
+    return np.array(array, dtype=kind)
+
+
+def read_npz(path: Path, texts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The arrays of a .npz file by name; those named in `texts` as text.
+
+    Raises:
+        InputError: It is none, is damaged, or does not fit into memory.
+    """
+    check_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            check_memory(2 * sum(entry.file_size for entry in entries), path)
+            return {
+                (name := entry.filename.removesuffix(".npy")): _member(
+                    archive, entry, f"{path}: {shown(name)}", name in texts
+                )
+                for entry in entries
+            }
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(f"{path}: not a .npz file, or damaged ({reason(error)})") from None
+
+
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: str, text: bool) -> Any:
+    with archive.open(entry) as member:
+        file: Any = member
+        if not text:
+            return _read_array(file, entry.file_size, place)
+        shape, _, kind = _head(file)
+        if shape or kind.kind != "U":
+            raise InputError(f"{place}: expected one text, found {shown(shape)} of {kind}")
+        return str(np.frombuffer(file.read(kind.itemsize), kind)[0])
+
+
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[Any]:
+    """An HDF5 file, open for reading in the block.
+
+    Raises:
+        InputError: It is none, or truncated.
+    """
+    check_file(path)
+    try:
+        file = h5py.File(path, "r")
+    except DAMAGED as error:
+        raise InputError(f"{path}: truncated or no HDF5 file ({reason(error)})") from None
+    with file:
+        yield file
+
+
+def text_attribute(file: Any, name: str, path: Path) -> str:
+    """An attribute of an HDF5 file that is text.
+
+    Raises:
+        InputError: There is none, or it is something else.
+    """
+    try:
+        found = file.attrs[name]
+        found = found.decode("utf-8") if isinstance(found, bytes) else found
+    except DAMAGED as error:
+        raise InputError(f"{path}: no attribute {name!r} ({reason(error)})") from None
+    if not isinstance(found, str):
+        raise InputError(f"{path}: expected text in attribute {name!r}, found {shown(found)}")
+    return found
+
+
+def dataset_names(file: Any, path: Path) -> list[str]:
+    """The names of all datasets that lie in an HDF5 file, but for scales of axes.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    names: list[str] = []
+
+    def take(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not item.is_scale:
+            names.append(name)
+
+    try:
+        file.visititems(take)
+    except DAMAGED as error:
+        raise InputError(f"{path}: damaged ({reason(error)})") from None
+    return names
+
+
+def dataset(file: Any, name: str, path: Path, *, numbers: bool = True) -> Any:
+    """A dataset of numbers in an HDF5 file, unread; the file itself holds it, as large as it says.
+
+    Raises:
+        InputError: There is none, it holds something else, points elsewhere, or is a bomb.
+    """
+    place = f"{path}: {shown(name)}"
+    try:
+        parts = name.split("/")
+        links = [file.get("/".join(parts[: i + 1]), getlink=True) for i in range(len(parts))]
+        found = file[name] if all(isinstance(link, h5py.HardLink) for link in links) else None
+        if not isinstance(found, h5py.Dataset) or found.shape is None:
+            raise InputError(f"{place}: expected a dataset of this file")
+        if found.is_virtual or found.external:
+            raise InputError(f"{place}: its values are in other files; expected them in this one")
+        if numbers:
+            check_numbers(found.dtype, place)
+        held = found.id.get_storage_size() * (SPARSE if found.chunks else 1)
+        if found.nbytes > held + SPARSE:
+            raise InputError(f"{place}: says {found.nbytes:,} bytes, of which the file has none")
+        check_memory(2 * found.dtype.itemsize * math.prod(found.chunks or ()), place)
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(f"{place}: damaged, or not in the file ({reason(error)})") from None
+    return found
+
+
+def read_rows(found: Any, rows: slice, place: object) -> np.ndarray:
+    """Some rows of a dataset of numbers.
+
+    Raises:
+        InputError: They are damaged, or do not fit into memory.
+    """
+    first, last, _ = rows.indices(len(found))
+    check_memory(3 * max(last - first, 0) * found.nbytes / max(len(found), 1), place)
+    try:
+        return native(np.asarray(found[rows]))
+    except DAMAGED as error:
+        raise InputError(f"{place}: damaged ({reason(error)})") from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and its metadata.
+
+    Raises:
+        InputError: The file is missing, truncated or foreign.
+    """
+    check_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except (SafetensorError, *DAMAGED) as error:
+        raise InputError(f"{path}: truncated or foreign ({reason(error)})") from None
