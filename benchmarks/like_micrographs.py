@@ -16,11 +16,10 @@ import torch
 
 import lawful
 from lawful.atomic import replacing
-from lawful.data.micrographs import read_micrograph, rescaled, sem_sample
+from lawful.data.micrographs import Micrograph, read_micrograph, rescaled, sem_sample
 from lawful.evaluation import morphology
 from lawful.studies.microstructure_figures import like_figure
 from lawful.studies.result import markdown_table
-from lawful.studies.study import Picture
 
 SIZE, COUNT, TOLERANCE = 128, 32, 1e-3
 HEAD = (
@@ -39,8 +38,9 @@ def main() -> None:
     rows, shown = [], []
     for entry in options.images:
         name, _, scale = entry.partition("@")
-        picture = Picture(sem_sample() if name == "sem" else Path(name), scale=float(scale or 1))
-        row, figure = compare(model, picture, "nanoporous gold" if name == "sem" else name)
+        image = read_micrograph(sem_sample() if name == "sem" else Path(name))
+        title = "nanoporous gold" if name == "sem" else Path(name).stem
+        row, figure = compare(model, image, float(scale or 1), title)
         rows.append(row)
         shown.append(figure)
     print(markdown_table(HEAD, rows))
@@ -48,10 +48,12 @@ def main() -> None:
         like_figure(shown).savefig(path, dpi=110, format="png")
 
 
-def compare(model: lawful.Model, picture: Picture, name: str) -> tuple[list[str], tuple]:
+def compare(
+    model: lawful.Model, image: Micrograph, scale: float, title: str
+) -> tuple[list[str], tuple]:
     """A row of the table and of the figure."""
-    image = rescaled(read_micrograph(picture.path), picture.scale)
-    condition = model.like(picture)
+    image = rescaled(image, scale)
+    condition = model.like(image)
     target = morphology.two_point(image.image, periodic=False)
     raw = model.sample(COUNT, seed=1, **condition)
     refined = model.sample(COUNT, seed=1, tolerance=TOLERANCE, **condition)
@@ -66,9 +68,8 @@ def compare(model: lawful.Model, picture: Picture, name: str) -> tuple[list[str]
     pieces = morphology.components(refined.fields[:, 0].numpy()).mean() / SIZE**2 * 64**2
     real = morphology.components(image.image, periodic=False) / image.image.size * 64**2
     far = dict(raw.report.outside)
-    title = Path(name).stem
     row = [
-        title, f"{picture.scale:g}", f"{image.image.mean():.3f}", f"{surfaces[0]:.3f}",
+        title, f"{scale:g}", f"{image.image.mean():.3f}", f"{surfaces[0]:.3f}",
         ", ".join(q for q, mask in far.items() if bool(mask.any())) or "no",
         *(f"{v:.1e}" for e in errors for v in (np.median(e), e.max())),
         f"{(errors[1] <= TOLERANCE).mean():.0%}", f"{surfaces[1]:.3f}",

@@ -225,7 +225,7 @@ def mistakes(run):
         "motif off the image": (["train", "motif", "--row", "1"], "do not fit into 28 x 28"),
         "motif of even size": (["train", "motif", "--size", "6"], "odd"),
         "motif without a picture": (["train", "motif", "--motif", "circle"], "circle"),
-        "motif of no picture": (["train", "motif", "--motif", "file"], "not a PNG"),
+        "motif of no picture": (["train", "motif", "--motif", "file"], "expected one of .png"),
         "motif of another size": (["train", "motif", "--motif", "small.png"], "28 x 28"),
         "no such rule": (["train", "motif", "--rule", "zigzag"], "zigzag"),
         "no digits": (["train", "motif", "--digits", "nowhere"], "nowhere"),

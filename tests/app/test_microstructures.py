@@ -12,7 +12,7 @@ import torch
 from lawful.app import files
 from lawful.app.main import main
 from lawful.evaluation import morphology
-from lawful.laws.correlation import two_point
+from lawful.laws.correlation import correlation_map, two_point
 from lawful.physics.random_field import level_cut, random_field
 
 
@@ -67,6 +67,71 @@ def test_like_a_picture_of_any_size_within_a_tolerance(model, here, capsys):
     assert "Two-point correlation, asked for and found" in (here / "r" / "report.html").read_text()
 
 
+def test_it_is_said_how_a_picture_was_read(model, here, capsys):
+    grey = np.rint(60 + 120 * picture("my.tif")).astype(np.uint8)
+    grey[::7, ::5] = 90
+    tifffile.imwrite("my.tif", grey, imagej=True, resolution=(4.0, 4.0), metadata={"unit": "nm"})
+    arguments = ["sample", model, "--like", "my.tif", "-n", "2", "--out", "a.h5"]
+    assert main([*arguments, "--crop", "10", "--phase", "dark"]) == 0
+    said = capsys.readouterr()
+    words = " ".join(said.out.split())
+    assert (
+        "like my.tif: 86 x 96 pixels of 0.25 nm, 10 rows cut at the bottom; threshold 135" in words
+    )
+    assert "dark phase, p1 = 0." in words
+    assert "my.tif: grey levels gather at 3 values (60, 90, 180)" in said.err
+    with files.reading(here / "a.h5") as file:
+        told = file.manifest["sampled"]["like"]
+    assert (told["path"], told["threshold"], told["banner"]) == ("my.tif", 135.0, 10)
+    assert (told["pixel_size"], told["unit"], told["phase"]) == (0.25, "nm", "dark")
+
+
+def test_statistics_of_a_picture_are_a_target(model, here, capsys):
+    picture("my.tif")
+    assert main(["stats", "my.tif"]) == 0
+    for shown, out in (("my.tif", "a.h5"), ("statistics/statistics.csv", "b.h5")):
+        assert main(["sample", model, "--like", shown, "-n", "2", "--out", out]) == 0
+    with h5py.File("a.h5") as a, h5py.File("b.h5") as b:
+        np.testing.assert_array_equal(a["condition/two_point"][:], b["condition/two_point"][:])
+        np.testing.assert_array_equal(a["fields"][:], b["fields"][:])
+    for content in ("", "r,p2\n0,0.4\n", "r,p2\n1,0.4\n", "r,p2\n0,x\n", "a,b\n1,2\n"):
+        (here / "bad.csv").write_text(content)
+        capsys.readouterr()
+        assert main(["sample", model, "--like", "bad.csv", "--out", "c.h5"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_target_that_no_image_of_the_size_can_have_is_explained(model, here, capsys):
+    """Where structures are larger than the sample: on the terminal, in the report, on the page."""
+    target = 0.16 + 0.24 * np.exp(-np.arange(32) / 24)
+    capsys.readouterr()
+    assert main(["sample", model, *lines_of(target), "-n", "2", "--tolerance", "1e-2",
+                 "--out", "a.h5"]) == 0  # fmt: skip
+    said = capsys.readouterr()
+    assert "0 of 2 samples within 0.01" in " ".join(said.out.split())
+    reason = "No periodic image of 64 x 64 pixels comes nearer than"
+    left_out = "two_point of 2 samples is outside the trained range: the network is left out"
+    assert f"lawful: warning: {reason}" in said.err
+    assert f"lawful: warning: {left_out}" in said.err
+    assert main(["report", "a.h5", "--out", "r"]) == 0
+    page = (here / "r" / "report.html").read_text()
+    warnings = json.loads((here / "r" / "report.json").read_text())["warnings"]
+    for words in (reason, left_out):
+        assert words in page
+        assert any(line.startswith(words) for line in warnings)
+    assert main(["sample", model, "-n", "1", "--volume-fraction", "0.40002", "--tolerance", "1e-4",
+                 "--out", "b.h5"]) == 0  # fmt: skip
+    assert "No image of 64 x 64 pixels comes nearer than 1.2e-04" in capsys.readouterr().err
+
+
+def test_a_map_of_lags_is_not_taken_for_curves(model, here, capsys):
+    binary = torch.from_numpy(picture("my.tif", side=64)).float()
+    capsys.readouterr()
+    lags = correlation_map(binary[None])[0, :32, :32]
+    assert main(["sample", model, *lines_of(lags), "--out", "a.h5"]) == 2
+    assert "two_point: a map of lags; expected radial curves" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", [".nc", ".npz"])
 def test_refinement_survives_every_format(model, here, ending):
     assert main(["sample", model, "-n", "3", "--tolerance", "2e-3", "--out", f"a{ending}"]) == 0
@@ -105,6 +170,11 @@ def good():
     return 0.16 + 0.24 * np.exp(-(np.arange(32.0) ** 2) / 40)
 
 
+def shown():
+    picture("my.tif")
+    return "my.tif"
+
+
 def too_high():
     curve = good()
     curve[5] = 0.5
@@ -138,7 +208,8 @@ def no_spectrum():
         (lambda: ["--size", "100000"], "side"),
         (lambda: ["--scale", "2"], "--scale 2.0: goes with --like"),
         (lambda: ["--like", "none.tif"], "none.tif"),
-        (lambda: ["--like", "a.npy", *lines_of(good())], "like"),
+        (lambda: ["--like", "a.npy", *lines_of(good())], "there is no such file"),
+        (lambda: ["--like", shown(), *lines_of(good())], "like, two_point: expected one"),
     ],
 )
 def test_mistakes_are_one_line(model, here, capsys, arguments, words):

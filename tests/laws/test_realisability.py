@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from lawful import InputError
 from lawful.data.cahn_hilliard import small
-from lawful.laws.correlation import RADII, shells, two_point
+from lawful.laws.correlation import RADII, correlation_map, shells, two_point
 from lawful.laws.realisability import (
     SIDE,
     check_target,
+    is_map,
+    least_violation,
     nearest_realisable,
     spectral_distance,
 )
@@ -240,3 +242,51 @@ def test_pictures_of_few_large_things_have_a_target_nearby(side):
         assert float(found[0]) == float(estimate[0])
         assert float((found - estimate).square().mean().sqrt()) < 0.1
         torch.testing.assert_close(nearest_realisable(found), found, rtol=0, atol=1e-6)
+
+
+def structures(width, side=64, count=3, phi=0.4, seed=0):
+    """Level cuts of smooth fields: the width is that of their correlation, in pixels."""
+    noise = torch.randn(count, side, side, generator=torch.Generator().manual_seed(seed))
+    rho = torch.exp(-(torch.arange(32.0) ** 2) / (2 * width**2)).expand(count, -1)
+    return level_cut(random_field(noise, rho, blur=1.0), torch.full((count,), phi)).double()
+
+
+@pytest.mark.parametrize("width", [3.0, 8.0, 20.0])
+def test_no_image_is_nearer_to_a_target_than_the_bound(width):
+    for target in two_point(structures(width, side=128)):
+        least = least_violation(target, 64)
+        for other in (3.0, 8.0, 20.0):
+            phi = float(target[0])
+            found = two_point(structures(other, count=4, phi=phi, seed=1))
+            assert float((found - target).square().mean(1).sqrt().min()) >= least - 1e-4
+
+
+@pytest.mark.parametrize("width", [3.0, 8.0, 20.0])
+def test_an_images_own_correlation_is_within_reach(width):
+    for target in two_point(structures(width)):
+        assert least_violation(target, 64) < 1e-9
+
+
+def test_structures_larger_than_the_image_are_out_of_its_reach():
+    """A target that falls off to phi^2 far beyond half of 64 pixels, within half of 256."""
+    target = 0.16 + 0.24 * torch.exp(-torch.arange(32.0).double() / 60)
+    assert least_violation(target, 64) > 1e-2
+    assert least_violation(target, 128) < 0.1 * least_violation(target, 64)
+
+
+def test_a_map_of_lags_is_no_set_of_curves():
+    images = structures(4.0, count=32)
+    for image in images[:3]:
+        whole = correlation_map(image[None])[0]
+        assert is_map(whole[:RADII, :RADII])  # a quarter
+        small = correlation_map(image[None, :RADII, :RADII])[0]
+        assert is_map(small)
+        assert is_map(small.roll((RADII // 2, RADII // 2), (0, 1)))
+    curves = two_point(images)
+    assert not is_map(curves)
+    assert not is_map(curves[:1].expand(RADII, -1))
+    for low, high in ((0.3, 0.6), (0.02, 0.1), (0.7, 0.9)):
+        phi = torch.linspace(high, low, RADII).double()[:, None]
+        for length in (2, 6, 30):
+            curves = phi**2 + phi * (1 - phi) * torch.exp(-torch.arange(32.0).double() / length)
+            assert not is_map(curves)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from lawful import InputError
 from lawful.data import cahn_hilliard
+from lawful.data.micrographs import read_micrograph
 from lawful.evaluation import morphology
 from lawful.laws.correlation import RADII, directional_two_point, two_point
 from lawful.studies import microstructure_peers as peers
@@ -20,7 +21,7 @@ from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.microstructure_targets import Bank, Draw, DrawTargets, at_fraction
 from lawful.studies.model import load
 from lawful.studies.run import checkpoints, history, train
-from lawful.studies.study import Picture, Training
+from lawful.studies.study import Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
 
@@ -293,11 +294,11 @@ def test_the_law_alone_trains_towards_a_picture_without_data(tmp_path, monkeypat
 def test_the_like_of_a_picture_can_be_asked_for(model, tmp_path, side, seed):
     """Estimates from a small picture that is not periodic are targets all the same."""
     image = picture(tmp_path / "picture.npy", side, seed)
-    like = model.study.like(Picture(tmp_path / "picture.npy"), {})
+    like = model.study.like(read_micrograph(tmp_path / "picture.npy"), {})
     assert like["volume_fraction"].shape == (1,)
     assert like["two_point"].shape == (1, RADII)
     assert float(like["volume_fraction"]) == pytest.approx(image.mean(), abs=1e-5)
-    dark = model.study.like(Picture(tmp_path / "picture.npy", phase="dark"), {})
+    dark = model.study.like(read_micrograph(tmp_path / "picture.npy", phase="dark"), {})
     assert float(dark["volume_fraction"]) == pytest.approx(1 - image.mean(), abs=1e-5)
     for condition in (like, dark):
         exactly_counted(model.sample(2, **condition))
@@ -305,7 +306,7 @@ def test_the_like_of_a_picture_can_be_asked_for(model, tmp_path, side, seed):
 
 def test_a_fraction_beside_a_picture_scales_its_correlation(model, tmp_path):
     picture(tmp_path / "picture.npy", 160)
-    shown = Picture(tmp_path / "picture.npy")
+    shown = read_micrograph(tmp_path / "picture.npy")
     plain = model.study.like(shown, {})["two_point"]
     phi = torch.tensor([0.35, 0.6])
     like = model.study.like(shown, {"volume_fraction": phi})

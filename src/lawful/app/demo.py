@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> None:
     )
     write_report(subject, options.out, sections=[("Generated against numerical", intro)])
     print("4. Violations of the laws")
-    print_report(subject.summary)
+    print_report(subject.summary, subject.warnings)
     report = options.out / "report.html"
     print(f"report: {report}")
     if options.open:

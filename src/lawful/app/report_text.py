@@ -1,11 +1,13 @@
 """A law report as text, at most 80 columns wide."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
+from lawful.condition import Condition
 from lawful.evaluation.summary import Spread, Summary
+from lawful.studies.study import Study
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
 LAWLESS = "The study states no law of a single sample."
@@ -70,8 +72,25 @@ def refinement_text(summary: Summary) -> str | None:
     return text + (f" {missed} are marked as not reached." if missed else "")
 
 
-def print_report(summary: Summary) -> None:
-    """The table, then a warning for every quantity outside its trained range."""
+def warning_lines(summary: Summary, study: Study, condition: Condition) -> list[str]:
+    """What is to be said of samples outside the training, and of those that missed a tolerance.
+
+    Arguments:
+        condition: Of some of the samples, among which the reason is looked for.
+    """
+    meaning, lines = study.left_out(), []
+    for name, count in summary.warnings().items():
+        more = f": {meaning[name]}" if name in meaning else ""
+        lines.append(f"{name} of {count} samples is outside the trained range{more}")
+    done = summary.refinement
+    if done is not None and done.reached < done.count:
+        reason = study.obstacle(condition, done.tolerance)
+        lines += [] if reason is None else [reason]
+    return lines
+
+
+def print_report(summary: Summary, warnings: Sequence[str]) -> None:
+    """The table, then the warnings."""
     if summary.laws:
         _print_table(summary)
     else:
@@ -80,11 +99,8 @@ def print_report(summary: Summary) -> None:
         print(fill(estimate_text(summary), 80))
     if (text := refinement_text(summary)) is not None:
         print(fill(text, 80))
-    for name, count in summary.warnings().items():
-        print(
-            f"lawful: warning: {name} of {count} samples is outside the trained range",
-            file=sys.stderr,
-        )
+    for line in warnings:
+        print(f"lawful: warning: {line}", file=sys.stderr)
 
 
 def _print_table(summary: Summary) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from textwrap import fill
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from lawful.app.report_text import (
     print_report,
     refinement_text,
     report_rows,
+    warning_lines,
 )
 from lawful.atomic import write_all
 from lawful.condition import Condition
@@ -76,6 +78,11 @@ class Subject:
     estimate: Estimate | None
     reference: Tensor | None
 
+    @cached_property
+    def warnings(self) -> list[str]:
+        """Of samples outside the training or beyond a tolerance."""
+        return warning_lines(self.summary, self.study, self.condition)
+
     @property
     def error(self) -> Tensor | None:
         """Relative error of the samples that have a reference."""
@@ -91,7 +98,7 @@ def run(arguments: list[str]) -> None:
     path = Path(options.subject)
     subject = from_file(path, options.study) if path.is_file() else from_model(options)
     write_report(subject, options.out)
-    print_report(subject.summary)
+    print_report(subject.summary, subject.warnings)
     for remark in subject.study.remarks(subject.fields):
         print(fill(remark, 80))
     if subject.error is not None:
@@ -182,6 +189,7 @@ def write_report(
     summary = subject.summary.as_dict()
     if subject.error is not None:
         summary["relative_error"] = Spread.of(subject.error).as_dict()
+    summary["warnings"] = subject.warnings
     summary["manifest"] = dict(subject.manifest)
     files = {
         folder / JSON: json_bytes(summary),
@@ -210,12 +218,7 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     if (refined := refinement_text(summary)) is not None:
         laws += page.paragraph(refined)
     laws += "".join(map(page.paragraph, subject.study.remarks(subject.fields)))
-    warnings = "".join(
-        page.paragraph(
-            f"{name}: {n} of {summary.count} samples are outside the trained range.", "warning"
-        )
-        for name, n in summary.warnings().items()
-    )
+    warnings = "".join(page.paragraph(f"{line}.", "warning") for line in subject.warnings)
     parts = [*sections, ("Laws", warnings + laws)]
     if subject.error is not None and subject.reference is not None:
         parts.append(("Against the solver", _comparison(subject, subject.error, subject.reference)))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,13 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lawful.app.files import arrays_of, attributes
 from lawful.app.options import STUDY_HELP, parse, value_of, with_conditions
-from lawful.app.report_text import manifest_floors, print_report
+from lawful.app.report_text import manifest_floors, print_report, warning_lines
 from lawful.app.writers import FORMATS, Arrays, write_samples
+from lawful.data.micrographs import (
+    Correlation,
+    Micrograph,
+    read_correlation,
+    read_micrograph,
+    rescaled,
+)
 from lawful.errors import InputError
 from lawful.evaluation.summary import Summary
 from lawful.reading import read_npy
 from lawful.studies.model import Model, load
-from lawful.studies.study import Picture, Quantity
+from lawful.studies.study import Quantity
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class SampleOptions:
         float | None, tyro.conf.arg(help="refine until every violation is below this")
     ] = None
     size: Annotated[int | None, tyro.conf.arg(help="pixels a side of a sample")] = None
-    like: Annotated[Path | None, tyro.conf.arg(help="a picture whose statistics are asked for")] = (
+    like: Annotated[Path | None, tyro.conf.arg(help="a picture, or statistics.csv, to be like")] = (
         None
     )
     threshold: Annotated[float | None, tyro.conf.arg(help="of --like's grey levels [Otsu]")] = None
@@ -67,22 +75,40 @@ def run(arguments: list[str]) -> None:
     if options.size is not None:
         model = model.resized(options.size)
     given = given_conditions(options, model.study.quantities)
-    picture = _picture(options)
-    if picture is not None:
-        given = dict(model.like(picture, **given))
-    sample_to_file(model, options, given)
+    origin = {}
+    if (shown := _like(options)) is not None:
+        given = dict(model.like(shown, **given))
+        origin = {"like": _told(shown, options)}
+    sample_to_file(model, options, given, origin)
 
 
-def _picture(options: Any) -> Picture | None:
-    """The picture whose like is asked for, if there is one."""
+def _like(options: Any) -> Micrograph | Correlation | None:
+    """The picture, or the correlation, whose like is asked for, if there is one."""
     names = ("threshold", "phase", "scale", "crop", "median")
     values = {name: getattr(options, name) for name in names}
-    if options.like is not None:
-        return Picture(options.like, **values)
+    if options.like is not None and options.like.suffix.lower() != ".csv":
+        scale = values.pop("scale")
+        found = read_micrograph(options.like, **values)
+        return found if scale == 1 else rescaled(found, scale)
     for name, value in values.items():
         if value != getattr(SampleOptions, name):
-            raise InputError(f"--{name} {value}: goes with --like, and there is none")
-    return None
+            raise InputError(f"--{name} {value}: goes with --like and a picture; there is none")
+    return None if options.like is None else read_correlation(options.like)
+
+
+def _told(shown: Micrograph | Correlation, options: Any) -> dict[str, Any]:
+    """Say how a picture was read; what is told of it in the file, by its name, not its place."""
+    told = {"path": options.like.name}
+    if not isinstance(shown, Micrograph):
+        print(f"like {options.like.name}: its two-point correlation, p1 = {shown[0]:.4f}")
+        return told
+    scaled = "" if options.scale == 1 else f"; scaled by {options.scale:g}"
+    print(fill(f"like {shown.described()}{scaled}", 80))
+    for note in shown.notes:
+        print(f"lawful: warning: {shown.source}: {note}", file=sys.stderr)
+    names = ("threshold", "phase", "banner", "pixel_size", "unit")
+    read = {name: getattr(shown, name) for name in names}
+    return {**told, **read, "scale": options.scale, "median": options.median}
 
 
 def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
@@ -112,14 +138,9 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _origin(options: Any) -> dict[str, Any]:
-    """What is told of a picture in the file; its name, not its place."""
-    if (picture := _picture(options)) is None:
-        return {}
-    return {"like": {**vars(picture), "path": picture.path.name}}
-
-
-def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
+def sample_to_file(
+    model: Model, options: Any, given: dict[str, Any], origin: dict[str, Any]
+) -> None:
     """Stream samples into `options.out` with a progress bar, then say how they do."""
     longest = max((len(value) for value in given.values()), default=1)
     count = longest if options.n is None else options.n
@@ -130,7 +151,7 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
     origin = {
         "model": options.model, "seed": options.seed, "refine": options.refine,
         "enforce": options.enforce, "tolerance": options.tolerance,
-        **_origin(options),
+        **origin,
     }  # fmt: skip
     summary = Summary(manifest_floors(model.manifest))
     console = Console(file=sys.stderr)
@@ -159,7 +180,7 @@ def sample_to_file(model: Model, options: Any, given: dict[str, Any]) -> None:
             space=study.space(first.fields.shape), about=attributes(study, first),
         )  # fmt: skip
     print(f"{options.out}: {count} samples of {study.name}")
-    print_report(summary)
+    print_report(summary, warning_lines(summary, study, first.condition))
     if count < longest:
         print(
             f"lawful: warning: only the first {count} of {longest} values were used",

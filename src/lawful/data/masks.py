@@ -33,6 +33,8 @@ def read_motif(path: Path) -> Motif:
         InputError: The file cannot be read, or is not square, not of whole numbers, or without a
             given pixel.
     """
+    if not path.is_file():
+        raise InputError(f"motif {path}: expected plus, cross or a picture; there is no such file")
     pixels = read_pixels(path, "motif")
     rows, columns = pixels.values.shape[:2]
     if rows != columns:

@@ -3,6 +3,7 @@
 References: Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979) 62, the threshold.
 """
 
+import csv
 import hashlib
 import subprocess
 import sys
@@ -28,6 +29,8 @@ WORK = (16, 64)  # bytes per pixel that reading and measuring need: see `read_pi
 WHEEL, TIMEOUT = "aquami==1.1.0", 120.0
 SAMPLE = "aquami/micrographs/Sample.tif"
 SAMPLE_SHA256 = "fa064e70252c7de078db66d2a8a39695b70a2a1342382936defa894022459a01"
+
+Correlation = Float[np.ndarray, " radius"]  # two-point, at 0, 1, 2, … pixels
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,31 @@ def read_micrograph(
     image = grey > level if phase == "bright" else grey <= level
     notes = _notes(grey, level, lossy=pixels.lossy)
     return Micrograph(image, grey, found, phase, path.name, pixel_size, unit, banner, notes)
+
+
+def read_like(path: Path) -> Micrograph | Correlation:
+    """A picture, or the two-point correlation of a `statistics.csv`, by the file's ending."""
+    return read_correlation(path) if path.suffix.lower() == ".csv" else read_micrograph(path)
+
+
+def read_correlation(path: Path) -> Correlation:
+    """The column `p2` of the `statistics.csv` that `lawful stats` writes.
+
+    Raises:
+        InputError: The file cannot be read, or has no such column of finite numbers at the
+            distances 0, 1, 2, … in its column `r`.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        found = np.array([float(row["p2"]) for row in rows])
+        distances = [float(row["r"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:60]
+        raise InputError(f"statistics {path}: expected columns r and p2 ({reason})") from None
+    if not rows or distances != list(range(len(rows))) or not np.isfinite(found).all():
+        raise InputError(f"statistics {path}: expected finite p2 at r = 0, 1, 2, …")
+    return found
 
 
 def _check_options(phase: str, crop: int | None, pixel_size: float | None, median: int) -> None:

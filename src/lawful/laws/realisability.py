@@ -27,6 +27,7 @@ from lawful.laws.correlation import shell_spectra
 ORIGIN, BOUND = 1e-3, 1e-3  # probability; a bin of an image of 64 x 64 has 1e-6 or less
 TRIANGLE, SPECTRUM = 0.1, 1e-2
 STRICT = 1e3
+SAME = 0.4  # spread of the ends of a map's lines over that of the squares of their beginnings
 SIDE = 128  # of the periodic cell on which the spectrum is sought
 
 
@@ -140,9 +141,38 @@ def spectral_distance(phi: float, curve: Float[Tensor, " radius"]) -> float:
     return float(norm) / len(curve) ** 0.5
 
 
-@lru_cache(maxsize=4)
-def _waves(radii: int) -> np.ndarray:
+def least_violation(curve: Float[Tensor, " radius"], side: int) -> float:
+    """A bound below the violation (RMS) of every periodic binary image of `side` x `side` pixels.
+
+    Of such an image p2 - phi^2 is a sum of the radial p2 of the cell's plane waves with weights of
+    at least 0, and the wave of wavelength infinity has none, for the fraction is given. A target
+    whose structures are too large for the cell is far from all such sums.
+    """
+    phi = round(float(curve[0]) * side**2) / side**2
+    waves = _waves(len(curve), side)
+    waves = waves[:, waves.min(0) < 1]
+    _, norm = nnls(waves, (curve.double() - phi**2).numpy())
+    return float(norm) / len(curve) ** 0.5
+
+
+def is_map(curves: Float[Tensor, "batch radius"]) -> bool:
+    """Whether the rows are not radial curves but the lines of one map of lags.
+
+    A whole map equals itself turned by half a turn. The lines of a quarter, with the lag 0 in the
+    first place, end at one level, phi^2; curves of different fractions each end at their own.
+    """
+    if len(curves) < (radii := curves.shape[1]):
+        return False
+    m = curves[:radii].double()
+    turned = m.flip(0, 1).roll((1, 1), (0, 1))
+    half_turn = float((m - turned).abs().max()) < BOUND * float(m.max() - m.min())
+    ends, own = (v.std() / v.mean() for v in (m[:, radii // 2 :].mean(1), m[:, 0].square()))
+    return half_turn or (float(m[0, 0]) == float(m.max()) and float(ends) < SAME * float(own))
+
+
+@lru_cache(maxsize=8)
+def _waves(radii: int, side: int = SIDE) -> np.ndarray:
     """Radial p2 of each distinct plane wave of the cell, a column a wave."""
-    side = max(SIDE, 2 * radii)
+    side = max(side, 2 * radii)
     spectra = shell_spectra(side, side, radii).flatten(1).numpy()
     return np.unique(spectra.round(10), axis=1)

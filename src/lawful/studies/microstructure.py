@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.data.cahn_hilliard import Microstructures
-from lawful.data.micrographs import read_micrograph, rescaled
+from lawful.data.micrographs import Correlation, Micrograph, read_like, read_micrograph
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
 from lawful.evaluation import morphology
@@ -25,7 +25,13 @@ from lawful.laws.correlation import RADII, two_point
 from lawful.laws.law import AffineLaw, Law
 from lawful.laws.moments import TwoPoint, VolumeFraction
 from lawful.laws.problem import LevelCut, Problem
-from lawful.laws.realisability import check_fraction, check_target, nearest_realisable
+from lawful.laws.realisability import (
+    check_fraction,
+    check_target,
+    is_map,
+    least_violation,
+    nearest_realisable,
+)
 from lawful.laws.refine import Refined, refine, unrolled
 from lawful.networks.microstructure import UNIT, MicrostructureCritic, MicrostructureGenerator
 from lawful.physics.random_field import straight_through
@@ -39,7 +45,7 @@ from lawful.studies.microstructure_targets import (
     load_data,
     statistics_of,
 )
-from lawful.studies.study import Picture, Quantity, Study, Training
+from lawful.studies.study import Quantity, Study, Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized
 from lawful.typed import Positive, Size, Weight, Within
@@ -52,6 +58,7 @@ FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
 HELD_OUT = "held-out "  # a target's first word, before a number
 SEAM = 8  # pixels
 AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
+SEVERAL, LARGEST_BOUND = 8, 256  # targets and side at most for which a bound is sought
 MEASURED = 512  # held-out targets of a manifest
 TARGET = {"volume_fraction", "two_point"}
 
@@ -249,6 +256,10 @@ class MicrostructureStudy(Study):
             given.get("volume_fraction"), given.get("two_point"), count, generator
         )
         if "two_point" in given:
+            if is_map(curve):
+                raise InputError(
+                    f"two_point: a map of lags; expected radial curves of {RADII}, a row a target"
+                )
             check_target(phi, curve)
         else:
             check_fraction(phi)
@@ -264,6 +275,36 @@ class MicrostructureStudy(Study):
         found["two_point"] = bank.far(phi.to(bank.phi), curve.to(bank.phi)).cpu()
         return found
 
+    def left_out(self) -> Mapping[str, str]:
+        if self.prior != "spectral":
+            return {}
+        return {
+            "two_point": "the network is left out of these; they are Gaussian fields of the "
+            "target's spectrum, corrected by the law and cut"
+        }
+
+    def obstacle(self, condition: Condition, tolerance: float) -> str | None:
+        """Structures too large for samples of this size, or too few pixels for the fraction."""
+        cell = f"{self.side} x {self.side} pixels"
+        fraction, count = condition["volume_fraction"], self.side**2
+        rest = float(((fraction * count).round() / count - fraction).abs().max())
+        if rest > tolerance:
+            return f"No image of {cell} comes nearer than {rest:.1e} to a volume fraction asked for"
+        if self.side > LARGEST_BOUND:
+            return None
+        targets = condition["two_point"].cpu().unique(dim=0)[:SEVERAL]
+        least, worst = max((least_violation(t, self.side), i) for i, t in enumerate(targets))
+        if least <= tolerance:
+            return None
+        sizes = range(self.side, LARGEST_BOUND + 1, SIDE // 2)
+        able = [n for n in sizes if least_violation(targets[worst], n) <= tolerance / 2][:1]
+        advice = f"of {able[0]} pixels or more a side" if able else "of more pixels a side"
+        return (
+            f"No periodic image of {cell} comes nearer than {least:.1e} to a two-point correlation "
+            f"asked for: its structures are too large. Ask for samples {advice}, or scale the "
+            "picture down"
+        )
+
     def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
         """By moving the latent field, then by exchanging pixels along interfaces."""
         with torch.no_grad():
@@ -273,18 +314,15 @@ class MicrostructureStudy(Study):
     def resized(self, size: int) -> Self:
         return replace(self, side=size)
 
-    def like(self, picture: Picture, given: Condition) -> Condition:
+    def like(self, shown: Micrograph | Correlation, given: Condition) -> Condition:
         """Statistics of a micrograph, which is not taken for periodic; a volume fraction that is
         given scales its correlation."""
         if "two_point" in given:
             raise InputError("like, two_point: expected one of the two, got both")
-        image = read_micrograph(
-            picture.path, threshold=picture.threshold, phase=picture.phase, crop=picture.crop,
-            median=picture.median,
-        )  # fmt: skip
-        if picture.scale != 1:
-            image = rescaled(image, picture.scale)
-        found = morphology.two_point(image.image, RADII, periodic=False)
+        if isinstance(shown, Micrograph):
+            found = morphology.two_point(shown.image, RADII, periodic=False)
+        elif len(found := shown[:RADII]) < RADII:
+            raise InputError(f"like: expected p2 at {RADII} distances, got {len(shown)}")
         curve = nearest_realisable(torch.from_numpy(found))[None].float()
         phi = given.get("volume_fraction")
         if phi is None:
@@ -336,7 +374,7 @@ class MicrostructureStudy(Study):
         if self.target.startswith(HELD_OUT):
             curve = two_point(self.target_image()[None])
             return curve[:, 0], curve
-        found = self.like(Picture(Path(self.target)), {})
+        found = self.like(read_like(Path(self.target)), {})
         return found["volume_fraction"], found["two_point"]
 
     def target_image(self) -> Float[Tensor, "rows columns"]:

@@ -7,11 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Required, TypedDict
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lawful.condition import Condition
+from lawful.data.micrographs import Correlation, Micrograph, read_like
 from lawful.errors import InputError
 from lawful.evaluation.report import LawReport, Refinement, law_report, merge
 from lawful.games import checkpoint
@@ -20,7 +22,7 @@ from lawful.games.state import make_dense
 from lawful.laws.law import law
 from lawful.reading import check_memory, parse_json, read_bytes, read_text, reason
 from lawful.studies import registry
-from lawful.studies.study import Picture, Study
+from lawful.studies.study import Study
 from lawful.typed import Within, check_fields, shown, typed
 
 CHUNK = 64
@@ -139,14 +141,18 @@ class Model:
         options = Options(n, seed, refine, enforce, tolerance)
         yield from self._stream(options, self._tensors(condition))
 
-    def like(self, picture: Picture | str | Path, **condition: Any) -> dict[str, Tensor]:
+    def like(
+        self, picture: Micrograph | Correlation | str | Path, **condition: Any
+    ) -> dict[str, Tensor]:
         """The condition of samples like a picture's, to be given to `sample`.
 
         Arguments:
+            picture: What `read_micrograph` read, a two-point correlation at 0, 1, 2, … pixels, or
+                the file of either: a picture, or the `statistics.csv` that `lawful stats` writes.
             condition: What is to be otherwise than in the picture.
         """
-        if not isinstance(picture, Picture):
-            picture = Picture(_path(picture, "like"))
+        if not isinstance(picture, Micrograph | np.ndarray):
+            picture = read_like(_path(picture, "like"))
         return dict(self.study.like(picture, self._tensors(condition)))
 
     def resized(self, size: int) -> "Model":

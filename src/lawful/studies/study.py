@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lawful.condition import Condition
+from lawful.data.micrographs import Correlation, Micrograph
 from lawful.errors import InputError
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.losses import law_loss
@@ -146,27 +146,6 @@ class Axis:
         """Where the `size` values are."""
         step = self.step(size)
         return self.lower + (0.0 if self.nodes else step / 2) + step * np.arange(size)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A two-phase picture whose like is asked for.
-
-    Arguments:
-        path: PNG, TIFF or NPY.
-        threshold: Grey level between the phases; None for Otsu's.
-        phase: Which side of it is the phase described.
-        scale: Pixels of a sample a pixel of the picture.
-        crop: Rows cut from its bottom; None for a banner that is found there.
-        median: Side of a median filter before the threshold, in pixels; 1 for none.
-    """
-
-    path: Path
-    threshold: float | None = None
-    phase: Literal["bright", "dark"] = "bright"
-    scale: float = 1.0
-    crop: int | None = None
-    median: int = 1
 
 
 @dataclass(frozen=True)
@@ -313,17 +292,27 @@ class Study(ABC):
         """
         raise InputError(f"size: {size}; study {self.name!r} has fields of one size")
 
-    def like(self, picture: Picture, given: Condition) -> Condition:
-        """The condition that makes samples like a picture's; `given` has precedence over it.
+    def like(self, shown: Micrograph | Correlation, given: Condition) -> Condition:
+        """The condition of samples like a picture, or of its two-point correlation at 0, 1, 2, …
+        pixels; `given` has precedence over it.
 
         Raises:
             InputError: The study takes no picture.
         """
-        raise InputError(f"like {picture.path}: study {self.name!r} takes no picture")
+        raise InputError(f"like: study {self.name!r} takes no picture")
 
     def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
         """By quantity, which samples `(batch,)` lie outside what the network was trained on."""
         return {q.name: q.check(condition[q.name]) for q in self.quantities if q.name in condition}
+
+    def left_out(self) -> Mapping[str, str]:
+        """By quantity, what happens to samples outside the trained range, if more than a mark."""
+        return {}
+
+    def obstacle(self, condition: Condition, tolerance: float) -> str | None:
+        """Why some samples of these conditions cannot be within a tolerance of every law, in a
+        sentence; None where that is not known."""
+        return None
 
     def refiner(self) -> CorrectableLaw | None:
         """The law that corrects generated fields, if there is one."""
