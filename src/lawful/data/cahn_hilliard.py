@@ -36,9 +36,9 @@ from torch import Tensor
 from lawful.atomic import replacing, write_all
 from lawful.data.cache import cache
 from lawful.errors import InputError
-from lawful.physics.cahn_hilliard import CahnHilliard, evolve, quench
+from lawful.physics.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
 
-FORMAT = "lawful-microstructures-1"
+FORMAT = "lawful-microstructures-2"  # another number with another solver
 HELD_OUT = 16  # every sixteenth pair of runs
 LANES = 16  # runs advanced at a time: their fields fit into the cache of a core
 CHUNK = 256  # images in a chunk of the file
@@ -59,7 +59,7 @@ class CoarseningSet:
         times: First and last time of coarsening.
         composition: Largest |mean composition|.
         fractions: Least and largest volume fraction of an image.
-        dt: Time step; every time is a multiple.
+        dt: First time step.
         noise: Standard deviation of the quench.
         snapshots: Images of a run, before those outside `fractions` are left out.
         runs: Runs of a batch, an even number.
@@ -74,7 +74,7 @@ class CoarseningSet:
     times: tuple[float, float] = (30.0, 300.0)
     composition: float = 0.45
     fractions: tuple[float, float] = (0.25, 0.75)
-    dt: float = 0.25
+    dt: float = FIRST
     noise: float = 0.25
     snapshots: int = 4
     runs: int = 64
@@ -170,8 +170,8 @@ def _times(recipe: CoarseningSet, generator: torch.Generator) -> list[float]:
     """One time in each stratum of log t."""
     first, last = recipe.times
     place = torch.arange(recipe.snapshots) + torch.rand(recipe.snapshots, generator=generator)
-    times = first * (last / first) ** (place / recipe.snapshots)
-    return [recipe.dt * round(float(time) / recipe.dt) for time in times]
+    times: list[float] = (first * (last / first) ** (place / recipe.snapshots)).tolist()
+    return times
 
 
 @contextmanager
@@ -285,7 +285,9 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             if (found := file.attrs.get("format")) != FORMAT:
-                raise InputError(f"{path}: expected format {FORMAT}, found {found}")
+                own = str(found).startswith(FORMAT[:-1])
+                what = "; of another solver: remove it, and it is made anew" if own else ""
+                raise InputError(f"{path}: expected format {FORMAT}, found {found}{what}")
             yield file
     except InputError:
         raise
