@@ -25,7 +25,8 @@ def make(batch, seed=0):
 
 def test_spread_of_known_numbers():
     spread = Spread.of(torch.arange(1.0, 101.0))
-    assert spread.as_dict() == {"mean": 50.5, "median": 51.0, "p95": 96.0, "worst": 100.0}
+    expected = {"mean": 50.5, "median": 51.0, "p95": 96.0, "worst": 100.0, "samples": 100}
+    assert spread.as_dict() == expected
     assert Spread.of(torch.tensor([1.0, torch.nan])).worst == float("inf")
 
 

@@ -110,6 +110,6 @@ def _print_table(summary: Summary) -> None:
         cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
         print("  ".join(cells).rstrip())
-    print(f"Violation: RMS of the residual; samples: {kind_of(summary)}.")
+    print(f"Violation: RMS of the residual of {summary.count:,} samples, {kind_of(summary)}.")
     if any(law.floor is not None for law in summary.laws.values()):
         print("Floor: violation of a solver's own fields.")

@@ -30,7 +30,7 @@ from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.pictures import comparison_figure, montage_figure, scatter_figure
 from lawful.evaluation.report import LawReport, Refinement, law_report, relative_error
-from lawful.evaluation.summary import Spread, Summary
+from lawful.evaluation.summary import SPREAD, Spread, Summary
 from lawful.games.checkpoint import json_bytes
 from lawful.laws.law import Estimate, law
 from lawful.studies import registry
@@ -233,13 +233,12 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
 
 def _comparison(subject: Subject, error: Tensor, reference: Tensor) -> str:
     spread = Spread.of(error)
-    rows = [[f"{value:.4f}" for value in spread.as_dict().values()]]
     worst = error.argsort(descending=True)
     order = torch.cat([worst[:1], worst[-1:], torch.arange(len(error))])
     shown = torch.tensor(list(dict.fromkeys(order.tolist()))[:SHOWN])
     titles = [_title(subject, int(i)) for i in shown]
-    text = page.paragraph(f"Relative L2 error of {error.numel()} samples.")
-    text += page.table(list(spread.as_dict()), rows)
+    text = page.paragraph("Relative L2 error.")
+    text += page.table(SPREAD, [spread.texts()])
     fields, truth = subject.fields[shown], reference[shown]
     study = subject.study
     figure = comparison_figure(fields, truth, titles, study.places(fields.shape))

@@ -1,7 +1,7 @@
 """What a report says of many samples, gathered in bounded memory."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,23 +12,28 @@ from torch import Tensor
 from lawful.evaluation.report import LawReport, Refinement
 
 KEPT = 65_536
+SPREAD = ("mean", "median", "95th percentile", "worst", "samples")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, median, 95th percentile and worst case of a figure over samples."""
+    """Mean, median, 95th percentile and worst case of a figure, and of how many samples.
+
+    A worst case grows with the number of samples, and says little without it.
+    """
 
     mean: float
     median: float
     p95: float
     worst: float
+    samples: int
 
     @classmethod
     def of(cls, values: Float[Tensor, " batch"]) -> "Spread":
         """The spread of a non-empty vector; NaN counts as infinitely bad.
 
         >>> Spread.of(torch.tensor([1.0, 2.0, 6.0]))
-        Spread(mean=3.0, median=2.0, p95=6.0, worst=6.0)
+        Spread(mean=3.0, median=2.0, p95=6.0, worst=6.0, samples=3)
         """
         tally = Tally()
         tally.add(values)
@@ -36,7 +41,13 @@ class Spread:
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers, for JSON."""
-        return {"mean": self.mean, "median": self.median, "p95": self.p95, "worst": self.worst}
+        return asdict(self)
+
+    def texts(self) -> tuple[str, ...]:
+        """The entries of a table whose heads are `SPREAD`."""
+        return *(
+            f"{v:.4f}" for v in (self.mean, self.median, self.p95, self.worst)
+        ), f"{self.samples}"
 
 
 class Tally:
@@ -63,7 +74,7 @@ class Tally:
     def spread(self) -> Spread:
         """The spread of all values so far."""
         median, p95 = np.quantile(self.kept, (0.5, 0.95), method="higher")
-        return Spread(self.total / self.count, float(median), float(p95), self.worst)
+        return Spread(self.total / self.count, float(median), float(p95), self.worst, self.count)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from lawful.condition import Condition
 from lawful.errors import InputError
 from lawful.evaluation.pictures import comparison_figure, scatter_figure
 from lawful.evaluation.report import relative_error
-from lawful.evaluation.summary import Spread
+from lawful.evaluation.summary import SPREAD, Spread
 from lawful.studies.burgers import euler_reference, refined_reference
 from lawful.studies.model import Model, Samples
 from lawful.studies.result import Result, markdown_table
@@ -102,25 +102,24 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
     floor = relative_error(coarse, cells.reference)
     viscous = (frequency >= 3) & (viscosity > 0)
     summary = _summary(cells, frequency, viscosity) | {
-        "table, viscous, c >= 4, against Euler": Spread.of(euler[viscous]).as_dict(),
-        "InvNet there, against Euler": Spread.of(_published(INVNET)).as_dict(),
-        "fresh viscous, c in [3, 6]": Spread.of(others.raw[nu > 0]).as_dict(),
-        "fresh inviscid, c in [3, 6]": Spread.of(others.raw[nu == 0]).as_dict(),
-        "fresh viscous, refined once": Spread.of(others.refined[nu > 0]).as_dict(),
-        "fresh inviscid, refined once": Spread.of(others.refined[nu == 0]).as_dict(),
+        "table, viscous, c >= 4, against Euler": Spread.of(euler[viscous]),
+        "InvNet there, against Euler": Spread.of(_published(INVNET)),
+        "fresh viscous, c in [3, 6]": Spread.of(others.raw[nu > 0]),
+        "fresh inviscid, c in [3, 6]": Spread.of(others.raw[nu == 0]),
+        "fresh viscous, refined once": Spread.of(others.refined[nu > 0]),
+        "fresh inviscid, refined once": Spread.of(others.refined[nu == 0]),
     }
     ratio = others.estimate / others.raw
     ratios = {
         "viscous": Spread.of(ratio[nu > 0]).as_dict() | {"least": float(ratio[nu > 0].min())},
         "inviscid": Spread.of(ratio[nu == 0]).as_dict() | {"least": float(ratio[nu == 0].min())},
     }
-    heads = ["set", "mean", "median", "95th percentile", "worst"]
-    rows = [[name, *(f"{value:.4f}" for value in s.values())] for name, s in summary.items()]
+    rows = [[name, *spread.texts()] for name, spread in summary.items()]
     markdown = "\n\n".join(
         (
             NOTE,
             _cells_markdown(cells, euler, floor),
-            markdown_table(heads, rows),
+            markdown_table(("set", *SPREAD), rows),
             "Estimated over true error, at the fresh conditions:",
             markdown_table(
                 ["set", "least", "median", "greatest"],
@@ -144,7 +143,7 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
             }
             for i in range(len(frequency))
         ],
-        "summary": summary,
+        "summary": {name: spread.as_dict() for name, spread in summary.items()},
         "estimate_over_error": ratios,
         "manifest": dict(model.manifest),
     }
@@ -152,12 +151,12 @@ def burgers_result(model: Model, fresh: int = 256) -> Result:
     return Result("Burgers' equation without data", markdown, data, figures)
 
 
-def _summary(cells: Errors, frequency: Tensor, viscosity: Tensor) -> dict[str, dict[str, float]]:
+def _summary(cells: Errors, frequency: Tensor, viscosity: Tensor) -> dict[str, Spread]:
     inside = frequency >= 3
     return {
-        "table, viscous, c >= 4": Spread.of(cells.raw[inside & (viscosity > 0)]).as_dict(),
-        "table, inviscid, c >= 4": Spread.of(cells.raw[inside & (viscosity == 0)]).as_dict(),
-        "table, c = 2 (unseen)": Spread.of(cells.raw[~inside]).as_dict(),
+        "table, viscous, c >= 4": Spread.of(cells.raw[inside & (viscosity > 0)]),
+        "table, inviscid, c >= 4": Spread.of(cells.raw[inside & (viscosity == 0)]),
+        "table, c = 2 (unseen)": Spread.of(cells.raw[~inside]),
     }
 
 

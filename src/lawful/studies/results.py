@@ -6,6 +6,7 @@ A study of a user's own gets its quality as a table. Results that need no traini
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lawful.evaluation.summary import SPREAD
 from lawful.studies.burgers_table import burgers_result
 from lawful.studies.histology_table import histology_result, histology_runs
 from lawful.studies.linear_table import ABOUT, linear_result
@@ -80,13 +81,12 @@ def _only(models: Mapping[str, Model]) -> Model:
 def quality_result(model: Model) -> Result:
     """Violations of every law and, where there is a reference, errors, on drawn conditions."""
     data = quality(model)
-    head = ["law", "mean", "median", "95th percentile", "worst"]
     entries = {f"{entry['law']} ({entry['unit']})": entry["violation"] for entry in data["laws"]}
-    for name in ("estimated_relative_error", "relative_error"):
+    for name in ("estimated_error", "estimated_error_absolute", "relative_error"):
         if data.get(name):
             entries[name.replace("_", " ")] = data[name]
-    rows = [[name, *(f"{value:.3e}" for value in e.values())] for name, e in entries.items()]
-    table = markdown_table(head, rows)
+    rows = [[name, *(f"{value:.4g}" for value in e.values())] for name, e in entries.items()]
+    table = markdown_table(("law", *SPREAD), rows)
     if figures := [(n, f"{v:.4g}") for n, v in data.items() if isinstance(v, float)]:
         table += "\n\n" + markdown_table(("measured", "value"), figures)
     title = f"{model.study.name}: {model.study.about}"

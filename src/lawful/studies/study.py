@@ -359,8 +359,9 @@ class Study(ABC):
         """The measured quality of a manifest in a line or two, for listings."""
         error = quality.get("relative_error")
         if error:
-            figures = (f"{name} {error[key]:.4f}" for name, key in HEADLINE)
-            return f"relative error: {', '.join(figures)}"
+            figures = ", ".join(f"{name} {error[key]:.4f}" for name, key in HEADLINE)
+            of = f" of {quality['samples']}" if "samples" in quality else ""
+            return f"relative error: {figures}{of}"
         laws = (f"{e['law']} {e['violation']['mean']:.2g}" for e in quality.get("laws", []))
         return f"mean violation: {', '.join(laws)}"
 
