@@ -1,6 +1,8 @@
 """Commands on generators with a symmetry: classes, poses, reports; mistakes are one line."""
 
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -16,6 +18,8 @@ from lawful.studies.model import save_model
 from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.rotmnist_table import rotmnist_runs
 from lawful.studies.run import describe
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def untrained(study, folder):
@@ -51,6 +55,21 @@ def test_elements_turn_the_same_sample(digits, here):
     assert labels.tolist() == [7] * 4
     for k in range(4):
         np.testing.assert_allclose(fields[k], np.rot90(fields[0], k), atol=1e-6)
+
+
+def test_the_readmes_commands_make_one_digit_in_every_pose(here):
+    """The shipped model, as the lines are written there; to a file that keeps numbers."""
+    lines = [line.partition("   #")[0].split(maxsplit=2) for line in README.splitlines()
+             if line.startswith(("    python -c", "    lawful sample rotmnist"))]  # fmt: skip
+    (_, _, code), (_, command, rest) = lines
+    exec(code.strip('"'))
+    given = shlex.split(rest)
+    given[given.index("--out") + 1] = "set.h5"
+    assert main([command, *given]) == 0
+    with h5py.File("set.h5") as file:
+        fields = file["fields"][:, 0]
+    for k in range(4):
+        np.testing.assert_allclose(fields[k], np.rot90(fields[0], k), atol=1e-4)
 
 
 def test_a_report_says_whether_the_law_is_invariant(digits, here, capsys):

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from lawful import law
+from lawful import InputError, law
 from lawful.evaluation import summary
 from lawful.evaluation.report import LawReport, law_report, merge, relative_error
 from lawful.evaluation.summary import Spread, Summary, Tally
@@ -28,6 +28,14 @@ def test_spread_of_known_numbers():
     expected = {"mean": 50.5, "median": 51.0, "p95": 96.0, "worst": 100.0, "samples": 100}
     assert spread.as_dict() == expected
     assert Spread.of(torch.tensor([1.0, torch.nan])).worst == float("inf")
+
+
+def test_an_unknown_line_is_named():
+    report = law_report([law(mean_law), law(variance)], *make(2))
+    with pytest.raises(InputError, match="no law 'x'; there are mean_law, variance"):
+        report.line("x")
+    with pytest.raises(InputError, match="there are none"):
+        LawReport(()).line("x")
 
 
 def test_violations_are_those_of_the_laws_and_the_floor_is_the_references():

@@ -27,7 +27,7 @@ from lawful.networks.equivariant import (
 )
 from lawful.networks.symmetric import SymmetricCritic, SymmetricGenerator
 from lawful.symmetry.planar import planar
-from lawful.symmetry.symmetrize import equivariance_error, invariance_error
+from lawful.symmetry.symmetrize import Symmetrized, equivariance_error, invariance_error
 
 EXACT = ("C1", "C2", "C4", "D1", "D2", "D4")
 EXPORTED = ("C4", "D4", "C8", "C12")
@@ -248,6 +248,16 @@ def test_a_layer_in_two_places_is_exported_in_both():
     shared = randomised(GroupConv(planar("C4"), 2, 2))
     network, x = nn.Sequential(shared, shared), torch.randn(1, 2, 4, 5, 5)
     assert torch.equal(exported(network)(x), network.eval()(x))
+
+
+def test_layers_show_their_groups_and_sizes():
+    shown = repr(nn.Sequential(GroupConv(planar("D4"), 3, 5, 7, spectral=True), export(
+        LiftingConv(planar("C4"), 1, 2))))  # fmt: skip
+    assert "GroupConv(D4, 3 to 5, 7 x 7, padding 3, spectral)" in shown
+    generator = repr(SymmetricGenerator(planar("C4"), side=8, widths=(3, 2), pose="output"))
+    assert "C4, poses of C4 on the output" in generator
+    assert "LoweringConv(C4, 2 to 1, 3 x 3" in generator
+    assert repr(Symmetrized(abs, planar("C2"))).count("C2") == 2
 
 
 # Gradients

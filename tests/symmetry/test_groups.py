@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lawful import symmetry
 from lawful.errors import InputError
 from lawful.symmetry.discrete import (
     MatrixGroup,
@@ -100,6 +101,12 @@ def test_drawing_one_element_makes_no_orbit(largest):
         randomize(x, group, torch.Generator().manual_seed(0))
         canonicalize(x, group)
     assert largest.most <= 2 * x.numel()  # masses are sums in double precision
+
+
+def test_the_package_has_its_names_and_no_modules_for_them():
+    for name in symmetry.__all__:
+        assert callable(getattr(symmetry, name))
+    assert symmetry.planar("D4") == Planar(4, reflections=True)
 
 
 def test_order():

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lawful.condition import Condition
+from lawful.errors import InputError
 from lawful.laws.law import Estimate, Law
 from lawful.laws.refine import Refined
 
@@ -99,8 +100,15 @@ class LawReport:
         return None if self.estimate is None else self.estimate.relative
 
     def line(self, name: str) -> LawLine:
-        """The line of the law called `name`."""
-        return next(line for line in self.lines if line.name == name)
+        """The line of the law called `name`.
+
+        Raises:
+            InputError: There is no such law.
+        """
+        lines = {line.name: line for line in self.lines}
+        if name not in lines:
+            raise InputError(f"report: no law {name!r}; there are {', '.join(lines) or 'none'}")
+        return lines[name]
 
 
 def law_report(

@@ -19,6 +19,10 @@ class ChannelNorm(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels, 1, 1))
 
+    def extra_repr(self) -> str:
+        """Channels."""
+        return str(len(self.gain))
+
     def forward(self, x: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch channel h w"]:
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-5) * self.gain
 

@@ -71,6 +71,11 @@ class GroupConv(nn.Module):
         start = torch.randn(outputs * self.layers, generator=torch.Generator().manual_seed(0))
         self.register_buffer("left", F.normalize(start, dim=0))
 
+    def extra_repr(self) -> str:
+        """Group, fields, filters."""
+        more = f", padding {self.padding}" + (", spectral" if self.spectral else "")
+        return f"{self.group}, {self.inputs} to {self.outputs}, {self.size} x {self.size}{more}"
+
     @property
     def layers(self) -> int:
         """Layers of an output field: one an element of the group."""

@@ -166,6 +166,10 @@ class SymmetricGenerator(nn.Module):
         self.skips = nn.ModuleList(LoweringConv(group, w, channels, 1) for w in coarser)
         self.head = LoweringConv(group, widths[-1], channels)
 
+    def extra_repr(self) -> str:
+        """Groups, and where the random element acts."""
+        return f"{self.group}, poses of {self.poses} on the {self.pose}"
+
     def forward(self, condition: Condition) -> Float[Tensor, "batch channel side side"]:
         noise, *grains = self._latents(condition)
         label = self.labels(condition)

@@ -52,6 +52,10 @@ class Framed(nn.Module):
         self.function, self.turns = function, turns
         self.group, self.onto = plane_rotations(turns, inputs), plane_rotations(turns, outputs)
 
+    def extra_repr(self) -> str:
+        """Rotations in a turn."""
+        return f"turns={self.turns}"
+
     def sector(self, z: Float[Tensor, "batch inputs"]) -> Int[Tensor, " batch"]:
         """Which of the n equal sectors of the plane z lies in, counter-clockwise."""
         share = torch.atan2(z[:, 1], z[:, 0]) / (2 * math.pi) * self.turns

@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from lawful.errors import InputError
 from lawful.reading import read_tensors, reason
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's first parameter is; the processor's where it has none."""
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 
 def load_weights(network: Network, path: Path) -> Network:

@@ -20,6 +20,7 @@ from lawful.games.optimizers import RMSProp
 from lawful.laws.law import Law
 from lawful.laws.motif import MotifLaw
 from lawful.networks.vectors import VectorCritic, VectorGenerator
+from lawful.networks.weights import device_of
 from lawful.studies.mixture_quality import FRESH, mixture_quality, plane_figure
 from lawful.studies.study import Quantity, Study, Training
 from lawful.symmetry.discrete import plane_rotations
@@ -156,5 +157,5 @@ def generate(
 ) -> Float[Tensor, "count d"]:
     """Vectors of latent vectors drawn with a seed of their own."""
     noise = torch.randn(count, NOISE, generator=torch.Generator().manual_seed(seed))
-    device = next(network.parameters()).device
+    device = device_of(network)
     return network({"noise": noise.to(device)}).flatten(1).cpu()

@@ -20,6 +20,7 @@ from lawful.games import checkpoint
 from lawful.games.checkpoint import write_json
 from lawful.games.state import make_dense
 from lawful.laws.law import law
+from lawful.networks.weights import device_of
 from lawful.reading import check_memory, parse_json, read_bytes, read_text, reason
 from lawful.studies import registry
 from lawful.studies.study import Study
@@ -42,6 +43,11 @@ class Samples:
     fields: Float[Tensor, "batch channel *space"]
     condition: Condition
     report: LawReport
+
+    def __repr__(self) -> str:
+        laws = ", ".join(line.name for line in self.report.lines)
+        asked = ", ".join(self.condition)
+        return f"Samples({tuple(self.fields.shape)}, of {asked}; laws: {laws})"
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,12 @@ class Model:
     network: nn.Module
     manifest: Mapping[str, Any]
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.network.parameters())
+        asked = ", ".join(quantity.name for quantity in self.study.quantities)
+        of = "" if self.folder is None else f", from {self.folder}"
+        return f"Model({self.study.name}: {count:,} parameters, sampled by {asked}{of})"
 
     def sample(
         self,
@@ -176,7 +188,7 @@ class Model:
         study = self.study
         outside = tuple(study.outside(self.network, values).items())
         condition = study.condition(values)
-        device = next(self.network.parameters()).device
+        device = device_of(self.network)
         placed = {name: value.to(device) for name, value in condition.items()}
         estimate = refinement = None
         if options.tolerance is None:

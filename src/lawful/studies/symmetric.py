@@ -28,6 +28,7 @@ from lawful.networks.symmetric import (
     SymmetricGenerator,
     latent_entries,
 )
+from lawful.networks.weights import device_of
 from lawful.studies.study import Quantity, Study
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
@@ -290,7 +291,7 @@ def generate(
         places = ((torch.arange(count) + 0.5) * (len(like) / count)).long()
         label = like.sort().values[places][torch.randperm(count, generator=random)]
     condition = {"noise": noise, "label": label, "element": element if posed else 0 * element}
-    device = next(network.parameters()).device
+    device = device_of(network)
     parts = [{k: v[p : p + CHUNK].to(device) for k, v in condition.items()}
              for p in range(0, count, CHUNK)]  # fmt: skip
     return Generated(torch.cat([network(part).cpu() for part in parts]), condition)
@@ -321,7 +322,7 @@ def pose_error(study: SymmetricStudy, network: nn.Module, count: int = 16) -> fl
     if study.pose == "none" or group.order == 1:
         return float("nan")
     condition = generate(study, network, count).condition
-    device = next(network.parameters()).device
+    device = device_of(network)
 
     def moved(element: int) -> Tensor:
         turned = group.table[element][condition["element"].long()]

@@ -39,6 +39,11 @@ class Symmetrized(nn.Module):
         super().__init__()
         self.function, self.group, self.onto = function, group, onto or Fixed(group)
 
+    def extra_repr(self) -> str:
+        """The groups; a function that is no module is not shown otherwise."""
+        said = "" if isinstance(self.function, nn.Module) else f"{self.function!r}, "
+        return f"{said}{self.group} to {self.onto}"
+
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         orbit = self.group.orbit(x)
         if rest:
