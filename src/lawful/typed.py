@@ -198,7 +198,8 @@ def check_fields(config: Any, place: str = "") -> None:
     """
     hints = _hints(type(config))
     for field in fields(config):
-        typed(getattr(config, field.name), hints[field.name], f"{place}{field.name}")
+        said = field.metadata.get("name", field.name)
+        typed(getattr(config, field.name), hints[field.name], f"{place}{said}")
 
 
 def build(kind: type[T], config: Any, place: str) -> T:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import torch
 from torch import Tensor
@@ -39,13 +40,13 @@ def arrays_of(samples: Samples, *, binary: bool = False) -> Arrays:
     """The arrays of a chunk, by the names they have in a file; binary fields as bytes."""
     report = samples.report
     arrays = {"fields": samples.fields.byte() if binary else samples.fields}
-    arrays |= {f"condition/{name}": value for name, value in samples.condition.items()}
+    arrays |= {f"condition/{quote(name)}": value for name, value in samples.condition.items()}
     for line in report.lines:
         place = f"violation/{_safe(line.name)}"
         if place in arrays:
             raise InputError(f"laws: two have the name {line.name!r} in a file")
         arrays[place] = line.violation
-    arrays |= {f"outside/{name}": mask for name, mask in report.outside}
+    arrays |= {f"outside/{quote(name)}": mask for name, mask in report.outside}
     if report.estimate is not None:
         arrays["estimated_error"] = report.estimate.relative
         arrays["estimated_error_absolute"] = report.estimate.absolute
@@ -57,18 +58,23 @@ def arrays_of(samples: Samples, *, binary: bool = False) -> Arrays:
 def attributes(study: Study, samples: Samples) -> dict[str, dict[str, str]]:
     """Unit and meaning of every array, by the names they have in a file."""
     about = {"fields": (study.unit, study.about)}
-    about |= {f"condition/{q.name}": (q.unit, q.about or q.name) for q in study.quantities}
+    about |= {f"condition/{quote(q.name)}": (q.unit, q.about or q.name) for q in study.quantities}
     about |= {
         f"violation/{_safe(line.name)}": (line.unit, f"root mean square residual of {line.name}")
         for line in samples.report.lines
     }
     about |= {
-        f"outside/{name}": ("1", f"{name} is outside the trained range")
+        f"outside/{quote(name)}": ("1", f"{name} is outside the trained range")
         for name, _ in samples.report.outside
     }
     about["estimated_error"] = ("1", "estimated relative error")
     about["estimated_error_absolute"] = (study.unit, "estimated root mean square error")
     return {name: {"units": unit, "long_name": text} for name, (unit, text) in about.items()}
+
+
+def quote(name: str) -> str:
+    """A quantity's name in a file: percent codes for whatever a path could not hold."""
+    return re.sub(r"[^\w-]", lambda c: "".join(f"%{b:02X}" for b in c[0].encode()), name)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,9 @@ def _chunks(arrays: Mapping[str, Any], path: Path, judge: str) -> Iterator[Chunk
         return torch.from_numpy(read_rows(arrays[name], rows, f"{path}: {name}"))
 
     def rows_of(group: str, rows: slice) -> dict[str, Tensor]:
-        found = {n.removeprefix(group): tensor(n, rows) for n in arrays if n.startswith(group)}
+        found = {
+            unquote(n.removeprefix(group)): tensor(n, rows) for n in arrays if n.startswith(group)
+        }
         # NetCDF has no truth values
         return {n: t.bool() if t.dtype == torch.int8 else t for n, t in found.items()}
 

@@ -4,14 +4,14 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from lawful.errors import InputError
-from lawful.studies.study import Quantity
+from lawful.studies.study import Quantity, spelled
 from lawful.typed import check_fields
 
 T = TypeVar("T")
@@ -60,17 +60,28 @@ def _one_line(box: str) -> str:
 
 
 def with_conditions(options: type, quantities: Sequence[Quantity]) -> type:
-    """`options` with an option for each quantity: numbers, or a file of them for a vector."""
+    """`options` with an option for each quantity: numbers, or a file of them for a vector.
+
+    A quantity's option is `--NAME` where the command has no such option of its own, and `--c.NAME`
+    in any case. `given_values` reads them.
+    """
+    taken = {"h", "help", *(spelled(entry.name) for entry in fields(options))}
     extra = []
-    for quantity in quantities:
+    for i, quantity in enumerate(quantities):
+        plain = spelled(quantity.name)
+        always = f"c.{plain or i}"
+        names: dict[str, Any] = {"name": always}
+        if plain and plain not in taken:
+            names = {"name": plain, "aliases": [f"--{always}"]}
         normal = quantity.distribution == "normal"
         extent = "normal" if normal else f"{quantity.lower:g}, {quantity.upper:g}"
         about = f"{quantity.about} [{extent}]"
         kind: Any = tuple[str, ...] if quantity.shape else tuple[float, ...]
         if quantity.shape:
             about += "; a .npy file of one value or a stack"
-        option = Annotated[kind, tyro.conf.arg(help=about, metavar="VALUE …")]
-        extra.append((quantity.name, option, field(default=())))
+        option = Annotated[kind, tyro.conf.arg(help=about, metavar="VALUE …", **names)]
+        said = field(default=(), metadata={"name": names["name"]})  # in messages
+        extra.append((f"quantity_{i}", option, said))
     return make_dataclass(options.__name__, extra, bases=(options,), frozen=True)
 
 
@@ -83,3 +94,9 @@ def refuse_to_replace(files: Sequence[Path], *, force: bool) -> None:
     for path in files:
         if path.exists() and not force:
             raise InputError(f"{path}: is there already; --force replaces it, --out spares it")
+
+
+def given_values(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
+    """What was given for each of the quantities that `with_conditions` was given, by name."""
+    values = {q.name: getattr(options, f"quantity_{i}") for i, q in enumerate(quantities)}
+    return {name: value for name, value in values.items() if value}

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lawful.app.files import arrays_of, attributes
-from lawful.app.options import STUDY_HELP, parse, value_of, with_conditions
+from lawful.app.options import STUDY_HELP, given_values, parse, value_of, with_conditions
 from lawful.app.report_text import manifest_floors, print_report, warning_lines
 from lawful.app.writers import FORMATS, Arrays, write_samples
 from lawful.data.micrographs import (
@@ -70,14 +70,15 @@ def run(arguments: list[str]) -> None:
             "lawful sample: the model comes first: lawful sample MODEL -n N --out FILE"
         )
     model = load(arguments[0], study=value_of("--study", arguments))
-    kind = with_conditions(SampleOptions, [q for q in model.study.quantities if q.kept])
+    quantities = [q for q in model.study.quantities if q.kept]
+    kind = with_conditions(SampleOptions, quantities)
     options: Any = parse(kind, arguments, "lawful sample")
     if options.size is not None:
         model = model.resized(options.size)
-    given = given_conditions(options, model.study.quantities)
+    given = given_conditions(options, quantities)
     origin = {}
     if (shown := _like(options)) is not None:
-        given = dict(model.like(shown, **given))
+        given = dict(model.like(shown, given))
         origin = {"like": _told(shown, options)}
     sample_to_file(model, options, given, origin)
 
@@ -113,12 +114,11 @@ def _told(shown: Micrograph | Correlation, options: Any) -> dict[str, Any]:
 
 def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
     """The conditions that were given on the command line."""
-    given: dict[str, Any] = {}
-    for quantity in quantities:
-        values = getattr(options, quantity.name, None)
-        if values:
-            given[quantity.name] = _vectors(quantity, values) if quantity.shape else list(values)
-    return given
+    by_name = {quantity.name: quantity for quantity in quantities}
+    return {
+        name: _vectors(by_name[name], values) if by_name[name].shape else list(values)
+        for name, values in given_values(options, quantities).items()
+    }
 
 
 def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
@@ -146,7 +146,7 @@ def sample_to_file(
     count = longest if options.n is None else options.n
     stream = model.stream(
         count, seed=options.seed, refine=options.refine, enforce=options.enforce,
-        tolerance=options.tolerance, **given,
+        tolerance=options.tolerance, condition=given,
     )  # fmt: skip
     origin = {
         "model": options.model, "seed": options.seed, "refine": options.refine,

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,8 +108,11 @@ def study_named(options: type, arguments: list[str], program: str) -> str:
 
 
 def parse_overrides(options: type, arguments: list[str], program: str, preset: Study) -> Any:
-    """Parse `options` and, into their `config`, an option for every field of `preset`."""
-    overrides: Any = Annotated[type(preset), tyro.conf.arg(name="")]
+    """Parse `options` and, into their `config`, an option for every field of `preset`: `--NAME`,
+    or `--config.NAME` for all where one has the name of an option of the command."""
+    own = {entry.name for entry in fields(options)}
+    prefix = "config" if own & {entry.name for entry in fields(preset)} else ""
+    overrides: Any = Annotated[type(preset), tyro.conf.arg(name=prefix)]
     complete = make_dataclass(
         options.__name__,
         [("config", overrides, field(default=preset))],

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Required, TypedDict
 
@@ -59,6 +60,7 @@ class Options:
     refine: Annotated[int, Within(0, 1_000)] = 0
     enforce: bool = False
     tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
+    grad: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -73,8 +75,8 @@ class Options:
             raise InputError(f"refine: {self.refine} steps; study {study.name!r} allows none")
         if self.enforce and not study.affine():
             raise InputError(f"enforce: study {study.name!r} has no affine law")
-        if self.tolerance is not None and (self.refine or self.enforce):
-            raise InputError("tolerance: goes with neither refine nor enforce")
+        if self.tolerance is not None and (self.refine or self.enforce or self.grad):
+            raise InputError("tolerance: goes with none of refine, enforce and grad")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ class Model:
         refine: int = 0,
         enforce: bool = False,
         tolerance: float | None = None,
-        **condition: Any,
+        grad: bool = False,
+        condition: Mapping[str, Any] | None = None,
+        **quantities: Any,
     ) -> Samples:
         """Generate fields for the given conditions.
 
@@ -119,22 +123,30 @@ class Model:
             enforce: Enforce the study's affine laws on the observed fields, in order.
             tolerance: Bring every sample's violation of every law below this, by Gauss-Newton
                 steps and exchanges of pixels; the report says which samples it did not reach.
+            grad: Keep the graph, so that a function of the fields can be differentiated by the
+                conditions that are tensors and require gradients. The inverse M of a correction is
+                held constant, which is exact where a sample obeys the law; the report carries none.
             condition: Tensors, arrays, lists or numbers, by the names of the study's quantities.
+            quantities: The same as keyword arguments, for names that are not among the above.
 
         Raises:
-            InputError: A name is unknown or a value cannot be used.
+            InputError: A name is unknown, a value cannot be used, or the fields do not depend on a
+                condition that requires gradients.
         """
-        given = self._tensors(condition)
+        given = self._tensors(_merged(condition, quantities))
         if n is None:
             n = max((len(value) for value in given.values()), default=1)
         chunks: list[Samples] = []
-        for chunk in self._stream(Options(n, seed, refine, enforce, tolerance), given):
+        for chunk in self._stream(Options(n, seed, refine, enforce, tolerance, grad), given):
             if not chunks:
                 check_memory(n / len(chunk.fields) * chunk.fields.nbytes, f"n: {n}")
             chunks.append(chunk)
         names = chunks[0].condition.keys()
+        fields = torch.cat([chunk.fields for chunk in chunks])
+        if grad:
+            _check_gradients(fields, given)
         return Samples(
-            torch.cat([chunk.fields for chunk in chunks]),
+            fields,
             {name: torch.cat([chunk.condition[name] for chunk in chunks]) for name in names},
             merge([chunk.report for chunk in chunks]),
         )
@@ -147,25 +159,30 @@ class Model:
         refine: int = 0,
         enforce: bool = False,
         tolerance: float | None = None,
-        **condition: Any,
+        condition: Mapping[str, Any] | None = None,
+        **quantities: Any,
     ) -> Iterator[Samples]:
         """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
         options = Options(n, seed, refine, enforce, tolerance)
-        yield from self._stream(options, self._tensors(condition))
+        yield from self._stream(options, self._tensors(_merged(condition, quantities)))
 
     def like(
-        self, picture: Micrograph | Correlation | str | Path, **condition: Any
+        self,
+        picture: Micrograph | Correlation | str | Path,
+        condition: Mapping[str, Any] | None = None,
+        **quantities: Any,
     ) -> dict[str, Tensor]:
         """The condition of samples like a picture's, to be given to `sample`.
 
         Arguments:
             picture: What `read_micrograph` read, a two-point correlation at 0, 1, 2, … pixels, or
                 the file of either: a picture, or the `statistics.csv` that `lawful stats` writes.
-            condition: What is to be otherwise than in the picture.
+            condition, quantities: What is to be otherwise than in the picture.
         """
         if not isinstance(picture, Micrograph | np.ndarray):
             picture = read_like(_path(picture, "like"))
-        return dict(self.study.like(picture, self._tensors(condition)))
+        given = self._tensors(_merged(condition, quantities))
+        return dict(self.study.like(picture, given))
 
     def resized(self, size: int) -> "Model":
         """The same weights on fields of another size, for studies whose networks allow it."""
@@ -183,18 +200,23 @@ class Model:
                 chunk = self._chunk(whole, options)
             yield chunk
 
-    @torch.no_grad()
     def _chunk(self, values: Condition, options: "Options") -> Samples:
+        with torch.set_grad_enabled(options.grad):
+            return self._sampled(values, options)
+
+    def _sampled(self, values: Condition, options: "Options") -> Samples:
         study = self.study
-        outside = tuple(study.outside(self.network, values).items())
+        plain = {name: value.detach() for name, value in values.items()}
+        outside = tuple(study.outside(self.network, plain).items())
         condition = study.condition(values)
         device = device_of(self.network)
         placed = {name: value.to(device) for name, value in condition.items()}
         estimate = refinement = None
         if options.tolerance is None:
             fields = self._corrected(placed, options.refine)
-            if (estimate := study.estimate(fields, placed)) is not None:
-                estimate = estimate.cpu()
+            with torch.no_grad():
+                if (estimate := study.estimate(fields, placed)) is not None:
+                    estimate = estimate.cpu()
             seen = study.observe(fields).cpu().float()
         else:
             refined = study.refine(self.network, placed, options.tolerance)
@@ -227,6 +249,9 @@ class Model:
         for name, value in condition.items():
             if name not in known:
                 raise InputError(f"{name}: unknown condition; there are {', '.join(known)}")
+            parts = value if isinstance(value, list | tuple) else ()
+            if any(torch.is_tensor(part) and part.requires_grad for part in parts):
+                raise InputError(f"{name}: a list of tensors carries no gradient; stack them")
             try:
                 tensor = torch.as_tensor(value, dtype=torch.float32)
             except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -240,6 +265,33 @@ class Model:
             known[name].check(tensor)
             given[name] = tensor
         return given
+
+
+def _merged(condition: Mapping[str, Any] | None, quantities: dict[str, Any]) -> dict[str, Any]:
+    """Conditions by name from a mapping and from keyword arguments."""
+    if condition is not None and not isinstance(condition, Mapping):
+        raise InputError(
+            f"condition: expected values by name, got {condition!r:.40}; a quantity of this name "
+            "is given as condition={'condition': …}"
+        )
+    if twice := sorted(set(condition or {}) & set(quantities)):
+        raise InputError(f"{twice[0]}: given twice, in condition and by its name")
+    return {**(condition or {}), **quantities}
+
+
+def _check_gradients(fields: Tensor, given: Condition) -> None:
+    """Refuse conditions that ask for gradients and would get none."""
+    asked = {name: value for name, value in given.items() if value.requires_grad}
+    slopes = (
+        torch.autograd.grad(
+            fields.sum(), list(asked.values()), retain_graph=True, allow_unused=True
+        )
+        if asked and fields.requires_grad
+        else ()
+    )
+    for name, slope in zip_longest(asked, slopes):
+        if slope is None:
+            raise InputError(f"grad: the fields have no derivative by {name}")
 
 
 def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:

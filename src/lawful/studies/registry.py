@@ -29,7 +29,7 @@ from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.mixture import MixtureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
-from lawful.studies.study import Study
+from lawful.studies.study import Study, check_names
 
 COPY = "study.py"  # of a user's own study, in its run's folder
 
@@ -231,6 +231,7 @@ def check_named(kind: type[Study]) -> None:
 def check_trainable(study: Study) -> None:
     """Refuse a study without a name, and training that begins while a study's file is read."""
     check_named(type(study))
+    check_names(study.quantities)
     for name in ("study", "source", "init"):
         if hasattr(study, name) and name in study.config():
             raise InputError(f"study {study.name!r}: a run has a field {name!r} of its own")

@@ -4,6 +4,7 @@ A user's own study is a frozen dataclass that derives from `Study`, in a file of
 commands take the file's path where they take a study's name.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -57,6 +58,10 @@ class Quantity:
     kept: bool = True
     unit: str = "1"
     about: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"quantity: expected a name, got {self.name!r}")
 
     def check(self, value: Float[Tensor, "batch *shape"]) -> Bool[Tensor, " batch"]:
         """Which samples lie outside the trained range.
@@ -194,6 +199,11 @@ class Study(ABC):
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if isinstance(cls.quantities, tuple):
+            check_names(cls.quantities)
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -377,3 +387,22 @@ class Study(ABC):
             InputError: An entry is unknown, of another type or out of range, or one is missing.
         """
         return build(cls, config, cls.name)
+
+
+def spelled(name: str) -> str:
+    """A quantity's name as an option spells it: words joined by `-`."""
+    return re.sub(r"[\W_]+", "-", name).strip("-")
+
+
+def check_names(quantities: Sequence[Quantity]) -> None:
+    """Refuse two quantities whose options could not be told apart.
+
+    Raises:
+        InputError: Names both.
+    """
+    seen: dict[str, str] = {}
+    for quantity in quantities:
+        key = spelled(quantity.name) or quantity.name
+        if key in seen:
+            raise InputError(f"quantities: {seen[key]!r} and {quantity.name!r} are spelled alike")
+        seen[key] = quantity.name
