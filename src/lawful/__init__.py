@@ -1,16 +1,22 @@
 """Generative models that obey what is already known."""
 
+from __future__ import annotations
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric import Fabric
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-from lawful.errors import InputError, LawfulWarning, NonFiniteError, StabilityError
-from lawful.laws.law import AffineLaw, CorrectableLaw, Law, law
-from lawful.studies.model import Model, Samples, load
-from lawful.studies.study import Quantity, Study, Training
+    from lawful.errors import InputError, LawfulWarning, NonFiniteError, StabilityError
+    from lawful.laws.law import AffineLaw, CorrectableLaw, Law, law
+    from lawful.studies.model import Model, Samples, load
+    from lawful.studies.study import Axis, Quantity, Study, Training
 
 __all__ = [
     "AffineLaw",
+    "Axis",
     "CorrectableLaw",
     "InputError",
     "Law",
@@ -26,6 +32,21 @@ __all__ = [
     "load",
     "train",
 ]
+
+# Imported when first used, so that commands hear an interrupt and show help at once.
+PLACES = {
+    "lawful.errors": ("InputError", "LawfulWarning", "NonFiniteError", "StabilityError"),
+    "lawful.laws.law": ("AffineLaw", "CorrectableLaw", "Law", "law"),
+    "lawful.studies.model": ("Model", "Samples", "load"),
+    "lawful.studies.study": ("Axis", "Quantity", "Study", "Training"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for place, names in PLACES.items():
+        if name in names:
+            return getattr(import_module(place), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def train(
@@ -55,6 +76,7 @@ def train(
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
     from lawful.app.training import train_with_progress
+    from lawful.studies.model import load
 
     train_with_progress(study, Path(out), resume=resume, init=init, fabric=fabric, quiet=quiet)
     return load(out, study=type(study))

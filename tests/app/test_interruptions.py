@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -112,3 +114,22 @@ def test_interruptions_at_any_time(run_folder, here, deaf):
         assert out.read_bytes() in (wholes if status else wholes[:1])
         out.write_bytes(wholes[1])
         assert [path.name for path in here.iterdir()] == ["a.h5"]
+
+
+def test_a_command_hears_signals_before_it_imports_what_is_slow():
+    code = "import sys, lawful.app.main; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n"
+
+
+def test_what_foreign_code_makes_of_a_signal_is_no_traceback(run_folder, here, monkeypatch, capsys):
+    def foreign(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise SystemError("returned a result with an exception set") from None
+
+    monkeypatch.setattr(sampling, "arrays_of", foreign)
+    assert main(["sample", run_folder, "-n", "5", "--out", "a.h5"]) == 143
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(here.iterdir()) == []

@@ -14,7 +14,6 @@ from types import FrameType
 from typing import TextIO
 
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
-from lawful.reading import reason
 
 LONGEST = 600  # characters of a complaint; what is said of a value stands at its ends
 STOPPED = "interrupted; train goes on with --resume, study and data with the same command"
@@ -35,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     program = arguments is None
     with stopping_on_signals(program=program) as stopped:
-        message, status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        message, status = "", 0
+        try:
+            message, status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        except BaseException:  # also what foreign code made of an interrupt
+            if not stopped:
+                raise
         if stopped:  # also where foreign code has lost what was raised
             message, status = STOPPED, 128 + stopped[0]
         if message:
@@ -68,7 +72,7 @@ def _run(argv: list[str]) -> tuple[str, int]:
         memory = isinstance(error, MemoryError) or re.search("(allocate|out of) memory", str(error))
         if not memory:
             raise
-        return f"out of memory ({reason(error)})", 1
+        return f"out of memory ({str(error) or type(error).__name__})", 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}", 2
