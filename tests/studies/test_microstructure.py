@@ -18,6 +18,8 @@ from lawful.laws.correlation import RADII, directional_two_point, two_point
 from lawful.studies import microstructure_peers as peers
 from lawful.studies import microstructure_targets as targets
 from lawful.studies.microstructure import MicrostructureStudy
+from lawful.studies.microstructure_quality import held_out, likeness
+from lawful.studies.microstructure_table import morphology_rows
 from lawful.studies.microstructure_targets import Bank, Draw, DrawTargets, at_fraction
 from lawful.studies.model import load
 from lawful.studies.run import checkpoints, history, train
@@ -478,3 +480,18 @@ def test_players_with_a_group_are_symmetric():
     assert equivariance_error(latent, noise, group, group).max() < 1e-9  # the law step solves
     x = torch.rand(3, 1, entry.side, entry.side, dtype=torch.float64)
     assert invariance_error(lambda y: critic(y, c), x, group).max() < 1e-12
+
+
+def test_the_morphology_table_has_all_targets_and_each_group():
+    images = targets.load_data("small").train
+    against = held_out(images, 40)
+    made = likeness(against.replicates.unsqueeze(1), against)
+    rows = morphology_rows({"another simulation": made}, against)
+    assert [row[0] for row in rows] == ["all", "droplets", "between", "spinodal"]
+    counts = [int(row[1].split("(")[1].rstrip(")")) for row in rows]
+    assert counts[0] == len(against.images) == sum(counts[1:])
+    p1 = against.images.double().mean((1, 2))
+    few = np.flatnonzero(torch.minimum(p1, 1 - p1) < 0.35)
+    assert counts[1] == len(few) > 0
+    for row, members in ((rows[0], slice(None)), (rows[1], few)):
+        assert row[4] == f"{np.median(made.lineal_path[members]):.2e}"

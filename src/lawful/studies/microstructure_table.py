@@ -112,7 +112,7 @@ def _learned(
         found["another simulation"] = likeness(against.replicates.unsqueeze(1), against)
     size = against.images[0].numel()
     rows = [[way, *_accuracy(found[way], done.get(way), size)] for way in found]
-    kinds = _morphology(found, against)
+    kinds = morphology_rows(found, against)
     alike = _diversity(model, against)
     parts += [
         f"## {name}",
@@ -171,10 +171,10 @@ def _accuracy(found: Likeness, done: Refined | None, size: int) -> list[str]:
     return [*figures, f"{steps:.1f}", f"{exchanges:.1f}", f"{moved:.1%}"]
 
 
-def _morphology(found: Mapping[str, Likeness], against: HeldOut) -> list[list[str]]:
-    """A row a way and a group of targets."""
+def morphology_rows(found: Mapping[str, Likeness], against: HeldOut) -> list[list[str]]:
+    """A row per way of all targets, then of each group of them."""
     rows = []
-    for group, members in against.groups().items():
+    for group, members in {"all": np.arange(len(against.images)), **against.groups()}.items():
         for way, figures in found.items():
             few = figures.of(members[members < len(figures.two_point)])
             rows.append([
