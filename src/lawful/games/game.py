@@ -82,6 +82,8 @@ class Game:
     """Moves in order, and the source of their batches.
 
     Arguments:
+        draw: Makes a batch from a random generator. One that keeps state of its own has
+            `state_dict` and `load_state_dict`, so that checkpoints carry it.
         until: The game ends before its budget once every one of these loss terms, named
             `move/term`, is below its threshold.
     """
@@ -103,6 +105,18 @@ class Game:
         return bool(self.until) and all(
             values.get(name, inf) < threshold for name, threshold in self.until.items()
         )
+
+
+def same(a: Batch, b: Batch) -> bool:
+    """Whether two batches are equal to the bit; NaN equals NaN."""
+    one, other = ({**batch.condition, "": batch.data} for batch in (a, b))
+    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -16,13 +16,13 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from lawful.errors import InputError
 from lawful.games import checkpoint
-from lawful.games.game import Game
+from lawful.games.game import Draw, Game, same
 from lawful.reading import DAMAGED, reason
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -36,7 +36,8 @@ class State:
         players: Networks by name.
         optimizers: By (move, player).
         averages: Exponential averages of players, by player; what one samples from.
-        generator: Source of every batch; each process has its own.
+        generator: Random numbers of every batch; each process has its own.
+        source: What draws batches; its `state_dict`, if it has one, is saved too.
         step: Turns of the game already taken.
         values: Loss terms of the last turn, by move and term.
         memory: What each move's rule keeps between steps, by move.
@@ -48,6 +49,7 @@ class State:
     optimizers: dict[tuple[str, str], torch.optim.Optimizer]
     averages: dict[str, AveragedModel]
     generator: torch.Generator
+    source: Draw
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class State:
         generator = torch.Generator().manual_seed(seed * 1009 + fabric.global_rank)
         torch.manual_seed(500_009 + seed * 1013 + fabric.global_rank)
         rules = {move.name: repr(move.rule) for move in game.moves}
-        return cls(modules, optimizers, averages, generator, rules=rules)
+        return cls(modules, optimizers, averages, generator, game.draw, rules=rules)
 
     def save(self, path: Path, fabric: Fabric, config: Mapping[str, Any]) -> None:
         """Write the state and the configuration it belongs to, atomically; rank 0 writes.
@@ -111,6 +113,7 @@ class State:
         """
         random = {name: _gather(value, fabric) for name, value in self._random().items()}
         tree = {"config": dict(config), **self._parts(), "random": random}
+        tree["source"] = _gather_objects(self._source(), fabric)
         if fabric.is_global_zero:
             checkpoint.save(path, tree)
         fabric.barrier()
@@ -121,14 +124,30 @@ class State:
         Raises:
             InputError: Something cannot be saved, or cannot be taken back.
         """
-        text, tensors = checkpoint.encode(self._parts())
+        text, tensors = checkpoint.encode({**self._parts(), "source": self._source()})
         try:
-            self._take(checkpoint.decode(text, from_bytes(to_bytes(tensors))))
+            tree = checkpoint.decode(text, from_bytes(to_bytes(tensors)))
+            self._take(tree)
+            self._take_source(tree["source"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"game: its state could not be restored ({reason})") from None
+
+    def repeats(self) -> bool:
+        """Whether restoring all that is saved restores the next batch too.
+
+        A source with state of its own, such as an iterator that it keeps, must have `state_dict`
+        and `load_state_dict`, as a stateful data loader has. One without them has moved on here.
+        """
+        random, (text, tensors) = self._random(), checkpoint.encode({"source": self._source()})
+        batches = []
+        for _ in range(2):
+            batches.append(self.source(self.generator))
+            self._set_random(random)
+            self._take_source(_to(checkpoint.decode(text, tensors)["source"], torch.device("cpu")))
+        return same(*batches)
 
     def restore(self, path: Path, fabric: Fabric) -> dict[str, Any]:
         """Take over what `save` wrote for the same game, and return its configuration.
@@ -151,14 +170,10 @@ class State:
             # A file does not align its tensors; a generator casts its state to a struct.
             rank = fabric.global_rank
             states = {name: rows[rank].clone() for name, rows in tree["random"].items()}
+            self._take_source(tree["source"][rank])
             self.step, self.values = tree["step"], tree["values"]
             self.memory, self.over = _to(tree["memory"], fabric.device), bool(tree["over"])
-            self.generator.set_state(states["draw"])
-            torch.set_rng_state(states["torch"])
-            _set_python_random(states["python"].tolist())
-            _set_numpy_random(states["numpy"].tolist())
-            if torch.cuda.is_available() and "cuda" in states:
-                torch.cuda.set_rng_state(states["cuda"])
+            self._set_random(states)
             return dict(tree["config"])
         except DAMAGED as error:
             why = reason(error)
@@ -216,6 +231,22 @@ class State:
         if torch.cuda.is_available():
             states["cuda"] = torch.cuda.get_rng_state()
         return states
+
+    def _set_random(self, states: Mapping[str, torch.Tensor]) -> None:
+        self.generator.set_state(states["draw"])
+        torch.set_rng_state(states["torch"])
+        _set_python_random(states["python"].tolist())
+        _set_numpy_random(states["numpy"].tolist())
+        if torch.cuda.is_available() and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
+
+    def _source(self) -> Any:
+        """What the source of batches keeps, if it says so."""
+        return self.source.state_dict() if hasattr(self.source, "state_dict") else None
+
+    def _take_source(self, kept: Any) -> None:
+        if hasattr(self.source, "load_state_dict"):
+            self.source.load_state_dict(kept)
 
 
 def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -293,6 +324,14 @@ def _set_numpy_random(state: list[float]) -> None:
     *words, place, has_gauss, gauss = state
     keys = np.array(words, dtype=np.uint32)
     np.random.set_state(("MT19937", keys, int(place), int(has_gauss), gauss))
+
+
+def _gather_objects(value: Any, fabric: Fabric) -> list[Any]:
+    """Plain values and tensors of all processes."""
+    found = [value] * fabric.world_size
+    if fabric.world_size > 1:
+        distributed.all_gather_object(found, value)
+    return found
 
 
 def _gather(value: torch.Tensor, fabric: Fabric) -> torch.Tensor:

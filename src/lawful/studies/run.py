@@ -327,6 +327,13 @@ def _rehearse(study: Study, state: State, fabric: Fabric) -> None:
             other samples: it has values, such as random ones, that are not in its `state_dict`.
     """
     state.rehearse()
+    if not state.repeats():
+        said = (
+            f"study {study.name!r}: its batches depend on more than is saved, such as an iterator "
+            "that it keeps; a resumed run is not exactly the uninterrupted one. Give what draws "
+            "them state_dict and load_state_dict"
+        )
+        warnings.warn(said, LawfulWarning, stacklevel=3)
     network = state.averages["generator"].module
     fresh = restored(study, network.state_dict(), "network").to(fabric.device)
     with _aside(fabric):
