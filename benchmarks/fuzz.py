@@ -28,7 +28,7 @@ import warnings
 import zipfile
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -81,6 +81,16 @@ OUTS = (
     "a\x00b",
 )
 ENDINGS = (".h5", ".nc", ".npz", ".tif", ".vtk", ".png", ".hdf5", "", ".txt", ".H5", ".pt")
+
+
+PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+ISOLATED = {
+    **dict.fromkeys(PROXIES, "http://127.0.0.1:9"),
+    "no_proxy": "",
+    "PIP_NO_INDEX": "1",
+    "PATH": "/nowhere",
+    "BROWSER": "true",
+}
 
 
 class Hang(BaseException):
@@ -209,13 +219,13 @@ STATS = {
 def train(rng: Random) -> list[str]:
     """Built-in studies are not trained: a configuration, or a folder that cannot be written."""
     if rng.random() < 0.6:
-        known = fields_of(STUDIES["mixture"]) if False else {"width": number, "share": number}
+        known = {"width": number, "share": number}
         known |= {"kind": choices("one", "two", "x"), "growth": number, "rate": number}
         known |= {f"training.{n}": number for n in ("learning_rate", "average", "seed")}
         rest = options(rng, known, 0.15) + options(rng, DEVICES, 0.08)
         rest += ["--resume"] * (rng.random() < 0.4) + ["--track"] * (rng.random() < 0.05)
         rest += ["--dry-run"] * (rng.random() < 0.1)
-        rest += QUICK if rng.random() < 0.8 else options(rng, STEPS, 0.6) + QUICK[:2] * 0
+        rest += QUICK if rng.random() < 0.8 else options(rng, STEPS, 0.6)
         return [
             rng.choice(("tiny.py",) * 8 + ("none.py", "p.png", "")),
             "--out",
@@ -248,7 +258,7 @@ def report(rng: Random) -> list[str]:
             "s.npz",
             "motif.h5",
             "run",
-            "mix",
+            "run",
             "s.tif",
             "s.h5",
             "s.npz",
@@ -288,7 +298,8 @@ def study(rng: Random) -> list[str]:
     """Tables are not computed: a model of another study, or an option that is refused."""
     name = rng.choice((*STUDIES, "game", "symmetry", "x", "tiny.py", ""))
     if rng.random() < 0.5 or name in ("game", "symmetry"):
-        return [name, "--model", rng.choice(MODELS), "--out", "/dev/null/o"]
+        models = [model for model in MODELS if not model or model[:3] != name[:3]]
+        return [name, "--model", rng.choice(models), "--out", "/dev/null/o"]
     config = STUDIES[name].presets() if name in STUDIES else {}
     known = fields_of(next(iter(config.values()))) if config else {}
     return [name, *options(rng, known, 0.1), "--out", "/dev/null/o"]
@@ -341,9 +352,7 @@ def python(rng: Random) -> list[Any]:
     if name == "study":
         chosen_study = rng.choice(list(STUDIES))
         hints = type(next(iter(STUDIES[chosen_study].presets().values())))
-    names = [
-        f.name for f in dataclasses.fields(hints) if name == "training" or f.name != "training"
-    ]
+    names = [field.name for field in dataclasses.fields(hints)]
     values = {key: wild(rng) for key in rng.sample(names, min(len(names), rng.choice((1, 1, 2))))}
     return [name, *([chosen_study] if name == "study" else []), values]
 
@@ -416,7 +425,9 @@ def prepared(seed: int, number: int, source: Path) -> Case:
         _lay_out(case, source)
         path = Path(target)
         if path.is_dir():
-            path = rng.choice(sorted(p for p in path.rglob("*") if p.is_file()))
+            files = sorted(p for p in path.rglob("*") if p.is_file())
+            read = [p for p in files if p.name in ("manifest.json", "model.safetensors")]
+            path = rng.choice(files if command == "train" else read)
         case.damaged = damage(path, rng)
         if path.name == "model.safetensors" and path.is_file() and rng.random() < 0.7:
             _sign(path)
@@ -465,20 +476,20 @@ def _aimed(case: Case, target: str, rng: Random) -> list[Any]:
     return [target, *given[1:]] if rng.random() < 0.3 else [target, "--out", "o.h5"]
 
 
-def called(case: Case) -> tuple[object, str, str]:
-    """Make the call: status, or the error of the Python interface; what was printed."""
-    out, err = StringIO(), StringIO()
+def called(case: Case) -> tuple[object, str]:
+    """Make the call: its status, and what was said on standard error."""
+    out, err = TextIOWrapper(BytesIO(), encoding="utf-8"), StringIO()
     with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
         if case.command != "python":
             status: object = main([case.command, *case.arguments])
-            return status, out.getvalue(), err.getvalue()
+            return status, err.getvalue()
         try:
             _door(*case.arguments)
         except (lawful.InputError, lawful.NonFiniteError) as error:
             if "\n" in str(error):
                 raise
-            return 2, "", f"lawful: {error}\n"
-    return 0, out.getvalue(), err.getvalue()
+            return 2, f"lawful: {error}\n"
+    return 0, err.getvalue()
 
 
 def _door(name: str, *arguments: Any) -> None:
@@ -502,7 +513,7 @@ def verdict(case: Case) -> str:
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(SECONDS)
     try:
-        status, _, err = called(case)
+        status, err = called(case)
     except Hang as error:
         return f"hang: {_where(error)}"
     except BaseException as error:  # noqa: BLE001  whatever comes out is what is looked for
@@ -587,7 +598,7 @@ def work(options: argparse.Namespace, numbers: range, source: Path) -> None:
             os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"
             started = time.perf_counter()
             case = prepared(options.seed, i, source)
-            print(json.dumps({"call": i, "start": _shown(case)}), file=answer, flush=True)
+            print(json.dumps({"call": i, "start": shown(case)}), file=answer, flush=True)
             found = verdict(case)
             taken = time.perf_counter() - started
             line = {"call": i, "command": case.command, "found": found, "seconds": round(taken, 2)}
@@ -595,7 +606,7 @@ def work(options: argparse.Namespace, numbers: range, source: Path) -> None:
             os.chdir("/")
 
 
-def _shown(case: Case) -> str:
+def shown(case: Case) -> str:
     shown = [repr(a) if len(repr(a)) < 200 else f"{repr(a)[:200]}…" for a in case.arguments]
     return f"{case.command} {' '.join(shown)}  [{case.damaged}]"
 
@@ -673,10 +684,8 @@ class _Timer:
 
 
 def isolate() -> None:
-    """No network, no browser, no terminal, one thread."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        os.environ[name] = "http://127.0.0.1:9"
-    os.environ |= {"PIP_NO_INDEX": "1", "PATH": "/nowhere", "BROWSER": "true", "no_proxy": ""}
+    """No network, no browser, no programs, one thread."""
+    os.environ |= ISOLATED
     torch.set_num_threads(1)
 
 
@@ -699,7 +708,7 @@ def repeat(options: argparse.Namespace, source: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     case = prepared(options.seed, options.only, source)
-    print(f"{scratch}\n{_shown(case)}", flush=True)
+    print(f"{scratch}\n{shown(case)}", flush=True)
     if case.command == "python":
         _door(*case.arguments)
     else:

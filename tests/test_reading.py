@@ -166,3 +166,21 @@ def test_the_head_of_a_file_of_tensors_is_not_trusted(tmp_path, length):
     head = json.dumps({"x": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}})
     path.write_bytes(struct.pack("<Q", len(head)) + head.encode() + raw[-12:])
     refused(reading.read_tensors, path)
+
+
+def test_files_of_names_that_are_not_utf_8_are_read(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xe9")
+    folder.mkdir()
+    path = folder / "x.safetensors"
+    save_file({"x": torch.arange(3.0)}, path, {"a": "b"})
+    tensors, metadata = reading.read_tensors(path)
+    assert torch.equal(tensors["x"], torch.arange(3.0))
+    assert metadata == {"a": "b"}
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(reading.read_tensors, path)
+    np.save(folder / "x.npy", np.arange(3))
+    assert reading.read_npy(folder / "x.npy").tolist() == [0, 1, 2]
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["x"] = np.arange(3)
+    with reading.opened_hdf5(folder / "x.h5") as file:
+        assert len(reading.dataset(file, "x", folder)) == 3

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import yaml
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from lawful.errors import InputError
@@ -67,13 +68,13 @@ def check_memory(size: float, place: object) -> None:
     Raises:
         InputError: Names the place, what it needs and what there is.
     """
-    if size > (free := available_memory()):
+    if size > (free := free_memory()):
         raise InputError(
             f"{place}: needs {size / 2**30:,.1f} GB of memory, {free / 2**30:,.1f} are free"
         )
 
 
-def available_memory() -> int:
+def free_memory() -> float:
     """Bytes that can be had without swapping; where the system does not say, all that it has."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -81,7 +82,7 @@ def available_memory() -> int:
                 return int(line.split()[1]) * 1024
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError, AttributeError):
-        return 2**63
+        return math.inf
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
@@ -254,7 +255,9 @@ def opened_hdf5(path: Path) -> Iterator[Any]:
     try:
         file = h5py.File(path, "r")
     except DAMAGED as error:
-        raise InputError(f"{path}: truncated or no HDF5 file ({reason(error)})") from None
+        raise InputError(
+            f"{path}: truncated or damaged, or no HDF5 file ({reason(error)})"
+        ) from None
     with file:
         yield file
 
@@ -269,7 +272,9 @@ def text_attribute(file: Any, name: str, path: Path) -> str:
         found = file.attrs[name]
         found = found.decode("utf-8") if isinstance(found, bytes) else found
     except DAMAGED as error:
-        raise InputError(f"{path}: no attribute {name!r} ({reason(error)})") from None
+        raise InputError(
+            f"{path}: no attribute {name!r}, damaged or foreign ({reason(error)})"
+        ) from None
     if not isinstance(found, str):
         raise InputError(f"{path}: expected text in attribute {name!r}, found {shown(found)}")
     return found
@@ -306,7 +311,7 @@ def dataset(file: Any, name: str, path: Path, *, numbers: bool = True) -> Any:
         links = [file.get("/".join(parts[: i + 1]), getlink=True) for i in range(len(parts))]
         found = file[name] if all(isinstance(link, h5py.HardLink) for link in links) else None
         if not isinstance(found, h5py.Dataset) or found.shape is None:
-            raise InputError(f"{place}: expected a dataset of this file")
+            raise InputError(f"{place}: no such dataset in this file; damaged or foreign")
         if found.is_virtual or found.external:
             raise InputError(f"{place}: its values are in other files; expected them in this one")
         if numbers:
@@ -336,6 +341,13 @@ def read_rows(found: Any, rows: slice, place: object) -> np.ndarray:
         raise InputError(f"{place}: damaged ({reason(error)})") from None
 
 
+def _is_utf_8(path: Path) -> bool:
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file, and its metadata.
 
@@ -344,8 +356,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     check_file(path)
     try:
+        if not _is_utf_8(path):  # torch maps no file whose name is not UTF-8
+            content = read_bytes(path)
+            head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            return load(content), dict(head.get("__metadata__", {}))
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
-    except (SafetensorError, *DAMAGED) as error:
+    except (SafetensorError, RecursionError, *DAMAGED) as error:
         raise InputError(f"{path}: truncated or foreign ({reason(error)})") from None

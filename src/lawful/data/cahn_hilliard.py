@@ -17,15 +17,13 @@ other pixels where c is near 0.
 import json
 import math
 import shutil
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
@@ -37,6 +35,8 @@ from lawful.atomic import replacing, write_all
 from lawful.data.cache import cache
 from lawful.errors import InputError
 from lawful.physics.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
+from lawful.reading import dataset, opened_hdf5, parse_json, read_npz, read_rows, text_attribute
+from lawful.typed import Count, Positive, Seed, Within, build, check_fields
 
 FORMAT = "lawful-microstructures-2"  # another number with another solver
 HELD_OUT = 16  # every sixteenth pair of runs
@@ -68,32 +68,25 @@ class CoarseningSet:
         InputError: A value is out of range.
     """
 
-    images: int = 34_000
-    side: int = 64
-    seed: int = 0
+    images: Annotated[int, Within(1, 10_000_000)] = 34_000
+    side: Annotated[int, Within(*SIDES)] = 64
+    seed: Seed = 0
     times: tuple[float, float] = (30.0, 300.0)
-    composition: float = 0.45
+    composition: Annotated[float, Within(0, 1, below=True)] = 0.45
     fractions: tuple[float, float] = (0.25, 0.75)
-    dt: float = FIRST
-    noise: float = 0.25
-    snapshots: int = 4
-    runs: int = 64
+    dt: Positive = FIRST
+    noise: Annotated[float, Within(0, 0.3, above=True)] = 0.25
+    snapshots: Count = 4
+    runs: Annotated[int, Within(2, 100_000)] = 64
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise InputError(f"images: expected at least 1, got {self.images}")
-        if not SIDES[0] <= self.side <= SIDES[1]:
-            raise InputError(f"side: expected {SIDES[0]} to {SIDES[1]} pixels, got {self.side}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed: expected 0 to 2^63 - 1, got {self.seed}")
+        check_fields(self)
         if not 0 < self.dt <= self.times[0] < self.times[1] < math.inf:
             raise InputError(f"times: expected dt <= first < last, got {self.times}, dt {self.dt}")
-        if not (0 <= self.composition < 1 and 0 < self.noise <= 0.3):
-            raise InputError("composition, noise: expected [0, 1) and (0, 0.3]")
         if not 0 <= self.fractions[0] < self.fractions[1] <= 1:
             raise InputError(f"fractions: expected 0 <= least < largest <= 1, got {self.fractions}")
-        if self.snapshots < 1 or self.runs < 2 or self.runs % 2:
-            raise InputError(f"runs: expected an even number with snapshots, got {self.runs}")
+        if self.runs % 2:
+            raise InputError(f"runs: expected an even number, got {self.runs}")
 
     def identity(self) -> str:
         """What a batch depends on: the recipe without the number of images, and the equation."""
@@ -218,12 +211,10 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
 def _kept(recipe: CoarseningSet, number: int, folder: Path) -> Columns:
     """The batch from its file in `folder`, else made and put there."""
     path = folder / f"{number}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if str(archive["recipe"]) == recipe.identity():
-                return {name: archive[name] for name in ("bits", *COLUMNS)}
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):  # made anew
-        pass
+    with suppress(InputError, KeyError):  # made anew
+        kept = read_npz(path, texts=("recipe",))
+        if kept["recipe"] == recipe.identity():
+            return {name: kept[name] for name in ("bits", *COLUMNS)}
     made = batch(recipe, number)
     with replacing(path) as temporary:
         np.savez(temporary, allow_pickle=False, recipe=recipe.identity(), **made)
@@ -261,8 +252,9 @@ def load(path: Path) -> Microstructures:
         InputError: The file is missing, truncated, damaged, or of another format.
     """
     with _opened(path) as file:
-        recipe = _recipe(file)
-        columns = {name: file[name][:] for name in ("images", *COLUMNS)}
+        recipe = _recipe(file, path)
+        found = {name: dataset(file, name, path) for name in ("images", *COLUMNS)}
+        columns = {n: read_rows(d, slice(None), f"{path}: {n}") for n, d in found.items() if d.ndim}
     _check(recipe, columns, path)
     return _split(columns, f"{path.name}: {_source(recipe)}")
 
@@ -274,35 +266,30 @@ def read_recipe(path: Path) -> CoarseningSet:
         InputError: The file is missing, truncated, or of another format.
     """
     with _opened(path) as file:
-        return _recipe(file)
+        return _recipe(file, path)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, for as long as the block lasts; what HDF5 complains of is one line."""
-    if not path.is_file():
+    """The file, for as long as the block lasts."""
+    if not path.exists():
         raise InputError(f"{path}: no such file; lawful data cahn-hilliard makes it")
-    try:
-        with h5py.File(path, "r") as file:
-            if (found := file.attrs.get("format")) != FORMAT:
-                own = str(found).startswith(FORMAT[:-1])
-                what = "; of another solver: remove it, and it is made anew" if own else ""
-                raise InputError(f"{path}: expected format {FORMAT}, found {found}{what}")
-            yield file
-    except InputError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: truncated or damaged ({reason})") from None
+    with opened_hdf5(path) as file:
+        if (found := text_attribute(file, "format", path)) != FORMAT:
+            own = found.startswith(FORMAT[:-1])
+            what = "; of another solver: remove it, and it is made anew" if own else ""
+            raise InputError(f"{path}: expected format {FORMAT}, found {found:.60}{what}")
+        yield file
 
 
-def _recipe(file: Any) -> CoarseningSet:
-    values = json.loads(file.attrs["recipe"])
-    entries: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-    return CoarseningSet(**entries)
+def _recipe(file: Any, path: Path) -> CoarseningSet:
+    place = f"{path}: recipe"
+    return build(CoarseningSet, parse_json(text_attribute(file, "recipe", path), place), place)
 
 
 def _check(recipe: CoarseningSet, columns: Columns, path: Path) -> None:
+    if columns.keys() != {"images", *COLUMNS} or any(columns[n].ndim != 1 for n in COLUMNS):
+        raise InputError(f"{path}: expected images and a number of each, {', '.join(COLUMNS)}")
     images, lengths = columns["images"], {len(value) for value in columns.values()}
     expected = (recipe.images, recipe.side, recipe.side)
     if images.shape != expected or images.dtype != np.uint8 or lengths != {recipe.images}:

@@ -30,6 +30,7 @@ from lawful.atomic import replacing, write_all
 from lawful.data.cache import cache
 from lawful.data.idx import read_idx
 from lawful.errors import InputError
+from lawful.reading import read_npz
 
 SIDE, CLASSES, LEAST = 28, 10, 10
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -149,8 +150,8 @@ def from_npm() -> Digits:
 
 
 def _read_cache(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return file["pixels"], file["labels"]
+    file = read_npz(path)
+    return file["pixels"], file["labels"]
 
 
 def _fetch_npm(path: Path) -> None:

@@ -47,6 +47,7 @@ from lawful.data.slides import (
     visible,
 )
 from lawful.errors import InputError
+from lawful.reading import DAMAGED, dataset, opened_hdf5, reason
 
 DEFAULT = "immunohistochemistry"
 HELD_OUT_COLUMNS = 192  # of 512
@@ -165,15 +166,14 @@ def from_scikit_image(side: int, stride: int) -> Patches:
 
 def from_lysto(path: Path, side: int) -> Patches:
     """One patch an image, read in chunks and only where the patch is."""
-    try:
-        with h5py.File(path, "r") as file:
+    with opened_hdf5(path) as file:
+        try:
             x, organs = _datasets(file, path, side)
             images = torch.cat(_middles(x, side))
-    except InputError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise bad(path, f"truncated or damaged ({reason})") from None
+        except InputError:
+            raise
+        except DAMAGED as error:
+            raise bad(path, f"truncated or damaged ({reason(error)})") from None
     classes = tuple(sorted(set(organs)))
     labels = torch.tensor([classes.index(name) for name in organs])
     source = f"{path.name}, LYSTO's format, {len(organs)} images"
@@ -186,7 +186,7 @@ def _datasets(file: Any, path: Path, side: int) -> tuple[Any, list[str]]:
         if not isinstance(file.get(name), h5py.Dataset):
             there = ", ".join(file) or "none"
             raise bad(path, f"no dataset {name!r}; expected x, y, organ, there are {there}")
-    x, y, organ = (file[name] for name in DATASETS)
+    x, y, organ = (dataset(file, name, path, numbers=name != "organ") for name in DATASETS)
     if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8 or len(x) == 0:
         found = f"shape {x.shape} and type {x.dtype}"
         raise bad(path, f"'x' has {found}; expected (n, rows, columns, 3) of uint8")

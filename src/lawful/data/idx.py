@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lawful.errors import InputError
+from lawful.reading import SPARSE, check_file
 
 UNSIGNED_BYTE = 0x08
 
@@ -19,17 +20,16 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         InputError: The file is missing, truncated, or not of this format.
     """
+    most = check_file(path) * (SPARSE if path.suffix == ".gz" else 1)
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        zero, kind, axes = struct.unpack(">HBB", content[:4])
-        shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zero, kind, axes = struct.unpack(">HBB", file.read(4))
+            if zero != 0 or kind != UNSIGNED_BYTE:
+                raise InputError(f"{path}: expected IDX with unsigned bytes, got type {kind:#x}")
+            shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+            values = np.frombuffer(file.read(min(math.prod(shape), most) + 1), np.uint8)
+    except (OSError, EOFError, zlib.error, struct.error, MemoryError) as error:
         raise InputError(f"{path}: cannot be read as IDX ({error})") from None
-    if zero != 0 or kind != UNSIGNED_BYTE:
-        raise InputError(f"{path}: expected IDX with unsigned bytes, got type {kind:#x}")
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
     if values.size != math.prod(shape):
-        raise InputError(f"{path}: expected {shape} values, got {values.size}: truncated?")
+        raise InputError(f"{path}: expected {shape} values, got another number: truncated?")
     return values.reshape(shape).copy()

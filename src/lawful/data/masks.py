@@ -14,6 +14,7 @@ from lawful.data.pictures import read_pixels
 from lawful.errors import InputError
 
 PREFIX = "pixels:"
+LONGEST = 2**20  # pixels of a motif
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def decode_motif(text: str) -> Motif:
         InputError: The text is damaged.
     """
     try:
-        content = zlib.decompress(base64.b64decode(text.removeprefix(PREFIX), validate=True))
+        packed = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+        content = zlib.decompressobj().decompress(packed, LONGEST)
         side = round(len(content) ** 0.5)
         level = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(side, side).float()
     except (ValueError, zlib.error, RuntimeError) as error:

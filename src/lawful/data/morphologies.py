@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -26,6 +24,7 @@ from torch import Tensor
 from lawful.data.cahn_hilliard import Images, Microstructures
 from lawful.errors import InputError
 from lawful.physics.random_field import level_cut
+from lawful.reading import dataset, dataset_names, opened_hdf5, read_rows
 
 NAME, SIDE = "morphology", 101
 CHUNK = 512  # rows read at a time
@@ -53,39 +52,32 @@ def load_morphologies(
     """
     if not 2 <= side <= SIDE:
         raise InputError(f"morphologies: expected a side of 2 to {SIDE}, got {side}")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file; 2D_binary_morphologies.h5 is to be had at Zenodo")
-    try:
-        with h5py.File(path, "r") as file:
-            data = _dataset(file, path)
-            level = _level(data, path, threshold)
-            images = torch.cat([_reduce(rows, level, side, fit) for rows in _chunks(data, path)])
-    except InputError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: truncated or damaged ({reason})") from None
+    with opened_hdf5(path) as file:
+        data = _dataset(file, path)
+        level = _level(data, path, threshold)
+        images = torch.cat([_reduce(rows, level, side, fit) for rows in _chunks(data, path)])
     how = "cropped" if fit == "crop" else "resampled"
     return _split(images, f"{path.name}, {len(images)} images {how} to {side}, above {level:g}")
 
 
 def _dataset(file: Any, path: Path) -> Any:
     """The dataset, once its form is known to be right."""
-    data = file.get(NAME)
-    if not isinstance(data, h5py.Dataset):
-        raise InputError(f"{path}: expected a dataset {NAME!r}, there are {', '.join(file)}")
+    if NAME not in (there := dataset_names(file, path)):
+        names = ", ".join(there)[:60] or "none"
+        raise InputError(f"{path}: expected a dataset {NAME!r}, there are {names}")
+    data = dataset(file, NAME, path)
     if data.ndim != 2 or data.shape[1] != SIDE**2 or data.shape[0] < LEAST:
         expected = f"(n, {SIDE**2}), n at least {LEAST}"
         raise InputError(f"{path}: {NAME!r} has shape {data.shape}, expected {expected}")
-    if data.dtype.kind not in "fiub":
-        raise InputError(f"{path}: {NAME!r} has type {data.dtype}, expected numbers")
     return data
 
 
 def _chunks(data: Any, path: Path) -> Iterator[Float[Tensor, "rows 101 101"]]:
     """Rows as images, float32, a chunk at a time."""
     for first in range(0, len(data), CHUNK):
-        rows = torch.from_numpy(np.asarray(data[first : first + CHUNK], dtype=np.float32))
+        rows = torch.from_numpy(read_rows(data, slice(first, first + CHUNK), path)).float()
         finite = torch.isfinite(rows).all(1)
         if not bool(finite.all()):
             row = first + int((~finite).nonzero()[0])

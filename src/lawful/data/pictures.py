@@ -19,6 +19,7 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from lawful.errors import InputError
+from lawful.reading import free_memory
 
 FIGURE = {"lawful": "a figure, no data"}  # the text of a PNG file that shows data and is none
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
@@ -111,16 +112,6 @@ def read_pixels(path: Path, noun: str, *, work: tuple[int, int] = (0, 0)) -> Pix
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
-
-
-def free_memory() -> float:
-    """Bytes that may still be asked for; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return np.inf
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable")]
-    return 1024.0 * int(found[0]) if found else np.inf
 
 
 def _read_npy(source: Source) -> Pixels:

@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.networks.frozen import FrozenFeatures
+from lawful.reading import read_tensors, reason
 
 SIDE = 299
 UNUSED = ("fc.", "AuxLogits.")  # classifiers
@@ -201,15 +200,14 @@ class InceptionFeatures(FrozenFeatures):
 
 def _network(path: Path) -> Inception:
     try:
-        state = {k: v for k, v in load_file(path).items() if not k.startswith(UNUSED)}
+        state = {k: v for k, v in read_tensors(path)[0].items() if not k.startswith(UNUSED)}
         with torch.device("meta"):  # nothing is drawn for weights that are replaced
             network = Inception()
         network.load_state_dict(state, assign=True)
         network.float()
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except (InputError, RuntimeError) as error:
         raise InputError(
             f"weights {path}: missing, truncated, or not those of Inception v3 as safetensors "
-            f"({reason})"
+            f"({reason(error)})"
         ) from None
     return network

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import h5py
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from lawful.errors import InputError
 from lawful.games.game import Batch
 from lawful.laws.correlation import RADII, two_point
 from lawful.networks.microstructure import minority
+from lawful.reading import opened_hdf5
 from lawful.symmetry.invariance import distances
 
 SMALL = 256  # images of the data set `small`
@@ -133,11 +133,8 @@ def _split_of(data: Microstructures) -> Microstructures:
 
 def _published(path: Path) -> bool:
     """Whether it is the published file of binary morphologies."""
-    try:
-        with h5py.File(path, "r") as file:
-            return morphologies.NAME in file
-    except OSError:
-        return False
+    with opened_hdf5(path) as file:
+        return morphologies.NAME in file
 
 
 def statistics_of(
