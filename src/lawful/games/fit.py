@@ -28,6 +28,8 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
     while state.step < steps and not state.over:
         state.values = {}
         for move in game.moves:
+            if not move.plays(state.step, steps):
+                continue
             for _ in range(move.times):
                 _play(move, game, state, fabric, steps)
         for name, average in state.averages.items():
@@ -45,11 +47,11 @@ def _play(move: Move, game: Game, state: State, fabric: Fabric, steps: int) -> N
             group["lr"] = objective.optimizer.rate(state.step, steps)
     random: list[Tensor] = []
 
-    def gradients(only: int | None = None, *, graph: bool = False) -> None:
+    def gradients(only: int | None = None, *, graph: bool = False) -> float:
         _repeat(random, fabric)
         chosen = move.objectives if only is None else (move.objectives[only],)
-        for objective in chosen:
-            _gradient(objective, move, batch, state, fabric, graph)
+        losses = [_gradient(o, move, batch, state, fabric, graph) for o in chosen]
+        return _mean(sum(losses), fabric)
 
     move.rule.step(gradients, optimizers, state.memory.setdefault(move.name, {}))
 
@@ -68,8 +70,8 @@ def _repeat(random: list[Tensor], fabric: Fabric) -> None:
 
 def _gradient(
     objective: Objective, move: Move, batch: Batch, state: State, fabric: Fabric, graph: bool
-) -> None:
-    """Leave the objective's gradient in its player's `.grad`."""
+) -> float:
+    """Leave the objective's gradient in its player's `.grad`; returns its loss."""
     player = state.players[objective.player]
     terms = objective.loss(state.players, batch)
     values = {name: float(value.detach()) for name, value in terms.items()}
@@ -90,6 +92,15 @@ def _gradient(
         norm = float(clip_grad_norm_(parameters, limit))
     said = f"the gradient of {', '.join(terms)} is {norm}"
     _stop_unless(isfinite(norm), said, move, state, fabric)
+    return sum(values.values())
+
+
+def _mean(loss: float, fabric: Fabric) -> float:
+    """Over all processes, so that a line search goes the same way in each."""
+    if fabric.world_size == 1:
+        return loss
+    total = torch.tensor(loss, dtype=torch.float64, device=fabric.device)
+    return float(torch.as_tensor(fabric.all_reduce(total, reduce_op="mean")))
 
 
 def _directly(

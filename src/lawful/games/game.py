@@ -53,12 +53,21 @@ class Move:
     """`times` repetitions of `rule` on the objectives of different players.
 
     Moves in sequence alternate; objectives within a move are simultaneous.
+
+    Arguments:
+        begin, end: Shares of the run between which the move is played, as by L-BFGS after Adam.
     """
 
     name: str
     objectives: tuple[Objective, ...]
     times: int = 1
     rule: Rule = field(default_factory=Simultaneous)
+    begin: float = 0.0
+    end: float = 1.0
+
+    def plays(self, step: int, steps: int) -> bool:
+        """Whether the move is played in step `step` of `steps`."""
+        return self.begin * steps <= step < self.end * steps
 
     def __post_init__(self) -> None:
         players = [objective.player for objective in self.objectives]
@@ -66,6 +75,18 @@ class Move:
             raise InputError(
                 f"move {self.name!r}: expected distinct players and times >= 1, "
                 f"got {players} and times = {self.times}"
+            )
+        if not 0 <= self.begin < self.end <= 1:
+            raise InputError(
+                f"move {self.name!r}: expected 0 <= begin < end <= 1, got {self.begin:g} and "
+                f"{self.end:g}"
+            )
+        searching = [o for o in self.objectives if o.optimizer.searches]
+        alone = len(self.objectives) == 1 and type(self.rule) is Simultaneous
+        if searching and (not alone or searching[0].combine is not None):
+            raise InputError(
+                f"move {self.name!r}: {type(searching[0].optimizer).__name__} searches along a "
+                "line; it plays alone, simultaneously, without a combination of gradients"
             )
         if not self.rule.needs_graph:
             return

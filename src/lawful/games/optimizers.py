@@ -1,9 +1,10 @@
 """Optimizers as configurations: what is built for each part of a move, and its rate by step."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, inf, pi
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from lawful.errors import InputError
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """A first-order method with a rate that is a function of the step alone.
+    """A method with a rate that is a function of the step alone.
 
     Arguments:
         learning_rate: Peak rate.
@@ -39,6 +40,11 @@ class Optimizer(ABC):
                 f"optimizer: expected a warm-up in [0, 1] and a clip above 0, got {self.warmup:g} "
                 f"and {self.clip}"
             )
+
+    @property
+    def searches(self) -> bool:
+        """Whether a step evaluates the loss and its gradient by itself, several times."""
+        return False
 
     @abstractmethod
     def build(self, player: nn.Module) -> torch.optim.Optimizer:
@@ -91,3 +97,67 @@ class SGD(Optimizer):
 
     def build(self, player: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(player.parameters(), lr=self.learning_rate)
+
+
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS with a strong-Wolfe line search (Liu & Nocedal 1989; Nocedal & Wright
+    2006, algorithms 7.5 and 3.5).
+
+    A step of the move is `iterations` of the method on one batch, a deterministic function: every
+    evaluation sees the same random numbers. It plays alone in its move.
+
+    Arguments:
+        iterations: Largest number of iterations per step of the move.
+        history: Pairs of steps and gradient differences that are kept.
+        keep: Keep the pairs from one step of the move to the next, for a game whose batch is the
+            same every time; pairs of another batch would spoil the curvature.
+    """
+
+    learning_rate: float = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+    clip: float | None = None
+    iterations: int = 20
+    history: int = 10
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iterations < 1 or self.history < 1 or self.clip is not None:
+            raise InputError(
+                "L-BFGS: expected iterations and history of at least 1 and no clip, got "
+                f"{self.iterations}, {self.history} and {self.clip}"
+            )
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+    def build(self, player: nn.Module) -> torch.optim.Optimizer:
+        return _Search(player, self)
+
+
+class _Search(torch.optim.LBFGS):
+    """L-BFGS that forgets its pairs at every step where asked, and moves nothing where it fails."""
+
+    def __init__(self, player: nn.Module, config: LBFGS) -> None:
+        super().__init__(
+            player.parameters(), lr=config.learning_rate, max_iter=config.iterations,
+            history_size=config.history, line_search_fn="strong_wolfe",
+            tolerance_grad=1e-12, tolerance_change=1e-14,
+        )  # fmt: skip
+        self.keep = config.keep
+
+    def step(self, closure: Callable[[], float]) -> Any:  # type: ignore[override]
+        if not self.keep:
+            self.state.clear()
+        parameters = self.param_groups[0]["params"]
+        start = [p.detach().clone() for p in parameters]
+        try:
+            return super().step(closure)
+        except BaseException:
+            with torch.no_grad():
+                for p, value in zip(parameters, start, strict=True):
+                    p.copy_(value)
+            raise

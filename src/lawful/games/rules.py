@@ -27,8 +27,8 @@ class Gradients(Protocol):
     condition) and the same state of torch's random generators.
     """
 
-    def __call__(self, only: int | None = None, *, graph: bool = False) -> None:
-        """Compute them.
+    def __call__(self, only: int | None = None, *, graph: bool = False) -> float:
+        """Compute them, and return the sum of the losses.
 
         Arguments:
             only: Index of one objective; None for all.
@@ -57,9 +57,15 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class Simultaneous(Rule):
-    """w ← w - η F(w): all gradients first, then every player moves."""
+    """w ← w - η F(w): all gradients first, then every player moves.
+
+    An optimizer that searches along a line, alone in its move, asks for its gradients itself.
+    """
 
     def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers):
+            optimizers[0].step(gradients)
+            return
         gradients()
         _step(optimizers)
 

@@ -274,8 +274,13 @@ def _trained_for(folder: Path) -> int:
 
 def _warn_of_rates(game: Game, done: int, budget: int, steps: int) -> None:
     """Say where a run that is made longer is not the run that would have been that long."""
-    optimizers = [o.optimizer for move in game.moves for o in move.objectives]
-    if any(o.rate(k, budget) != o.rate(k, steps) for o in optimizers for k in range(done)):
+    parts = [(move, o.optimizer) for move in game.moves for o in move.objectives]
+    if any(
+        move.plays(k, budget) != move.plays(k, steps)
+        or (move.plays(k, steps) and optimizer.rate(k, budget) != optimizer.rate(k, steps))
+        for move, optimizer in parts
+        for k in range(done)
+    ):
         said = f"the first {done} steps had the learning rates of a run of {budget} steps"
         warnings.warn(f"{said}; of {steps} at once they would differ", LawfulWarning, stacklevel=3)
 
