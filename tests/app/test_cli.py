@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -301,13 +302,30 @@ def limited(arguments, size):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("ending", [".h5", ".nc", ".npz", ".tif"])
-def test_a_disk_that_fills_up_leaves_one_line_and_no_file(run_folder, here, ending):
-    done = limited(["sample", run_folder, "-n", "8000", "--out", f"a{ending}"], 200_000)
+def test_a_disk_that_fills_up_does_not_crash_the_interpreter(run_folder, here):
+    done = limited(["sample", run_folder, "-n", "8000", "--out", "a.h5"], 200_000)
     assert done.returncode == 2
     assert done.stderr.startswith("lawful: ")
     assert done.stderr.count("\n") == 1
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".h5", ".nc", ".npz", ".tif", ".vtk", ".png"])
+def test_a_disk_that_fills_up_leaves_one_line_and_the_old_file(run_folder, here, capsys, ending):
+    out = here / f"a{ending}"
+    out.write_text("old")
+    said(capsys)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        assert main(["sample", str(run_folder), "-n", "500", "--out", str(out)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    output = said(capsys)
+    assert output.err.startswith(f"lawful: {out}: cannot be written (File too large)")
+    assert output.err.count("\n") == 1
+    assert out.read_text() == "old"
+    assert list(here.iterdir()) == [out]
 
 
 def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(here):
