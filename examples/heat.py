@@ -5,7 +5,7 @@ from math import pi
 
 import torch
 
-from lawful import Quantity, Study, Training
+from lawful import Axis, Quantity, Study, Training
 from lawful.networks import EvolutionGenerator
 
 CELLS, ROWS = 32, 32
@@ -26,6 +26,7 @@ class Heat(Study):
     name = "heat"
     about = "the heat equation with cold ends"
     quantities = (Quantity("diffusivity", 0.02, 0.2, minimum=0.0), Quantity("mode", 1, 3))
+    axes = (Axis("t", 0, 1, nodes=True), Axis("x", 0, 1))
 
     def condition(self, given):
         return {**given, "initial": torch.sin(pi * given["mode"][:, None] * CENTRES)}
