@@ -2,15 +2,18 @@
 
 import csv
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lawful import InputError
+from lawful import InputError, reading
 from lawful.app.statistics import run, statistics_of
 from lawful.app.writers import write_samples
-from lawful.data.micrographs import otsu
+from lawful.data import micrographs
+from lawful.data.micrographs import otsu, read_micrograph
+from lawful.evaluation import morphology
 from lawful.evaluation.morphology import lineal_path, specific_surface, two_point
 from lawful.studies.study import Axis
 
@@ -109,6 +112,39 @@ def test_what_is_odd_of_a_picture_is_said(here, capsys):
     assert "three.png: grey levels gather at 3 values (10, 120, 240)" in said
     found = json.loads((here / "statistics" / "statistics.json").read_text())
     assert said.count("\n") == len(found["notes"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["uint8", "bool", "uint16", "float64", "colour"])
+def test_memory_stays_within_what_is_counted(here, monkeypatch, kind):
+    """Bytes per pixel of reading and measuring, but for the parts of large images."""
+    monkeypatch.setattr(micrographs, "FEW", 2**14)
+    monkeypatch.setattr(morphology, "TILE", 128)
+    monkeypatch.setattr(morphology, "PART", 2**16)
+    field = 100 + 90 * np.sin(np.arange(600)[:, None] / 9) * np.sin(np.arange(700) / 9)
+    grey = field > 120 if kind == "bool" else field.astype("uint8" if kind == "colour" else kind)
+    pixels = np.dstack([grey, grey // 2, grey]) if kind == "colour" else grey
+    np.save("x.npy", pixels)
+    few = kind in ("uint8", "bool", "uint16")
+    bound = micrographs.WORK[0 if few else 1] * grey.size + 2 * pixels.nbytes
+    tracemalloc.start()
+    try:
+        statistics_of(read_micrograph("x.npy").image, 6)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= bound + 10**6
+
+
+def test_lags_that_memory_cannot_hold_are_refused(here, monkeypatch):
+    for radii in (20, 60):
+        tracemalloc.start()
+        two_point(np.load("mask.npy"), radii, periodic=False)
+        assert tracemalloc.get_traced_memory()[1] <= morphology.lag_memory((60, 90), radii) + 10**5
+        tracemalloc.stop()
+    monkeypatch.setattr(reading, "free_memory", lambda: 10**6)
+    with pytest.raises(InputError, match=r"--radii 60: needs .* GB of memory, .* are free"):
+        run(["grey.png", "--radii", "60"])
+    assert not (here / "statistics").exists()
 
 
 MISTAKES = {

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from lawful import InputError
+from lawful import InputError, reading
 from lawful.data import pictures
 from lawful.data.micrographs import read_micrograph
 from lawful.data.pictures import FIGURE, read_pixels
@@ -189,7 +189,8 @@ def test_more_than_two_phases_are_told(tmp_path):
         assert "gather at 3 values" in note
     two = random.choice([60, 180], (60, 60))
     noisy = np.clip(two + 20 * random.standard_normal(two.shape), 0, 255).astype(np.uint8)
-    for name, pixels in (("c.png", two.astype(np.uint8)), ("d.png", noisy)):
+    wide = np.clip(127 + 60 * random.standard_normal(two.shape), 0, 255).astype(np.uint8)
+    for name, pixels in (("c.png", two.astype(np.uint8)), ("d.png", noisy), ("e.png", wide)):
         assert read_micrograph(by_pillow(tmp_path / name, pixels)).notes == ()
 
 
@@ -203,7 +204,7 @@ def test_memory_is_counted_before_it_is_asked_for(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", X)
     by_pillow(tmp_path / "a.png", X)
     tifffile.imwrite(tmp_path / "a.tif", X)
-    monkeypatch.setattr(pictures, "free_memory", lambda: 24 * 32 * 18 - 1.0)
+    monkeypatch.setattr(reading, "free_memory", lambda: 24 * 32 * 8 - 1)
 
     def fail(*_arguments, **_options):
         raise AssertionError("pixels were asked for")
@@ -212,7 +213,7 @@ def test_memory_is_counted_before_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(tifffile.TiffPage, "asarray", fail)
     monkeypatch.setattr(np, "array", fail)
     for ending in ("npy", "png", "tif"):
-        with pytest.raises(InputError, match=r"24 x 32 pixels need .* GB of memory; .* are free"):
+        with pytest.raises(InputError, match=r"24 x 32 pixels: needs .* GB of memory, .* are free"):
             read_micrograph(tmp_path / f"a.{ending}")
 
 

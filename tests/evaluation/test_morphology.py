@@ -375,3 +375,25 @@ def test_mistakes(call, said):
 def test_nothing_of_training_is_used():
     assert "torch" not in vars(morphology)
     assert "correlation" not in vars(morphology)
+
+
+@both
+@pytest.mark.parametrize(("tile", "part"), [(7, 40), (16, 500)])
+@given(seed=seeds)
+@settings(max_examples=10, deadline=None)
+def test_parts_of_an_image_count_the_same(periodic, tile, part, seed):
+    """Large images are counted in tiles and strips, to the last pair of pixels."""
+    x = blobs(seed, 40, 33).astype(bool)
+    functions = (
+        lambda: two_point(x, 4, periodic=periodic),
+        lambda: directional_two_point(x, -1, 3, periodic=periodic),
+        lambda: lineal_path(x, 9, periodic=periodic),
+        lambda: components(x, periodic=periodic),
+    )
+    whole = [function() for function in functions]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(morphology, "TILE", tile)
+        patch.setattr(morphology, "PART", part)
+        parts = [function() for function in functions]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -17,6 +17,7 @@ from lawful.evaluation.curves import statistics_figure
 from lawful.evaluation.morphology import (
     components,
     directional_two_point,
+    lag_memory,
     lineal_path,
     mean_chord_length,
     specific_surface,
@@ -24,6 +25,7 @@ from lawful.evaluation.morphology import (
     volume_fraction,
 )
 from lawful.games.checkpoint import json_bytes
+from lawful.reading import check_memory
 
 LONGEST = 128
 FILES = ("statistics.json", "statistics.csv", "statistics.png")
@@ -94,6 +96,7 @@ def _radii(asked: int | None, micrograph: Micrograph, periodic: bool) -> int:
     most = side // 2 + 1 if periodic else side
     if asked is None:
         return min(LONGEST, side // 2 + 1)
+    check_memory(lag_memory(micrograph.image.shape, asked), f"--radii {asked}")
     if not 2 <= asked <= most:
         size = " x ".join(map(str, micrograph.image.shape))
         raise InputError(f"--radii {asked}: expected 2 to {most} for an image of {size} pixels")

@@ -20,12 +20,15 @@ from lawful.atomic import write_all
 from lawful.data.cache import cache
 from lawful.data.pictures import Pixels, read_pixels
 from lawful.errors import InputError
+from lawful.reading import check_memory
 
 LEAST = 8
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 SEGMENTED = 16  # values at most of an image whose phases somebody told apart already
 PEAK, BLUR, LEVELS = 0.03, 4.0, 256  # of the histogram that more than two phases are looked for in
-WORK = (16, 64)  # bytes per pixel that reading and measuring need: see `read_pixels`
+NEAR, SHARE = 17, 0.05  # levels near a peak, and the least share of the pixels there
+FEW = 2**22  # pixels that a banner is looked for in
+WORK = (6, 48)  # bytes per pixel that reading and measuring take at most: see `read_pixels`
 WHEEL, TIMEOUT = "aquami==1.1.0", 120.0
 SAMPLE = "aquami/micrographs/Sample.tif"
 SAMPLE_SHA256 = "fa064e70252c7de078db66d2a8a39695b70a2a1342382936defa894022459a01"
@@ -217,7 +220,8 @@ def _notes(
 def _phases(grey: Shaped[np.ndarray, "rows columns"]) -> list[float]:
     """Grey levels of what may be phases: the few values there are, or peaks of the histogram.
 
-    A peak stands out of the histogram, smoothed, by more than 3 % of the highest.
+    A peak stands out of the histogram, smoothed, by more than 3 % of the highest, and 5 % of the
+    pixels are near it: saturated ones, at either end, seldom are as many.
     """
     low, high = float(grey.min()), float(grey.max())
     counts, edges = np.histogram(grey, LEVELS, (low, high))
@@ -225,6 +229,8 @@ def _phases(grey: Shaped[np.ndarray, "rows columns"]) -> list[float]:
         return np.unique(grey).astype(float).tolist()
     smooth = ndimage.gaussian_filter1d(counts.astype(float), BLUR, mode="constant")
     peaks, _ = signal.find_peaks(np.pad(smooth, 1), prominence=PEAK * smooth.max())
+    near = ndimage.uniform_filter1d(counts.astype(float), NEAR, mode="constant") * NEAR
+    peaks = peaks[near[peaks - 1] >= SHARE * grey.size]
     return ((edges[:-1] + edges[1:]) / 2)[peaks - 1].tolist()
 
 
@@ -239,7 +245,7 @@ def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
     Raises:
         InputError: All values are equal.
     """
-    values, counts = np.unique(grey, return_counts=True)
+    values, counts = _levels(grey)
     if len(values) < 2:
         raise InputError("threshold: all values are equal; expected two phases")
     centred = values - np.average(values, weights=counts)
@@ -249,18 +255,32 @@ def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
     return float(values[best] + (values[best + 1] - values[best]) / 2)
 
 
+def _levels(grey: Shaped[np.ndarray, "*shape"]) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values, ascending, and how often each is there; of few bits without sorting."""
+    if grey.dtype.kind not in "ui" or grey.dtype.itemsize > 2:
+        return np.unique(grey, return_counts=True)
+    low, high = int(grey.min()), int(grey.max())
+    counts = np.zeros(high - low + 1, dtype=np.int64)
+    for line in grey.reshape(len(grey), -1):
+        counts += np.bincount(line.astype(np.int64) - low, minlength=len(counts))
+    values = np.flatnonzero(counts)
+    return values + low, counts[values]
+
+
 def banner_rows(grey: Shaped[np.ndarray, "rows columns"]) -> int:
     """Rows of the information banner at the bottom of an electron micrograph; 0 without one.
 
     A banner starts at a seam (the median change of grey from a row to the next stands out from
     that of the rows above), takes at most the lowest quarter, and is of one background colour
-    with marks on it, which the rows above are not. An image of two values is left alone.
+    with marks on it, which the rows above are not. An image of two values is left alone. Of a
+    large image every second, third, … column is looked at.
     """
     low, high = float(grey.min()), float(grey.max())
     rows = len(grey)
     if low == high or ((grey == low) | (grey == high)).all():
         return 0
-    x = (grey - low) / (high - low)
+    few = grey[:, :: 1 + grey.size // FEW]
+    x = (few - low) / (high - low)
     seam = np.abs(np.median(np.diff(x, axis=0), axis=1))
     for start in range(max(rows - rows // 4, 2), rows - LEAST + 1):
         usual = float(np.percentile(seam[: start - 1], 95))
@@ -299,6 +319,9 @@ def rescaled(micrograph: Micrograph, factor: float) -> Micrograph:
         raise InputError(f"rescaled: factor {factor:g}; expected above 0, at most {LEAST}")
     sign = 1 if micrograph.phase == "bright" else -1
     grey = micrograph.grey
+    rows, columns = grey.shape
+    each = 4 * factor * (rows**2 + columns**2) + (3 + 4 * factor**2) * rows * columns
+    check_memory(8 * each, f"rescaled: {rows} x {columns} pixels by {factor:g}")
     down, along = (_averages(side, factor) for side in grey.shape)
     if min(len(down), len(along)) < LEAST:
         raise InputError(

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from lawful.errors import InputError
-from lawful.reading import free_memory
+from lawful.reading import check_memory, reason
 
 FIGURE = {"lawful": "a figure, no data"}  # the text of a PNG file that shows data and is none
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
@@ -74,12 +74,8 @@ class Source:
             raise self.bad(f"an array of shape {shape}; expected one picture, grey or in colour")
         few = bits <= 16 and len(shape) == 2
         each = self.work[0 if few else 1] + 2 * prod(shape[2:]) * max(bits, 8) // 8
-        needed, free = shape[0] * shape[1] * each, free_memory()
-        if needed > free:
-            raise self.bad(
-                f"{shape[0]} x {shape[1]} pixels need {needed / 1e9:.1f} GB of memory; "
-                f"{free / 1e9:.1f} GB are free"
-            )
+        size = f"{shape[0]} x {shape[1]} pixels"
+        check_memory(shape[0] * shape[1] * each, f"{self.noun} {self.path}: {size}")
 
 
 def read_pixels(path: Path, noun: str, *, work: tuple[int, int] = (0, 0)) -> Pixels:
@@ -102,16 +98,12 @@ def read_pixels(path: Path, noun: str, *, work: tuple[int, int] = (0, 0)) -> Pix
     except InputError:
         raise
     except Image.DecompressionBombError as error:
-        raise source.bad(f"{_reason(error)} Save it as TIFF or NPY if you trust it.") from None
+        raise source.bad(f"{reason(error)} Save it as TIFF or NPY if you trust it.") from None
     except Exception as error:  # noqa: BLE001  decoders of damaged files raise of every kind
         kind = ending[1:].upper()
         raise source.bad(
-            f"cannot be read as {kind}: truncated or damaged ({_reason(error)})"
+            f"cannot be read as {kind}: truncated or damaged ({reason(error)})"
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
 
 
 def _read_npy(source: Source) -> Pixels:

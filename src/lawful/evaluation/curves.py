@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+SHOWN = 2048  # pixels a side of the image that is drawn; of larger ones every second, third, …
 COLOURS = {"all directions": "#1f4e79", "down": "#d1752b", "across": "#4f9a5b"}
 
 
@@ -29,7 +30,8 @@ def statistics_figure(
     figure = Figure(figsize=(width + 7.6, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[width, 3.6, 3.6])
     p1 = float(image.mean())
-    left.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    step = 1 + max(rows, columns) // SHOWN
+    left.imshow(image[::step, ::step], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     left.set_title(f"phase (white): {100 * p1:.1f} %", fontsize=10)
     left.set_xticks([])
     left.set_yticks([])

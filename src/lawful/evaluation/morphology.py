@@ -2,14 +2,16 @@ r"""Morphology of two-phase images, by exact counts in float64; code that traini
 
 The indicator :math:`\chi` is 1 in the phase that is described, and pixels have side 1. Images are
 arrays of 0 and 1, rows and columns last. They are periodic; of those that are not
-(`periodic=False`), only pairs and segments of pixels that lie inside are counted.
+(`periodic=False`), only pairs and segments of pixels that lie inside are counted. Large images are
+counted in parts, which is exact: beside the image of one byte per pixel four more are needed, and
+what `lag_memory` says.
 
 References: Torquato, Random Heterogeneous Materials (2002), chapter 2; Lu & Torquato, Physical
 Review A 45 (1992) 922, the lineal path; Ohser & Mücklich, Statistical Analysis of Microstructures
 in Materials Science (2000), Crofton's formula on lattices.
 """
 
-from itertools import product
+from itertools import pairwise, product
 from math import pi, sqrt
 
 import numpy as np
@@ -20,6 +22,8 @@ from lawful.errors import InputError
 
 Images = Shaped[np.ndarray, "*batch rows columns"]
 RADII = 32
+TILE = 1024  # pixels a side of the parts that lags are counted in
+PART = 2**24  # pixels of the parts that segments and components are counted in
 AXES, DIAGONALS = ((0, 1), (1, 0)), ((1, 1), (1, -1))
 
 
@@ -31,6 +35,8 @@ def indicator(images: Images) -> Bool[np.ndarray, "*batch rows columns"]:
     """
     if images.size == 0:
         raise InputError(f"morphology: expected pixels, got an array of shape {images.shape}")
+    if images.dtype == bool:
+        return images
     x = images.astype(bool)
     if not np.array_equal(x, images):
         wrong = images[x != images].ravel()[0]
@@ -63,10 +69,19 @@ def two_point(
             f"{images.shape[-2]} x {images.shape[-1]} pixels, got {radii}"
         )
     down, along = (_lags(side, radii) for side in sides)
-    shell = np.rint(np.hypot(*np.meshgrid(down, along, indexing="ij"))).ravel()
-    inside = (shell == np.arange(radii)[:, None]).astype(float)
+    shell = np.rint(np.hypot(*np.meshgrid(down, along, indexing="ij"))).astype(int).ravel()
+    chosen = np.flatnonzero(shell < radii)
+    ones = np.ones(len(chosen))
+    inside = sparse.csr_array((ones, (shell[chosen], chosen)), shape=(radii, len(shell)))
     means = _counts(images, down, along, periodic) / _pairs(images, down, along, periodic)
-    return np.asarray(means.reshape(*images.shape[:-2], -1) @ inside.T / inside.sum(1))
+    sums = inside @ means.reshape(-1, len(shell)).T
+    return np.asarray((sums.T / inside.sum(1)).reshape(*images.shape[:-2], radii))
+
+
+def lag_memory(shape: tuple[int, ...], radii: int) -> int:
+    """Bytes at most that `two_point` takes for one image beside the image itself."""
+    sides = [min(max(TILE, 2 * radii) + 2 * radii, n + radii) for n in shape]
+    return 56 * sides[0] * sides[1] + 96 * (2 * radii + 1) ** 2
 
 
 def directional_two_point(
@@ -93,13 +108,43 @@ def _lags(side: int, reach: int) -> Int[np.ndarray, " lag"]:
 def _counts(
     images: Images, down: Int[np.ndarray, " y"], along: Int[np.ndarray, " x"], periodic: bool
 ) -> Float[np.ndarray, "*batch y x"]:
-    """Number of pairs of pixels of the phase at each lag: integers, so the rounding is exact."""
-    x = indicator(images).astype(np.float64)
-    lengths = zip(x.shape[-2:], (down, along), strict=True)
-    size = [n if periodic else fft.next_fast_len(n + int(abs(d).max()), True) for n, d in lengths]
-    power = np.abs(fft.rfft2(x, size)) ** 2
-    counts = np.rint(fft.irfft2(power, size))
-    return np.asarray(counts[..., down[:, None] % size[0], along[None, :] % size[1]])
+    """Number of pairs of pixels of the phase at each lag: integers, so the rounding is exact.
+
+    Each tile is correlated with the image as far around it as the lags reach.
+    """
+    x = indicator(images)
+    reach = [int(np.abs(lags).max()) for lags in (down, along)]
+    tiles = [range(0, n, max(TILE, 2 * r)) for n, r in zip(x.shape[-2:], reach, strict=True)]
+    if len(tiles[0]) * len(tiles[1]) == 1:
+        lengths = zip(x.shape[-2:], reach, strict=True)
+        size = [n if periodic else fft.next_fast_len(n + r, True) for n, r in lengths]
+        counts = np.rint(fft.irfft2(np.abs(fft.rfft2(x.astype(np.float64), size)) ** 2, size))
+        return np.asarray(counts[..., down[:, None] % size[0], along[None, :] % size[1]])
+    counts = np.zeros((*x.shape[:-2], len(down), len(along)))
+    for corner in product(*tiles):
+        near = [np.arange(first, min(first + places.step, n))
+                for first, places, n in zip(corner, tiles, x.shape[-2:], strict=True)]  # fmt: skip
+        far = [np.arange(a[0] - r, a[-1] + r + 1) for a, r in zip(near, reach, strict=True)]
+        tile, wide = (_part(x, places, periodic) for places in (near, far))
+        size = [fft.next_fast_len(n, True) for n in wide.shape[-2:]]
+        spectrum = np.conj(fft.rfft2(tile, size))
+        spectrum *= fft.rfft2(wide, size)
+        found = fft.irfft2(spectrum, size)
+        counts += np.rint(found[..., reach[0] + down[:, None], reach[1] + along[None, :]])
+    return counts
+
+
+def _part(
+    x: Bool[np.ndarray, "*batch rows columns"], places: list[Int[np.ndarray, " _"]], periodic: bool
+) -> Float[np.ndarray, "*batch y x"]:
+    """Rows and columns of the image, which goes on beyond its edges or is 0 there."""
+    within = [p % n for p, n in zip(places, x.shape[-2:], strict=True)]
+    part = x[..., within[0][:, None], within[1][None, :]].astype(np.float64)
+    if not periodic:
+        outside = [(p < 0) | (p >= n) for p, n in zip(places, x.shape[-2:], strict=True)]
+        part[..., outside[0], :] = 0
+        part[..., outside[1]] = 0
+    return part
 
 
 def _pairs(
@@ -137,14 +182,19 @@ def _segments(
     x: Bool[np.ndarray, "*batch line pixel"], count: int, periodic: bool
 ) -> Float[np.ndarray, "*batch length"]:
     """Share of the segments of 1, 2, …, count pixels along the last axis that are in the phase."""
-    side = x.shape[-1]
-    ends = np.concatenate([x, x[..., : count - 1]], -1) if periodic else x
-    inside, shares = x, []
-    for r in range(count):
-        starts = side if periodic else side - r
-        inside = inside[..., :starts] & ends[..., r : r + starts]
-        shares.append(inside.mean((-2, -1)))
-    return np.stack(shares, -1)
+    lines, side = x.shape[-2:]
+    found = np.zeros((*x.shape[:-2], count))
+    step = max(1, PART * lines // x.size)
+    for first in range(0, lines, step):
+        part = np.ascontiguousarray(x[..., first : first + step, :])
+        ends = np.concatenate([part, part[..., : count - 1]], -1) if periodic else part
+        inside = part
+        for r in range(count):
+            starts = side if periodic else side - r
+            inside = inside[..., :starts] & ends[..., r : r + starts]
+            found[..., r] += np.count_nonzero(inside, (-2, -1))
+    segments = side if periodic else side - np.arange(count)
+    return found / (lines * segments)
 
 
 def face_density(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
@@ -250,14 +300,26 @@ def components(images: Images, *, periodic: bool = True) -> Int[np.ndarray, " *b
 
 
 def _components(x: Bool[np.ndarray, "rows columns"], periodic: bool) -> int:
-    labels, count = ndimage.label(x)
-    if not periodic or count < 2:
-        return int(count)
-    edges = [(labels[0], labels[-1]), (labels[:, 0], labels[:, -1])]
-    first, last = (np.concatenate(side) for side in zip(*edges, strict=True))
-    touch = (first > 0) & (last > 0)
-    a, b = first[touch] - 1, last[touch] - 1
-    graph = sparse.coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(count, count))
+    """Labels of strips of rows, joined where strips, and opposite edges, touch."""
+    rows, columns = x.shape
+    step, count = max(1, PART // columns), 0
+    edges, joined = [], []
+    for first in range(0, rows, step):
+        labels, found = ndimage.label(x[first : first + step], output=np.int64)
+        labels[labels > 0] += count
+        count += found
+        edges.append((labels[0].copy(), labels[-1].copy()))
+        if periodic:
+            joined.append((labels[:, 0].copy(), labels[:, -1].copy()))
+    joined += [(above[1], below[0]) for above, below in pairwise(edges)]
+    joined += [(edges[0][0], edges[-1][1])] if periodic else []
+    if not joined or not count:
+        return count
+    a, b = (np.concatenate(side) for side in zip(*joined, strict=True))
+    touch = (a > 0) & (b > 0)
+    graph = sparse.coo_array(
+        (np.ones(int(touch.sum()), dtype=bool), (a[touch] - 1, b[touch] - 1)), shape=(count, count)
+    )
     return int(sparse.csgraph.connected_components(graph, directed=False)[0])
 
 
