@@ -99,13 +99,18 @@ def test_samples_survive_the_file_and_are_judged_the_same(run_folder, here, endi
 @pytest.mark.parametrize("ending", [".h5", ".nc", ".npz"])
 def test_both_estimates_and_their_judge_are_in_the_file_and_the_report(here, ending, capsys):
     out = f"set{ending}"
-    assert main(["sample", "burgers", "--frequency", "4", "2.5", "--out", out]) == 0
+    given_here = ["--frequency", "4", "2.5", "--viscosity", "0.01", "--refine", "2"]
+    assert main(["sample", "burgers", *given_here, "--out", out]) == 0
     judge = "burgers on 256 cells and 126 steps"
-    assert judge in " ".join(said(capsys).out.split())
-    samples = lawful.load("burgers").sample(frequency=[4.0, 2.5])
+    text = " ".join(said(capsys).out.split())
+    samples = lawful.load("burgers").sample(frequency=[4.0, 2.5], viscosity=0.01, refine=2)
+    taken = int(samples.report.accepted.sum())
+    assert judge in text
+    assert f"Corrections: {taken} of 4 taken; {4 - taken} refused" in text
     assert main(["report", out, "--out", "r"]) == 0
     assert judge in (here / "r" / "report.html").read_text()
     found = json.loads((here / "r" / "report.json").read_text())
+    assert found["corrections_accepted"] == taken
     assert found["judge"] == samples.report.estimate.judge == judge
     for name, kind in (("estimated_error", "relative"), ("estimated_error_absolute", "absolute")):
         worst = float(getattr(samples.report.estimate, kind).max())

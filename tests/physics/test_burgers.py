@@ -163,7 +163,9 @@ def test_theta_step_solves_its_linear_system():
     equation = Burgers(grid, FirstOrder(), Boundaries(Dirichlet(0.0), Outflow()))
     u, source = torch.rand(2, 3, 24).double().unbind(0)
     nu, dt, theta = torch.tensor([[0.0], [0.01], [0.05]]).double(), 0.02, 0.5
-    new = Diffusion.of(equation, u).theta_step(nu, dt, theta)(u, source)
+    diffusion = Diffusion.of(equation, u)
+    spectrum, new = diffusion.theta_step(nu, dt, theta)(u @ diffusion.modes, source)
+    torch.testing.assert_close(spectrum, new @ diffusion.modes, rtol=0, atol=1e-12)
     left = new - theta * dt * nu * equation.implicit(new)
     right = u + (1 - theta) * dt * nu * equation.implicit(u) + source
     torch.testing.assert_close(left, right, rtol=0, atol=1e-12)

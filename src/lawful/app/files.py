@@ -2,8 +2,8 @@
 
 HDF5, NetCDF and NPZ hold
 `fields`, `condition/NAME`, `violation/LAW`, `estimated_error` (relative),
-`estimated_error_absolute`, `outside/NAME` and `refinement/NAME`, with a leading sample axis, and
-the model's manifest as JSON.
+`estimated_error_absolute`, `corrections_accepted`, `outside/NAME` and `refinement/NAME`, with a
+leading sample axis, and the model's manifest as JSON.
 """
 
 import re
@@ -50,6 +50,8 @@ def arrays_of(samples: Samples, *, binary: bool = False) -> Arrays:
     if report.estimate is not None:
         arrays["estimated_error"] = report.estimate.relative
         arrays["estimated_error_absolute"] = report.estimate.absolute
+    if report.accepted is not None:
+        arrays["corrections_accepted"] = report.accepted
     if report.refinement is not None:
         arrays |= {f"refinement/{n}": getattr(report.refinement, n) for n in REFINEMENT}
     return {name: value.numpy() for name, value in arrays.items()}
@@ -83,6 +85,7 @@ class Chunk:
 
     Arguments:
         estimate: Estimated errors, where the file has both kinds.
+        accepted: How many corrections each sample took, where any were tried.
         outside: By quantity, which samples lie outside the training.
         refinement: By name, the entries of their `Refinement`.
     """
@@ -90,6 +93,7 @@ class Chunk:
     fields: Tensor
     condition: Condition
     estimate: Estimate | None
+    accepted: Tensor | None
     outside: Mapping[str, Tensor]
     refinement: Mapping[str, Tensor]
 
@@ -154,6 +158,7 @@ def _chunks(arrays: Mapping[str, Any], path: Path, judge: str) -> Iterator[Chunk
             tensor("fields", rows).float(),
             rows_of("condition/", rows),
             Estimate(found["_absolute"], found[""], judge) if whole else None,
+            rows_of("corrections_accepted", rows).get(""),
             rows_of("outside/", rows),
             rows_of("refinement/", rows),
         )

@@ -42,7 +42,7 @@ def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
 def kind_of(summary: Summary) -> str:
     """Raw, or what was done to the samples."""
     times = summary.refinements
-    done = [f"refined by {times} correction{'s' * (times > 1)}"] if times else []
+    done = [f"corrected up to {times} time{'s' * (times > 1)}"] if times else []
     done += ["affine laws enforced"] if summary.enforced else []
     if summary.refinement is not None:
         done += [f"refined to {summary.refinement.tolerance:g}"]
@@ -54,6 +54,17 @@ def estimate_text(summary: Summary) -> str:
     return (
         "Estimated error: distance of a sample from its corrected self, no solution needed; "
         f"judged by: {summary.judge}."
+    )
+
+
+def correction_text(summary: Summary) -> str | None:
+    """How many corrections were taken, in a sentence; None where none was tried."""
+    if summary.accepted is None:
+        return None
+    tried = summary.count * summary.refinements
+    return (
+        f"Corrections: {summary.accepted} of {tried} taken; "
+        f"{tried - summary.accepted} refused, for they would not have lowered the estimated error."
     )
 
 
@@ -97,8 +108,9 @@ def print_report(summary: Summary, warnings: Sequence[str]) -> None:
         print(f"{summary.count} samples, {kind_of(summary)}. {LAWLESS}")
     if summary.error is not None:
         print(fill(estimate_text(summary), 80))
-    if (text := refinement_text(summary)) is not None:
-        print(fill(text, 80))
+    for text in (correction_text(summary), refinement_text(summary)):
+        if text is not None:
+            print(fill(text, 80))
     for line in warnings:
         print(f"lawful: warning: {line}", file=sys.stderr)
 

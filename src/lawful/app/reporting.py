@@ -17,6 +17,7 @@ from lawful.app.options import STUDY_HELP, parse, refuse_to_replace
 from lawful.app.report_text import (
     HEADS,
     LAWLESS,
+    correction_text,
     estimate_text,
     kind_of,
     manifest_floors,
@@ -179,7 +180,9 @@ def _judge(study: Study, chunk: Chunk) -> LawReport:
         for q in study.quantities
         if q.name in chunk.condition
     }
-    return replace(report, outside=tuple(outside.items()), estimate=chunk.estimate)
+    return replace(
+        report, outside=tuple(outside.items()), estimate=chunk.estimate, accepted=chunk.accepted
+    )
 
 
 def write_report(
@@ -215,8 +218,8 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
     laws = table if summary.laws else page.paragraph(LAWLESS)
     if summary.error is not None:
         laws += page.paragraph(estimate_text(summary))
-    if (refined := refinement_text(summary)) is not None:
-        laws += page.paragraph(refined)
+    for text in (correction_text(summary), refinement_text(summary)):
+        laws += "" if text is None else page.paragraph(text)
     laws += "".join(map(page.paragraph, subject.study.remarks(subject.fields)))
     warnings = "".join(page.paragraph(f"{line}.", "warning") for line in subject.warnings)
     parts = [*sections, ("Laws", warnings + laws)]

@@ -76,7 +76,9 @@ class LawReport:
         lines: One a law.
         estimate: Estimated error of each sample, where the study can give it.
         outside: For each quantity, which samples lie outside its trained range.
-        refinements: Corrections applied to the raw samples.
+        refinements: Corrections tried on each raw sample.
+        accepted: How many of them each sample has taken, where any were tried: those that lower
+            its estimate. The others were refused and left it as it was.
         enforced: Whether affine laws were enforced on them after that.
         refinement: What it took to bring each sample below a tolerance, where that was asked for.
     """
@@ -85,6 +87,7 @@ class LawReport:
     estimate: Estimate | None = None
     outside: tuple[tuple[str, Tensor], ...] = ()
     refinements: int = 0
+    accepted: Int[Tensor, " batch"] | None = None
     enforced: bool = False
     refinement: Refinement | None = None
 
@@ -149,7 +152,11 @@ def merge(reports: Sequence[LawReport]) -> LawReport:
     estimate = Estimate.merge(estimates) if estimates else None
     refined = [r.refinement for r in reports if r.refinement is not None]
     refinement = Refinement.merge(refined) if refined else None
-    return LawReport(lines, estimate, outside, first.refinements, first.enforced, refinement)
+    taken = [r.accepted for r in reports if r.accepted is not None]
+    accepted = torch.cat(taken) if taken else None
+    return LawReport(
+        lines, estimate, outside, first.refinements, accepted, first.enforced, refinement
+    )
 
 
 def relative_error(

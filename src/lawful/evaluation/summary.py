@@ -121,6 +121,7 @@ class Summary:
         self.floors = dict(floors or {})
         self.count, self.refinements, self.enforced = 0, 0, False
         self.laws: dict[str, LawTally] = {}
+        self.accepted: int | None = None
         self.error: Tally | None = None
         self.distance = Tally()
         self.judge = ""
@@ -148,6 +149,8 @@ class Summary:
             largest = float(line.worst.nan_to_num(nan=torch.inf, posinf=torch.inf).max())
             tally.largest = max(tally.largest, largest)
         self.count += report.count
+        if report.accepted is not None:
+            self.accepted = (self.accepted or 0) + int(report.accepted.sum())
         if report.estimate is not None:
             self.error = self.error or Tally()
             self.error.add(report.estimate.relative)
@@ -169,6 +172,7 @@ class Summary:
         return {
             "samples": self.count,
             "refinements": self.refinements,
+            "corrections_accepted": self.accepted,
             "enforced": self.enforced,
             "refinement": None if self.refinement is None else self.refinement.as_dict(),
             "laws": [

@@ -71,10 +71,11 @@ class BurgersLaw(CorrectableLaw):
         advance = Diffusion.of(self.equation, x).theta_step(
             c["viscosity"].unsqueeze(-1), self.dt, self.theta
         )
-        step = torch.zeros_like(u[:, 0])
+        step = spectrum = torch.zeros_like(u[:, 0])
         steps = [step]
         for n in range(source.shape[1]):
-            step = advance(step, source[:, n] - self._transport(number[:, n], step))
+            push = source[:, n] - self._transport(number[:, n], step)
+            spectrum, step = advance(spectrum, push)
             steps.append(step)
         return torch.stack(steps, 1).unsqueeze(1)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lawful.condition import Condition
@@ -121,6 +121,13 @@ class Estimate:
         scale = _root_mean_square(corrected.double())
         relative = distance / scale.masked_fill(scale == 0, 1.0)
         return cls(distance.to(x), relative.to(x), judge)
+
+    def where(self, mask: Bool[Tensor, " batch"], other: "Estimate") -> "Estimate":
+        """This where the mask holds, the other elsewhere."""
+        absolute = torch.where(mask, self.absolute, other.absolute)
+        return replace(
+            self, absolute=absolute, relative=torch.where(mask, self.relative, other.relative)
+        )
 
     def cpu(self) -> "Estimate":
         """The same on the processor, for reports."""

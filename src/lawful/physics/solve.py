@@ -86,17 +86,19 @@ class Diffusion:
 
     def theta_step(
         self, viscosity: Float[Tensor, "*#batch 1"], dt: float, theta: float
-    ) -> Callable[[Tensor, Tensor], Tensor]:
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         r"""One step of the :math:`\theta`-method for u_t = nu A u + s, homogeneous boundaries.
 
-        The returned map takes u and the source integrated over the step, dt s, and solves
-        (1 - theta dt nu A) u' = (1 + (1 - theta) dt nu A) u + dt s.
+        The returned map takes the spectrum of u and the source integrated over the step, dt s,
+        and solves (1 - theta dt nu A) u' = (1 + (1 - theta) dt nu A) u + dt s for the spectrum
+        of u' and u' itself.
         """
         exponent = viscosity * self.eigenvalues * dt
         old, new = 1 + (1 - theta) * exponent, 1 / (1 - theta * exponent)
 
-        def step(u: Tensor, source: Tensor) -> Tensor:
-            return ((u @ self.modes * old + source @ self.modes) * new) @ self.inverse
+        def step(spectrum: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+            advanced = (spectrum * old + source @ self.modes) * new
+            return advanced, advanced @ self.inverse
 
         return step
 

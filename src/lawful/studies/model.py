@@ -24,6 +24,7 @@ from lawful.laws.law import law
 from lawful.networks.weights import device_of
 from lawful.reading import check_memory, parse_json, read_bytes, read_text, reason
 from lawful.studies import registry
+from lawful.studies.corrections import correct
 from lawful.studies.study import Study
 from lawful.typed import Within, check_fields, shown, typed
 
@@ -119,7 +120,8 @@ class Model:
             n: Number of samples; where not given, as many as the longest condition has values.
                 Shorter conditions are repeated in turn; those not given are drawn.
             seed: Of whatever is drawn; the same seed gives the same samples.
-            refine: Steps of correction by the study's law applied to the raw samples.
+            refine: Tries of a correction by the study's law on the raw samples. A sample takes
+                those that lower its estimated error; the report says how many.
             enforce: Enforce the study's affine laws on the observed fields, in order.
             tolerance: Bring every sample's violation of every law below this, by Gauss-Newton
                 steps and exchanges of pixels; the report says which samples it did not reach.
@@ -211,13 +213,12 @@ class Model:
         condition = study.condition(values)
         device = device_of(self.network)
         placed = {name: value.to(device) for name, value in condition.items()}
-        estimate = refinement = None
+        estimate = refinement = accepted = None
         if options.tolerance is None:
-            fields = self._corrected(placed, options.refine)
-            with torch.no_grad():
-                if (estimate := study.estimate(fields, placed)) is not None:
-                    estimate = estimate.cpu()
-            seen = study.observe(fields).cpu().float()
+            done = correct(study, self.network(placed), placed, options.refine)
+            estimate = None if done.estimate is None else done.estimate.cpu()
+            accepted = done.accepted.cpu() if options.refine else None
+            seen = study.observe(done.fields).cpu().float()
         else:
             refined = study.refine(self.network, placed, options.tolerance)
             refinement = Refinement.of(refined, options.tolerance)
@@ -228,19 +229,12 @@ class Model:
         lines = law_report([law(entry) for entry in study.laws()], seen, condition).lines
         if refinement is not None:
             refinement = refinement.checked(lines)
-        report = LawReport(lines, estimate, outside, options.refine, options.enforce, refinement)
+        report = LawReport(
+            lines, estimate, outside, options.refine, accepted, options.enforce, refinement
+        )
         dropped = {q.name for q in study.quantities if not q.kept}
         kept = {name: value for name, value in condition.items() if name not in dropped}
         return Samples(seen, kept, report)
-
-    def _corrected(self, condition: Condition, times: int) -> Tensor:
-        """Raw fields after some corrections by the study's refiner."""
-        fields: Tensor = self.network(condition)
-        refiner = self.study.refiner()
-        if refiner is not None:
-            for _ in range(times):
-                fields = fields + refiner.correction(fields, condition)
-        return fields
 
     def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Tensor]:
         """Checked float32 tensors with a leading batch axis."""

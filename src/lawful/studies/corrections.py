@@ -1,0 +1,57 @@
+"""Corrections of generated fields, each kept only where it is judged to be an improvement."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lawful.condition import Condition
+from lawful.laws.law import Estimate
+from lawful.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Fields after some tries of a correction.
+
+    Arguments:
+        estimate: Of what is left to the solution, where the study can give it.
+        accepted: How many of the tries each sample has taken.
+    """
+
+    fields: Tensor
+    estimate: Estimate | None
+    accepted: Int[Tensor, " batch"]
+
+
+def correct(study: Study, fields: Tensor, condition: Condition, times: int) -> Corrected:
+    """Correct `fields` by the study's refiner, `times` tries a sample.
+
+    A try is taken where the corrected field is finite and the study's estimate falls; where the
+    study gives none, the refiner's violation. Elsewhere the sample stays, and its next try is half
+    as long. A correction must contract: where M overshoots in some directions, a shorter one does.
+    """
+    with torch.no_grad():
+        estimate = study.estimate(fields, condition)
+    refiner = study.refiner()
+    accepted = torch.zeros(len(fields), dtype=torch.long, device=fields.device)
+    if refiner is None or not times:
+        return Corrected(fields, estimate, accepted)
+
+    def score(judged: Estimate | None, x: Tensor) -> Tensor:
+        return refiner.violation(x, condition) if judged is None else judged.absolute
+
+    rows = (-1, *[1] * (fields.ndim - 1))
+    length, best = torch.ones(len(fields)).to(fields), score(estimate, fields).detach()
+    for _ in range(times):
+        moved = fields + length.view(rows) * refiner.correction(fields, condition)
+        with torch.no_grad():
+            judged = study.estimate(moved, condition)
+            found = score(judged, moved)
+        better = (found < best) & moved.isfinite().flatten(1).all(1)
+        fields, best = torch.where(better.view(rows), moved, fields), best.where(~better, found)
+        if estimate is not None and judged is not None:
+            estimate = judged.where(better, estimate)
+        accepted, length = accepted + better, torch.where(better, length, length / 2)
+    return Corrected(fields, estimate, accepted)

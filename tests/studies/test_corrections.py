@@ -1,0 +1,88 @@
+"""Corrections are kept only where they are judged to be improvements."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lawful import Study, Training
+from lawful.laws.law import CorrectableLaw
+from lawful.studies.corrections import correct
+
+WEIGHTS = torch.tensor([0.01, 1.0, 1.0, 1.0])
+OVERSHOOT = torch.tensor([2.6, 1.0, 1.0, 1.0])  # M A, by mode: too much of the smoothest
+
+
+class Modes(CorrectableLaw):
+    """w (x - 1) = 0, with an M that is no contraction; samples above 10 it turns into NaN."""
+
+    name = "modes"
+
+    def __call__(self, x, c):
+        return WEIGHTS.to(x) * (x.flatten(1) - 1)
+
+    def correction(self, x, c):
+        change = (OVERSHOOT.to(x) * (1 - x.flatten(1))).view_as(x)
+        return change.masked_fill(x > 10, torch.nan)
+
+
+@dataclass(frozen=True)
+class Crude(Study):
+    training: Training = Training(steps=1)
+    name = "crude"
+    about = "a correction that overshoots"
+
+    def laws(self):
+        return (Modes(),)
+
+    def network(self):
+        return torch.nn.Identity()
+
+    def refiner(self):
+        return Modes()
+
+
+class Unjudged(Crude):
+    def estimate(self, fields, condition):
+        return None
+
+
+def error(x):
+    return (x.flatten(1) - 1).norm(dim=1)
+
+
+def start():
+    wrong = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [20.0, 0.0, 0.0, 0.0]])
+    return (1 + wrong)[:, None, None]
+
+
+def test_a_correction_never_makes_a_sample_worse_though_its_violation_falls():
+    x, entry = start(), Modes()
+    plain = x + entry.correction(x, {})
+    assert error(plain)[0] > 1.4 * error(x)[0]
+    assert entry.violation(plain, {})[0] < 0.1 * entry.violation(x, {})[0]
+    last = error(x)
+    for times, taken in ((1, [0, 1, 0]), (2, [1, 1, 0]), (8, [7, 1, 0])):
+        done = correct(Crude(), x, {}, times)
+        assert done.accepted.tolist() == taken
+        assert (error(done.fields) <= last).all()
+        last = error(done.fields)
+        torch.testing.assert_close(done.estimate.absolute[:2],
+                                   Crude().estimate(done.fields, {}).absolute[:2])  # fmt: skip
+    assert last[0] < 5e-3  # half the length contracts: 1 - 2.6 / 2
+    assert torch.equal(done.fields[2], x[2])
+
+
+def test_a_study_that_estimates_nothing_is_judged_by_the_violation():
+    x = start()
+    done = correct(Unjudged(), x, {}, 1)
+    assert done.estimate is None
+    assert done.accepted.tolist() == [1, 1, 0]  # the first is worse now: a violation cannot see it
+    back = correct(Unjudged(), done.fields.index_fill(0, torch.tensor([1]), 1.0), {}, 1)
+    assert back.accepted[1] == 0  # nothing left to lower
+
+
+def test_without_a_refiner_fields_stay():
+    x = start()
+    done = correct(Crude(), x, {}, 0)
+    assert torch.equal(done.fields, x)
+    assert done.accepted.tolist() == [0, 0, 0]
