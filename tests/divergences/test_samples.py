@@ -4,9 +4,18 @@ import math
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from lawful import InputError
-from lawful.divergences import MMD, Energy, Gaussian, Polynomial, RationalQuadratic, Sinkhorn
+from lawful.divergences import (
+    MMD,
+    Energy,
+    Gaussian,
+    Polynomial,
+    RationalQuadratic,
+    Sinkhorn,
+    samples,
+)
 
 N, M = 3000, 0.9
 LEVELS = (torch.arange(N, dtype=torch.float64) + 0.5) / N
@@ -145,6 +154,24 @@ def test_the_energy_distance_grows_with_the_scale():
     x, y = X[::100], Y[::100]
     for scale in (1e-9, 1e9):
         torch.testing.assert_close(MMD()(scale * x, scale * y), scale * MMD()(x, y))
+
+
+def test_distances_do_not_depend_on_the_origin():
+    x, y = (torch.randint(-64, 64, (2, 40, 2), generator=torch.Generator().manual_seed(0)) / 64
+            ).double()  # fmt: skip
+    for entry in (MMD(), MMD(RationalQuadratic()), Sinkhorn(0.2)):
+        moved = entry(x + 2**24, y + 2**24)  # without rounding
+        torch.testing.assert_close(moved, entry(x, y), rtol=1e-9, atol=1e-12)
+
+
+def test_the_entropys_weight_is_lowered_step_by_step(monkeypatch):
+    """A hundred updates at each reach what a thousand at the last weight alone do not."""
+    random = torch.Generator().manual_seed(0)
+    x, y = ring(96, random).double(), ring(96, random).double()
+    cost = (x[:, None] - y[None]).square().sum(2) / 2
+    exact = float(cost[linear_sum_assignment(cost)].mean())
+    monkeypatch.setattr(samples, "ROUNDS", 100)
+    assert float(Sinkhorn()(x, y)) == pytest.approx(exact, rel=0.03)
 
 
 @pytest.mark.parametrize("kernel", [Energy(), Gaussian(), RationalQuadratic(), Polynomial()])

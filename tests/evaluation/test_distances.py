@@ -220,6 +220,22 @@ def test_a_set_with_repeats_covers_its_copy(dtype, offset):
     assert (half.precision, half.recall, half.coverage) == (1, 0.5, 0.5)
 
 
+def test_copies_in_other_numbers_are_covered_whatever_the_rounding_of_blocks():
+    random = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        points = torch.randn(8, 40, generator=random)
+        found = manifolds(points.repeat(65, 1)[:513], points.repeat(7, 1)[:50])
+        assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+
+
+def test_covering_does_not_depend_on_the_origin():
+    random = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(-64, 64, (60, 4), generator=random).double() / 64 for _ in range(2))
+    y = y + torch.arange(60)[:, None] / 64
+    assert 0 < manifolds(x, y).precision < 1
+    assert manifolds(x + 2**26, y + 2**26) == manifolds(x, y)  # moved without rounding
+
+
 def test_a_ball_holds_its_boundary():
     """On whole numbers, where distances tie exactly."""
     line = torch.arange(10.0)[:, None]
@@ -242,6 +258,21 @@ def test_features_that_cannot_be_compared_are_refused():
     for function in (frechet_distance, kernel_distance, manifolds):
         with pytest.raises(InputError, match="finite"):
             function(x * torch.nan, y)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.rand(9), torch.tensor(1.0), torch.rand(9, 3, 2), torch.rand(9, 0), [[1.0]] * 9,
+     torch.rand(9, 3, dtype=torch.complex64)],
+    ids=["numbers", "number", "maps", "no feature", "list", "complex"],
+)  # fmt: skip
+def test_what_is_no_rows_of_features_is_refused(wrong):
+    every = (frechet_distance, kernel_distance, kernel_estimate, manifolds, compare)
+    for function in (*every, lambda x, y: gaussian([x, y])):
+        for pair in ((wrong, torch.rand(9, 3)), (torch.rand(9, 3), wrong)):
+            with pytest.raises(InputError, match="rows of real features"):
+                function(*pair)
 
 
 def test_a_comparison_holds_every_distance():

@@ -18,8 +18,9 @@ from lawful.symmetry.discrete import (
     signed_permutations,
 )
 from lawful.symmetry.group import Fields, Fixed
+from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import Planar, planar, rotate
-from lawful.symmetry.symmetrize import canonicalize, randomize
+from lawful.symmetry.symmetrize import Symmetrized, canonicalize, invariance_error, randomize
 
 IMAGES = {name: planar(name) for name in ("C1", "C2", "C4", "D1", "D2", "D4")}
 GROUPS = {
@@ -169,6 +170,10 @@ def test_interpolated_filters_keep_sums_and_go_round(turns, size):
     assert torch.equal(matrices[0], torch.eye(size**2, dtype=torch.float64))
 
 
+def whole(x):
+    return x.flatten(1).long()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -178,7 +183,17 @@ def test_interpolated_filters_keep_sums_and_go_round(turns, size):
         (lambda: planar("C4").act(torch.zeros(4, 4), 1), r"\(4, 4\)"),
         (lambda: planar("C4").act(torch.zeros(1, 4, 4), 4), "below 4"),
         (lambda: planar("C4").filters(4), "odd size, got 4"),
-        (lambda: planar("C4").act_each(torch.zeros(3, 1, 2, 2), torch.tensor([1])), "of 3 samples"),
+        (lambda: randomize(torch.tensor(1.0), planar("C4")), "element per sample"),
+        (lambda: planar("C8").act(torch.zeros(2, 1, 2, 2).byte(), 1), "torch.uint8"),
+        (lambda: canonicalize(torch.zeros(4), planar("C4")), r"got \(4,\)"),
+        (lambda: Symmetrized(whole, planar("C4"))(torch.ones(1, 1, 2, 2)), "int64"),
+        (lambda: invariance_error(whole, torch.zeros(2, 1, 2, 2), planar("C4")), "torch.int64"),
+        (lambda: invariance_error(abs, torch.zeros(0, 1, 2, 2), planar("C4")), r"\(0, 1, 2, 2\)"),
+        (lambda: invariance_test(torch.tensor(1.0), planar("C4")), "2 samples and a draw"),
+        (
+            lambda: planar("C4").act_each(torch.zeros(3, 1, 2, 2), torch.tensor([1])),
+            "element per sample",
+        ),
         (lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([0, 4])), "0 to 4"),
         (lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([-1, 0])), "-1 to 0"),
         (lambda: planar("C4").fields().act(torch.zeros(1, 2, 3, 4, 4), 1), "expected"),

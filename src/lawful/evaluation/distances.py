@@ -54,10 +54,10 @@ def gaussian(chunks: Iterable[Float[Tensor, "_ _"]]) -> Gaussian:
     """
     count, mean, scatter = 0, torch.zeros(0), torch.zeros(0, 0)
     for chunk in chunks:
+        _check_features("Gaussian", chunk, scatter if count else chunk)
         rows = chunk.double()
         if not count:
             mean, scatter = rows.new_zeros(rows.shape[1]), rows.new_zeros((rows.shape[1],) * 2)
-        _check_features("Gaussian", rows, scatter)
         if len(rows):
             centre, total = rows.mean(0), count + len(rows)
             delta, rows = centre - mean, rows - centre
@@ -102,12 +102,18 @@ def frechet_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"
 
 
 def _check(name: str, x: Tensor, y: Tensor, least: int) -> None:
+    _check_features(name, x, y)
     if min(len(x), len(y)) < least:
         raise InputError(f"{name}: expected {least} samples or more, got {len(x)} and {len(y)}")
-    _check_features(name, x, y)
 
 
 def _check_features(name: str, x: Tensor, y: Tensor) -> None:
+    for rows in (x, y):
+        if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.is_complex() or not rows.shape[1]:
+            got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise InputError(
+                f"{name}: expected rows of real features, (sample, feature); got {got}"
+            )
     if x.shape[1] != y.shape[1]:
         raise InputError(f"{name}: features of {x.shape[1]} and of {y.shape[1]} entries")
     if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):

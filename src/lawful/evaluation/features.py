@@ -26,6 +26,8 @@ def embed(
     """
     if chunk < 1:
         raise InputError(f"features: expected chunks of 1 image or more, got {chunk}")
+    if isinstance(images, Tensor) and not images.ndim:
+        raise InputError("features: expected a batch of images, got a number")
     batches = [images] if isinstance(images, Tensor) else images
     rows = [_rows(features, part) for batch in batches for part in batch.split(chunk) if len(part)]
     if not rows:

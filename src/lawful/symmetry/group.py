@@ -68,7 +68,10 @@ class Group(ABC):
             InputError: There are not as many elements as samples, or the group has no such element.
         """
         if elements.shape != x.shape[:1]:
-            raise InputError(f"{self.name}: {tuple(elements.shape)} elements of {len(x)} samples")
+            raise InputError(
+                f"{self.name}: expected an element per sample, got {tuple(elements.shape)} for "
+                f"{tuple(x.shape)}"
+            )
         there = elements.unique().tolist()
         if there and not 0 <= there[0] <= there[-1] < self.order:
             raise InputError(

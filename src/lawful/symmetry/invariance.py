@@ -67,8 +67,11 @@ def invariance_test(
     """
     if not group.exact:
         raise InputError(f"invariance test: {group.name} interpolates; test an exact part of it")
-    if len(samples) < 2 or draws < 1:
-        raise InputError(f"invariance test: of {len(samples)} samples in {draws} draws")
+    if not samples.ndim or len(samples) < 2 or draws < 1:
+        raise InputError(
+            f"invariance test: expected 2 samples and a draw or more, got samples "
+            f"{tuple(samples.shape)} and {draws} draws"
+        )
     embed = features or (lambda x: x)
     count = len(samples)
     rows = torch.cat(

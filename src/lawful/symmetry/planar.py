@@ -127,7 +127,14 @@ def rotate(x: Float[Tensor, "batch *shape"], angle: float) -> Float[Tensor, "bat
 
     Arguments:
         angle: In radians.
+
+    Raises:
+        InputError: The images are whole numbers, between which nothing can be interpolated.
     """
+    if not x.is_floating_point():
+        raise InputError(f"rotation: expected floating-point images to interpolate, got {x.dtype}")
+    if not x.numel():
+        return x
     images = x.reshape(-1, 1, *x.shape[-2:])
     cos, sin = math.cos(angle), math.sin(angle)
     # Rows of the image point down, so a counter-clockwise turn reads from a clockwise one.

@@ -56,7 +56,13 @@ class Symmetrized(nn.Module):
 def group_mean(
     values: Float[Tensor, "order batch *shape"], onto: Group
 ) -> Float[Tensor, "batch *shape"]:
-    """Mean over σ of the values at T_σ x, each moved back."""
+    """Mean over σ of the values at T_σ x, each moved back.
+
+    Raises:
+        InputError: The values are whole numbers.
+    """
+    if not values.is_floating_point():
+        raise InputError(f"group mean: expected floating-point values, got {values.dtype}")
     inverse = onto.inverse.tolist()
     back = [onto.act(value, g) for value, g in zip(values, inverse, strict=True)]
     return torch.stack(back).mean(0)
@@ -66,7 +72,7 @@ def randomize(
     x: Float[Tensor, "batch *shape"], group: Group, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch *shape"]:
     """A random element applied to every sample: of x ~ P a sample of S^Σ[P]."""
-    return group.act_each(x, group.random(len(x), generator).to(x.device))
+    return group.act_each(x, group.random(x.shape[0] if x.ndim else 0, generator).to(x.device))
 
 
 def canonicalize(
@@ -81,6 +87,7 @@ def canonicalize(
     """
     if not group.exact:
         raise InputError(f"canonical images: {group.name} interpolates, its orbits are not closed")
+    group.check(tuple(x.shape))
     across, along = x.shape[-2:]
     right = torch.arange(along, dtype=torch.float64, device=x.device) - (along - 1) / 2
     upward = (across - 1) / 2 - torch.arange(across, dtype=torch.float64, device=x.device)
@@ -108,8 +115,16 @@ def equivariance_error(
     Arguments:
         group: On the input.
         onto: The same group on the output.
+
+    Raises:
+        InputError: The values are whole numbers, or there are none.
     """
     value = function(x)
+    if not value.is_floating_point() or not value.numel():
+        raise InputError(
+            f"equivariance error: expected floating-point values of a sample or more, got "
+            f"{value.dtype} of shape {tuple(value.shape)}"
+        )
     scale = value.abs().max().clamp_min(torch.finfo(value.dtype).tiny)
     errors = [
         (function(group.act(x, g)) - onto.act(value, g)).abs().max() / scale
