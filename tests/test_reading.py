@@ -184,3 +184,16 @@ def test_files_of_names_that_are_not_utf_8_are_read(tmp_path):
         file["x"] = np.arange(3)
     with reading.opened_hdf5(folder / "x.h5") as file:
         assert len(reading.dataset(file, "x", folder)) == 3
+
+
+def test_a_chunk_that_is_not_in_the_file_is_refused_before_it_is_read(tmp_path):
+    """HDF5 reads one without bytes beyond its memory, which ends the interpreter."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.zeros(40), chunks=(40,), compression="gzip")
+        place = file["x"].id.get_chunk_info(0).byte_offset
+    content = path.read_bytes()
+    for other in (0, 2**40):
+        path.write_bytes(content.replace(struct.pack("<Q", place), struct.pack("<Q", other)))
+        with reading.opened_hdf5(path) as file:
+            assert "not in the file" in refused(reading.dataset, file, "x", path)

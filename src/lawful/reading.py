@@ -320,11 +320,24 @@ def dataset(file: Any, name: str, path: Path, *, numbers: bool = True) -> Any:
         if found.nbytes > held + SPARSE:
             raise InputError(f"{place}: says {found.nbytes:,} bytes, of which the file has none")
         check_memory(2 * found.dtype.itemsize * math.prod(found.chunks or ()), place)
+        if found.chunks:
+            _check_chunks(found, path.stat().st_size, place)
     except InputError:
         raise
     except DAMAGED as error:
         raise InputError(f"{place}: damaged, or not in the file ({reason(error)})") from None
     return found
+
+
+def _check_chunks(found: Any, size: int, place: str) -> None:
+    """Refuse chunks without bytes, or beyond the file: HDF5 does not survive to read them."""
+    least = 5 if found.fletcher32 else 1
+
+    def check(chunk: Any) -> None:
+        if chunk.size < least or not 0 < chunk.byte_offset <= size - chunk.size:
+            raise InputError(f"{place}: damaged; a chunk of it is not in the file")
+
+    found.id.chunk_iter(check)
 
 
 def read_rows(found: Any, rows: slice, place: object) -> np.ndarray:

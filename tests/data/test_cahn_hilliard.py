@@ -274,3 +274,9 @@ def test_the_default_place_tells_sets_apart(tmp_path, monkeypatch):
     assert default_path() == tmp_path / "lawful" / "cahn-hilliard-34000.h5"
     other = CoarseningSet(images=100, side=32, seed=3)
     assert default_path(other).name == "cahn-hilliard-100-side32-seed3.h5"
+
+
+def test_a_set_beyond_the_memory_is_refused_before_a_batch_is_made(tmp_path):
+    with pytest.raises(InputError, match=r"images: 10000000: needs .* GB of memory"):
+        next(make(CoarseningSet(images=10_000_000, side=1_024), tmp_path / "set.h5"))
+    assert not list(tmp_path.iterdir())

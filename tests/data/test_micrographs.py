@@ -369,6 +369,7 @@ MISTAKES = [
     ("grey.png", {"phase": "grey"}, "phase 'grey'; expected bright or dark"),
     ("grey.png", {"pixel_size": 0.0}, "pixel size 0; expected a positive number"),
     ("grey.png", {"median": 2}, "median filter of 2 pixels; expected an odd number"),
+    ("grey.png", {"median": 4294967297}, "expected an odd number up to 99"),
 ]
 
 

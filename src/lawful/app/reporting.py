@@ -261,6 +261,13 @@ def _title(subject: Subject, index: int) -> str:
     return "\n".join(numbers)
 
 
+def _headline(study: Study, quality: Mapping[str, Any]) -> str:
+    try:
+        return study.headline(quality)
+    except (KeyError, TypeError, ValueError):  # null where a figure is not finite
+        return "not all figures are there"
+
+
 def _origin(study: Study, manifest: Mapping[str, Any]) -> str:
     versions = manifest.get("versions", {})
     quality = manifest.get("quality")
@@ -270,7 +277,7 @@ def _origin(study: Study, manifest: Mapping[str, Any]) -> str:
         "steps": str(manifest.get("steps")),
         "training time": f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min",
         "data": ", ".join(manifest.get("data", {}).values()) or "none",
-        "measured": study.headline(quality) if quality else "–",
+        "measured": _headline(study, quality) if quality else "–",
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
     return page.facts(entries)

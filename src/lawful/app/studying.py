@@ -22,6 +22,7 @@ from lawful.app.training import (
 from lawful.atomic import write_all
 from lawful.errors import InputError
 from lawful.games.checkpoint import json_bytes
+from lawful.reading import reason
 from lawful.studies import registry
 from lawful.studies import run as runs
 from lawful.studies.model import MANIFEST, Model, load
@@ -82,7 +83,11 @@ def _of_model(kind: type[Study], arguments: list[str]) -> None:
     model = load(options.model, study=None if registry.STUDIES.get(kind.name) is kind else kind)
     if (found := model.study.name) != kind.name:
         raise InputError(f"--model {options.model}: a model of {found}, not {kind.name}")
-    result = recipe_of(kind.name).result({options.model: model})
+    try:
+        result = recipe_of(kind.name).result({options.model: model})
+    except (KeyError, TypeError) as error:
+        said = f"its manifest lacks figures of the table ({reason(error)})"
+        raise InputError(f"--model {options.model}: {said}") from error
     write_result(result, options.out or Path("studies") / kind.name)
 
 

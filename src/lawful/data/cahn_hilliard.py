@@ -35,7 +35,15 @@ from lawful.atomic import replacing, write_all
 from lawful.data.cache import cache
 from lawful.errors import InputError
 from lawful.physics.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
-from lawful.reading import dataset, opened_hdf5, parse_json, read_npz, read_rows, text_attribute
+from lawful.reading import (
+    check_memory,
+    dataset,
+    opened_hdf5,
+    parse_json,
+    read_npz,
+    read_rows,
+    text_attribute,
+)
 from lawful.typed import Count, Positive, Seed, Within, build, check_fields
 
 FORMAT = "lawful-microstructures-2"  # another number with another solver
@@ -191,8 +199,9 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
     goes on where this one was interrupted. One that is damaged or of another recipe is made anew.
 
     Raises:
-        InputError: The place cannot be written.
+        InputError: The place cannot be written, or the set does not fit into memory.
     """
+    check_memory(3.0 * recipe.images * recipe.side**2, f"images: {recipe.images}")
     parts = path.with_name(f".{path.name}.parts")
     batches: list[Columns] = []
     count = 0

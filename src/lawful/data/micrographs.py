@@ -21,8 +21,10 @@ from lawful.data.cache import cache
 from lawful.data.pictures import Pixels, read_pixels
 from lawful.errors import InputError
 from lawful.reading import check_memory
+from lawful.typed import shown
 
 LEAST = 8
+WIDEST = 99  # pixels of a median filter, whose time grows with them
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 SEGMENTED = 16  # values at most of an image whose phases somebody told apart already
 PEAK, BLUR, LEVELS = 0.03, 4.0, 256  # of the histogram that more than two phases are looked for in
@@ -156,8 +158,11 @@ def _check_options(phase: str, crop: int | None, pixel_size: float | None, media
         raise InputError(f"micrograph: crop {crop}; expected 0 rows or more")
     if pixel_size is not None and not 0 < pixel_size < np.inf:
         raise InputError(f"micrograph: pixel size {pixel_size:g}; expected a positive number")
-    if median < 1 or median % 2 == 0:
-        raise InputError(f"micrograph: median filter of {median} pixels; expected an odd number")
+    if not 1 <= median <= WIDEST or median % 2 == 0:
+        raise InputError(
+            f"micrograph: median filter of {shown(median)} pixels; expected an odd number up to "
+            f"{WIDEST}"
+        )
 
 
 def _bad(path: Path, what: str) -> InputError:

@@ -14,7 +14,7 @@ from lawful.errors import InputError
 from lawful.games.game import Batch
 from lawful.laws.correlation import RADII, two_point
 from lawful.networks.microstructure import minority
-from lawful.reading import opened_hdf5
+from lawful.reading import dataset_names, opened_hdf5
 from lawful.symmetry.invariance import distances
 
 SMALL = 256  # images of the data set `small`
@@ -134,7 +134,7 @@ def _split_of(data: Microstructures) -> Microstructures:
 def _published(path: Path) -> bool:
     """Whether it is the published file of binary morphologies."""
     with opened_hdf5(path) as file:
-        return morphologies.NAME in file
+        return morphologies.NAME in dataset_names(file, path)
 
 
 def statistics_of(

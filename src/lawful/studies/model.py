@@ -306,6 +306,19 @@ class Sampled(TypedDict, total=False):
     tolerance: float | None
 
 
+class LawQuality(TypedDict):
+    """A law as it was measured when the model was made."""
+
+    law: str
+    floor: float | None
+
+
+class Quality(TypedDict, total=False):
+    """Figures of the model; those beyond the laws are the study's own."""
+
+    laws: list[LawQuality]
+
+
 class Manifest(TypedDict, total=False):
     """What a manifest says; entries beyond these are left as they are."""
 
@@ -318,7 +331,7 @@ class Manifest(TypedDict, total=False):
     training_seconds: float
     data: dict[str, str]
     versions: dict[str, str]
-    quality: dict[str, Any]
+    quality: Quality
     weights_sha256: str
     sampled: Sampled
     images: bool
