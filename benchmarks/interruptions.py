@@ -108,6 +108,7 @@ def start(arguments: Sequence[str], folder: Path, *, fresh: bool) -> int:
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(said.fileno(), 2)
+    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
     sys.argv = ["lawful", *arguments]
     status = 1
     try:
@@ -132,9 +133,14 @@ def finish(child: int) -> int | None:
 
 
 def digest(path: Path) -> str:
-    """Of the bytes; of an archive, which holds the time of its making, of its members."""
+    """Of the bytes; of an archive, which holds times, and of weights, whose header has no fixed
+    order, of what they hold."""
     if not path.is_file():
         return "absent"
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="np") as file:
+            held = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+            return hashlib.sha256(repr(sorted(held.items())).encode()).hexdigest()
     if path.suffix != ".npz":
         return hashlib.sha256(path.read_bytes()).hexdigest()
     with zipfile.ZipFile(path) as archive:
@@ -224,10 +230,13 @@ def prepared(root: Path, only: str = "") -> list[Case]:
     torch.set_num_threads(1)  # a fork has the forking thread alone
     (root / "made").mkdir()
     run, picture = root / "made" / "run", root / "made" / "picture.npy"
-    if finish(start(["train", HEAT, *TINY, "--out", str(run)], root / "made", fresh=False)) != 0:
+    chosen = [case for case in cases(str(run), str(picture)) if only in case.name]
+    training = ["train", HEAT, *TINY, "--out", str(run)]
+    if any(str(run) in case.arguments for case in chosen) and finish(
+        start(training, root / "made", fresh=False)
+    ):
         raise SystemExit((root / "said").read_text())
     np.save(picture, (np.indices((64, 64)).sum(0) % 7 > 3).astype(np.uint8))
-    chosen = [case for case in cases(str(run), str(picture)) if only in case.name]
     for case in chosen:
         prepare(case, root, seed_before=case.name.startswith(("sample", "report")))
     return chosen

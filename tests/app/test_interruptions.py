@@ -1,5 +1,6 @@
 """Signals and half files: nothing takes a file's place but a whole file."""
 
+import importlib.util
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lawful.app import sampling
 from lawful.app.main import main
@@ -133,3 +135,23 @@ def test_what_foreign_code_makes_of_a_signal_is_no_traceback(run_folder, here, m
     assert main(["sample", run_folder, "-n", "5", "--out", "a.h5"]) == 143
     assert capsys.readouterr().err.count("\n") == 1
     assert list(here.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def interruptions():
+    """The benchmark of random signals, of which this is a small part."""
+    path = Path(__file__).parents[2] / "benchmarks" / "interruptions.py"
+    spec = importlib.util.spec_from_file_location("interruptions", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["interruptions"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("name", "kill"), [("sample .npz", False), ("data", True)])
+def test_killed_or_interrupted_commands_go_on_to_the_same_end(interruptions, tmp_path, name, kill):
+    threads = torch.get_num_threads()
+    (case,) = interruptions.prepared(tmp_path, name)
+    draw = random.Random(1)
+    assert interruptions.disturb(case, tmp_path, draw, kill=kill, fresh=False) == []
+    torch.set_num_threads(threads)
