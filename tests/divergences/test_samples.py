@@ -164,6 +164,19 @@ def test_distances_do_not_depend_on_the_origin():
         torch.testing.assert_close(moved, entry(x, y), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("case", ["ring", "normals of a plane"])
+def test_sinkhorn_by_default_is_near_the_converged_value(case, monkeypatch):
+    x, y = CLOSE[case](torch.Generator().manual_seed(0))[:, :64]
+    updates = []
+    count = lambda *given: updates.append(0) or softmin(*given)  # noqa: E731
+    softmin = samples._softmin
+    monkeypatch.setattr(samples, "_softmin", count)
+    value = float(Sinkhorn(0.3)(x, y))
+    assert len(updates) < 2 * 3 * 600  # of two potentials, for three pairs of sets
+    exact = float(Sinkhorn(0.3, tolerance=1e-4)(x, y))
+    assert value == pytest.approx(exact, rel=5e-3)
+
+
 def test_the_entropys_weight_is_lowered_step_by_step(monkeypatch):
     """A hundred updates at each reach what a thousand at the last weight alone do not."""
     random = torch.Generator().manual_seed(0)

@@ -257,6 +257,19 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     torch.testing.assert_close(gradient[~MASK], -players["critic"].psi.detach()[~MASK])
 
 
+def test_the_augmented_lagrangian_is_its_formula():
+    x = torch.randn(4, 1, D)
+    residual = MOTIF(x, {})
+    multipliers = Multipliers({"motif": residual.shape[1:]})
+    with torch.no_grad():
+        multipliers.values[0].normal_()
+    terms = multiplied([(MOTIF, 3.0)])(x, {"multipliers": multipliers}, Batch({}))
+    square = residual.square().sum(tuple(range(1, residual.ndim))).mean()
+    torch.testing.assert_close(terms["motif"], 1.5 * square)
+    inner = (multipliers.values[0] * residual.mean(0)).sum()
+    torch.testing.assert_close(terms["multipliers"], inner)
+
+
 @pytest.mark.parametrize("entry", [MMD(Gaussian((1.0, 3.0))), Sinkhorn(0.3)])
 def test_games_without_a_critic_find_the_mean(entry):
     played = sample_moves(entry, generator=Adam(0.1, clip=None))

@@ -250,6 +250,17 @@ def test_a_layer_in_two_places_is_exported_in_both():
     assert torch.equal(exported(network)(x), network.eval()(x))
 
 
+@pytest.mark.parametrize("kind", [LiftingConv, GroupConv, LoweringConv])
+@pytest.mark.parametrize("acting", ["C1", "C4", "D4"])
+def test_filters_start_as_those_of_the_ordinary_convolution(kind, acting):
+    """Uniform up to one over the root of the moved filters' inputs."""
+    torch.manual_seed(0)
+    moved = kind(planar(acting), 6, 12, 5).expanded().detach()
+    plain = nn.Conv2d(moved.shape[1], len(moved), 5).weight.detach()
+    for size in (lambda w: w.abs().max(), torch.std):
+        assert float(size(moved) / size(plain)) == pytest.approx(1, abs=0.05)
+
+
 def test_layers_show_their_groups_and_sizes():
     shown = repr(nn.Sequential(GroupConv(planar("D4"), 3, 5, 7, spectral=True), export(
         LiftingConv(planar("C4"), 1, 2))))  # fmt: skip
