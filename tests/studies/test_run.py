@@ -14,7 +14,9 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from lawful import InputError, Training, load
+from lawful.evaluation.report import relative_error
 from lawful.studies import registry
+from lawful.studies.model import Model
 from lawful.studies.run import checkpoints, history, train
 
 TINY = str(Path(__file__).with_name("tiny.py"))
@@ -151,12 +153,23 @@ def test_files_without_exactly_one_study_are_refused_in_one_line(tmp_path, text)
 
 
 def test_the_heat_example_learns_the_equation(tmp_path):
-    assert len(Path(HEAT).read_text().splitlines()) <= 40
+    assert len(Path(HEAT).read_text().splitlines()) <= 44
     kind = registry.find(HEAT)
     list(train(kind(Training(steps=400, learning_rate=3e-3, average=0.95)), tmp_path, fabric()))
-    samples = load(tmp_path).sample(diffusivity=[0.05, 0.1], mode=[1.0, 2.0])
-    rate = samples.condition["diffusivity"] * (torch.pi * samples.condition["mode"]) ** 2
-    decay = torch.exp(-rate[:, None] * torch.linspace(0, 1, 32))
-    exact = decay[:, None, :, None] * samples.condition["initial"][:, None, None, :]
-    error = (samples.fields - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
-    assert error.max() < 0.25
+    model = load(tmp_path)
+    samples = model.sample(diffusivity=[0.05, 0.1], mode=[1, 2])
+    assert relative_error(samples.fields, model.study.reference(samples.condition)).max() < 0.25
+    assert model.manifest["quality"]["relative_error"]["mean"] < 0.5
+
+
+def test_the_heat_example_has_cold_ends_and_a_reference_that_obeys_its_law():
+    study = registry.find(HEAT)()
+    c = study.condition({q.name: q.draw(40, torch.Generator()) for q in study.quantities})
+    assert set(c["mode"].tolist()) == {1.0, 2.0, 3.0}
+    x = study.reference(c)
+    (entry,) = study.laws()
+    assert float(entry(x, c).abs().max()) < 1e-5
+    ends = torch.stack([1.5 * x[..., i] - 0.5 * x[..., j] for i, j in ((0, 1), (-1, -2))])
+    assert float(ends.abs().max()) < 0.02  # extrapolated from two cells of 1/32
+    with pytest.raises(InputError, match="whole numbers"):
+        Model(study, study.network(), {}).sample(mode=1.5)
