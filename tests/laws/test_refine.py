@@ -430,7 +430,7 @@ def test_a_step_without_a_matrix_is_the_step_with_one(monkeypatch):
     damp = torch.tensor([1e-1, 1e-2, 1e-3]).double()
     for through in (LevelCut(6.0), Identity()):
         problem = Problem.of([entry], through, 1e-6)
-        monkeypatch.setattr("lawful.laws.refine.LARGEST_ROWS", 1024)
+        monkeypatch.setattr("lawful.laws.refine.LARGEST_ROWS", 512)
         with_matrix = direction(problem, w, c, damp)
         rows = through.coordinates(through.pull(problem.jacobian(through.field(w, c), c), w,
                                                 through.field(w, c)))  # fmt: skip
@@ -449,7 +449,7 @@ def test_a_step_without_a_matrix_is_the_step_with_one(monkeypatch):
         torch.testing.assert_close((forward(v) * u).sum(1), (v * transpose(u)).sum((1, 2, 3)))
 
 
-@pytest.mark.parametrize("largest", [1024, 0])
+@pytest.mark.parametrize("largest", [512, 0])
 def test_what_is_kept_is_not_touched_and_the_step_is_the_shortest_that_is_left(
     largest, monkeypatch
 ):
@@ -470,7 +470,7 @@ def test_what_is_kept_is_not_touched_and_the_step_is_the_shortest_that_is_left(
         refine([linear], x, {"b": sides()}, tolerance=1.0, kept=[motif], through=LevelCut())
 
 
-@pytest.mark.parametrize("largest", [1024, 0])
+@pytest.mark.parametrize("largest", [512, 0])
 def test_a_law_without_a_derivative_is_refused(largest, monkeypatch):
     monkeypatch.setattr("lawful.laws.refine.LARGEST_ROWS", largest)
 

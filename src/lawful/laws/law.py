@@ -151,6 +151,12 @@ class CorrectableLaw(Law):
     :math:`-M r(x)` estimates the *error* :math:`x^* - x` in the units of the field, however badly
     conditioned A is. It serves three ends: a training target, the refinement of a sample, and the
     estimate of a sample's error when no reference is known (defect correction: Stetter 1978).
+
+    M must contract: a correction turns the error e into :math:`(I - M A) e`, so that repeated
+    corrections converge only where the spectral radius of I - M A is below 1, and each one helps
+    only where its norm :math:`\rho` is; then the error is between
+    :math:`\|M r\| / (1 + \rho)` and :math:`\|M r\| / (1 - \rho)`. Training asks for less:
+    eigenvalues of M A with positive real parts.
     """
 
     @abstractmethod

@@ -164,7 +164,11 @@ class Problem:
 
     def count(self, w: Tensor, c: Condition) -> int:
         """Residuals of a sample."""
-        return sum(part.shape[1] for part in self.residuals(self.through.field(w, c), c))
+        return sum(self.sizes(w, c))
+
+    def sizes(self, w: Tensor, c: Condition) -> list[int]:
+        """Residuals of a sample, law by law."""
+        return [part.shape[1] for part in self.residuals(self.through.field(w, c), c)]
 
     def residual(self, x: Tensor, c: Condition) -> Float[Tensor, "batch residual"]:
         """All residuals, scaled so that each law's sum of squares is its share of the merit."""
@@ -205,14 +209,22 @@ class Problem:
         sizes: Sequence[int],
         damp: Tensor,
         steps: int,
+        target: float = 0.1,
     ) -> tuple[Tensor, Float[Tensor, "batch residual"]]:
-        """A full step without J, and what it leaves of `r`; a tenth of the tolerance is enough."""
+        """A full step without J, and what it leaves of `r`.
+
+        Arguments:
+            sizes: Residuals of each law.
+            damp: Lambda over the mean diagonal of each law's part of J K^2 J^T.
+            steps: Products with J and its transpose at most.
+            target: Of what is left of `r` that is enough; a tenth of the tolerance.
+        """
         forward, transpose = self.linearised(w, c)
         scale = mean_diagonals(transpose, self.through.spread, r, sizes)
         scale = scale.maximum(FLOOR * scale.mean(1, keepdim=True)).clamp_min(1e-30)
         return least_squares(
             forward, transpose, r, scale=scale, damp=damp, steps=steps,
-            spread=self.through.spread, target=0.1,
+            spread=self.through.spread, target=target,
         )  # fmt: skip
 
     def linearised(self, w: Tensor, c: Condition) -> tuple[Linear, Linear]:

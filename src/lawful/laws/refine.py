@@ -13,8 +13,8 @@ that the linearisation foretells; where no t helps it is raised tenfold. So a li
 in a few steps however badly conditioned it is. K is the identity, or smooths.
 
 Up to `LARGEST_ROWS` residuals the matrix is formed, in double precision, since it squares the
-condition of J. Beyond that J and its transpose are only ever applied (`laws.krylov`), and memory
-is linear in the sizes of sample and residual.
+condition of J. Beyond that J and its transpose are only ever applied (`laws.krylov`), at most
+`PRODUCTS` times per step, and memory is linear in the sizes of sample and residual.
 
 What is moved is the sample itself, or, through a
 `Parametrisation`, a smooth field behind it: of a binary sample the level cut's, whose interfaces
@@ -35,7 +35,8 @@ from lawful.laws.law import AffineLaw, Law, Residual
 from lawful.laws.problem import FLOOR, Identity, Parametrisation, Problem
 
 CHUNK, ROWS = 16, 32  # samples of 256 x 256 whose Jacobians of so many rows are held at once
-HALVINGS, LARGEST_ROWS, PRODUCTS = 4, 1024, 2000
+HALVINGS, LARGEST_ROWS, PRODUCTS = 4, 512, 2000
+STALLED = 0.99  # of the merit, after a step of many products that is the last
 FINE, STIFFEST = 1e-4, 10.0  # damping that takes double precision; at which a sample is given up
 
 
@@ -155,6 +156,7 @@ def _gauss_newton(
     damp = torch.full((len(w),), damping[0]).to(w)
     count = torch.zeros(len(w), dtype=torch.long, device=w.device)
     merit = problem.merit(problem.through.field(w, c), c)
+    large = problem.count(w, c) > LARGEST_ROWS
     for _ in range(iterations):
         rows = torch.where((merit > 1) & (damp < STIFFEST))[0]
         if not len(rows):
@@ -162,8 +164,11 @@ def _gauss_newton(
         few = {name: value[rows] for name, value in c.items()}
         moved, better, gain = _step(problem, w[rows], few, merit[rows], damp[rows])
         trust = (1 - gain).abs().nan_to_num(nan=1.0).clamp(1e-3, 1 / 3)
-        damp[rows] *= torch.where(better < merit[rows], trust, 10.0)
+        lower = better < merit[rows]
+        damp[rows] *= torch.where(lower, trust, 10.0)
         damp.clamp_min_(damping[1])
+        if large:  # a step is dear: one that won next to nothing is the last
+            damp[rows[lower & (better > STALLED * merit[rows])]] = STIFFEST
         w = w.index_copy(0, rows, moved)
         merit = merit.index_copy(0, rows, better)
         count[rows] += 1
