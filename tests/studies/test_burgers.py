@@ -193,5 +193,5 @@ def test_the_estimate_is_near_the_true_error_without_a_solution():
         bump = torch.sin(torch.linspace(0, 6, 128)) * torch.linspace(0, 1, 64)[:, None]
         wrong = fine + size * bump
         true = relative_error(study.observe(wrong), reference)
-        ratio = study.estimate(wrong, condition).relative / true
+        ratio = study.estimate(study.network(), wrong, condition).relative / true
         assert ((ratio > 0.6) & (ratio < 1.5)).all(), ratio

@@ -8,6 +8,7 @@ from lawful import Study, Training
 from lawful.laws.law import CorrectableLaw
 from lawful.studies.corrections import correct
 
+NONE = torch.nn.Identity()
 WEIGHTS = torch.tensor([0.01, 1.0, 1.0, 1.0])
 OVERSHOOT = torch.tensor([2.6, 1.0, 1.0, 1.0])  # M A, by mode: too much of the smoothest
 
@@ -42,7 +43,7 @@ class Crude(Study):
 
 
 class Unjudged(Crude):
-    def estimate(self, fields, condition):
+    def estimate(self, network, fields, condition):
         return None
 
 
@@ -62,27 +63,27 @@ def test_a_correction_never_makes_a_sample_worse_though_its_violation_falls():
     assert entry.violation(plain, {})[0] < 0.1 * entry.violation(x, {})[0]
     last = error(x)
     for times, taken in ((1, [0, 1, 0]), (2, [1, 1, 0]), (8, [7, 1, 0])):
-        done = correct(Crude(), x, {}, times)
+        done = correct(Crude(), NONE, x, {}, times)
         assert done.accepted.tolist() == taken
         assert (error(done.fields) <= last).all()
         last = error(done.fields)
-        torch.testing.assert_close(done.estimate.absolute[:2],
-                                   Crude().estimate(done.fields, {}).absolute[:2])  # fmt: skip
+        fresh = Crude().estimate(NONE, done.fields, {})
+        torch.testing.assert_close(done.estimate.absolute[:2], fresh.absolute[:2])
     assert last[0] < 5e-3  # half the length contracts: 1 - 2.6 / 2
     assert torch.equal(done.fields[2], x[2])
 
 
 def test_a_study_that_estimates_nothing_is_judged_by_the_violation():
     x = start()
-    done = correct(Unjudged(), x, {}, 1)
+    done = correct(Unjudged(), NONE, x, {}, 1)
     assert done.estimate is None
     assert done.accepted.tolist() == [1, 1, 0]  # the first is worse now: a violation cannot see it
-    back = correct(Unjudged(), done.fields.index_fill(0, torch.tensor([1]), 1.0), {}, 1)
+    back = correct(Unjudged(), NONE, done.fields.index_fill(0, torch.tensor([1]), 1.0), {}, 1)
     assert back.accepted[1] == 0  # nothing left to lower
 
 
 def test_without_a_refiner_fields_stay():
     x = start()
-    done = correct(Crude(), x, {}, 0)
+    done = correct(Crude(), NONE, x, {}, 0)
     assert torch.equal(done.fields, x)
     assert done.accepted.tolist() == [0, 0, 0]

@@ -50,7 +50,9 @@ def kind_of(summary: Summary) -> str:
 
 
 def estimate_text(summary: Summary) -> str:
-    """What the estimated error is, and by which judge."""
+    """What the estimated error is, and by which judge; or that there is none."""
+    if summary.error is None:
+        return "Violation only: these laws give no estimate of a sample's error."
     return (
         "Estimated error: distance of a sample from its corrected self, no solution needed; "
         f"judged by: {summary.judge}."
@@ -106,7 +108,7 @@ def print_report(summary: Summary, warnings: Sequence[str]) -> None:
         _print_table(summary)
     else:
         print(f"{summary.count} samples, {kind_of(summary)}. {LAWLESS}")
-    if summary.error is not None:
+    if summary.laws:
         print(fill(estimate_text(summary), 80))
     for text in (correction_text(summary), refinement_text(summary)):
         if text is not None:

@@ -33,7 +33,7 @@ from lawful.evaluation.pictures import comparison_figure, montage_figure, scatte
 from lawful.evaluation.report import LawReport, Refinement, law_report, relative_error
 from lawful.evaluation.summary import SPREAD, Spread, Summary
 from lawful.games.checkpoint import json_bytes
-from lawful.laws.law import Estimate, law
+from lawful.laws.law import Estimate, Law
 from lawful.studies import registry
 from lawful.studies.model import Model, Samples, load
 from lawful.studies.study import Study
@@ -123,7 +123,7 @@ def from_model(options: ReportOptions) -> Subject:
 
 def subject_of(model: Model, samples: Samples, reference: Tensor | None) -> Subject:
     """Samples with their report; its floors are those of the reference, where there is one."""
-    laws = [law(entry) for entry in model.study.laws()]
+    laws = model.study.all_laws(model.network)
     fresh = law_report(laws, samples.fields, samples.condition, reference=reference)
     report = replace(samples.report, lines=fresh.lines)
     return Subject(
@@ -141,10 +141,10 @@ def from_file(path: Path, study_file: str | None = None) -> Subject:
         sampled = file.manifest.get("sampled", {})
         refinements = int(sampled.get("refine", 0))
         enforced = bool(sampled.get("enforce", False))
-        first = None
+        first, laws = None, study.all_laws(study.network())
         for chunk in file.chunks:
             try:
-                report = _judge(study, chunk)
+                report = _judge(study, laws, chunk)
             except (KeyError, IndexError, RuntimeError, TypeError) as error:
                 reason = " ".join(str(error).split())[:80]
                 raise InputError(
@@ -172,8 +172,7 @@ def _refinement(chunk: Chunk, manifest: Mapping[str, Any]) -> Refinement | None:
     return Refinement(tolerance, *(chunk.refinement[name] for name in REFINEMENT))
 
 
-def _judge(study: Study, chunk: Chunk) -> LawReport:
-    laws = [law(entry) for entry in study.laws()]
+def _judge(study: Study, laws: Sequence[Law], chunk: Chunk) -> LawReport:
     report = law_report(laws, chunk.fields, chunk.condition)
     outside = {
         q.name: q.check(chunk.condition[q.name]) | chunk.outside.get(q.name, torch.tensor(False))
@@ -216,7 +215,7 @@ def report_page(subject: Subject, sections: Sequence[tuple[str, str]] = ()) -> s
         )
     table = page.table(HEADS, report_rows(summary)) + page.paragraph(said)
     laws = table if summary.laws else page.paragraph(LAWLESS)
-    if summary.error is not None:
+    if summary.laws:
         laws += page.paragraph(estimate_text(summary))
     for text in (correction_text(summary), refinement_text(summary)):
         laws += "" if text is None else page.paragraph(text)

@@ -219,3 +219,7 @@ class Enforced(nn.Module):
         for law in self.laws:
             x = law.enforce(x, condition)
         return x
+
+    def obeys(self) -> tuple[Law, ...]:
+        """The laws that hold by construction; all of them, where they act on different entries."""
+        return (*getattr(self.generator, "obeys", tuple)(), *self.laws)

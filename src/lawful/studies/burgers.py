@@ -193,7 +193,7 @@ class BurgersStudy(Study):
         The nearest field that does is nearer to every solution. Averages are known of the initial
         row, not its values, which may be beyond them: by up to `CREST` of the range, we grant.
         """
-        seen = coarsen(fields, self.refinement)
+        seen = coarsen(fields, fields.shape[-1] // CELLS)
         if self.initial != "exact":  # the first row is generated too
             return seen
         low = seen[:, :, :1].amin(-1, keepdim=True).clamp_max(0)
@@ -201,7 +201,7 @@ class BurgersStudy(Study):
         slack = CREST * (high - low)
         return seen.clamp(low - slack, high + slack)
 
-    def estimate(self, fields: Tensor, condition: Condition) -> Estimate:
+    def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate:
         """Change of the observed field under two corrections on a grid twice as fine.
 
         The field is refined in space and interpolated in time, and corrected by the law on twice

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.laws.law import Estimate
@@ -25,7 +25,9 @@ class Corrected:
     accepted: Int[Tensor, " batch"]
 
 
-def correct(study: Study, fields: Tensor, condition: Condition, times: int) -> Corrected:
+def correct(
+    study: Study, network: nn.Module, fields: Tensor, condition: Condition, times: int
+) -> Corrected:
     """Correct `fields` by the study's refiner, `times` tries a sample.
 
     A try is taken where the corrected field is finite and the study's estimate falls; where the
@@ -33,7 +35,7 @@ def correct(study: Study, fields: Tensor, condition: Condition, times: int) -> C
     as long. A correction must contract: where M overshoots in some directions, a shorter one does.
     """
     with torch.no_grad():
-        estimate = study.estimate(fields, condition)
+        estimate = study.estimate(network, fields, condition)
     refiner = study.refiner()
     accepted = torch.zeros(len(fields), dtype=torch.long, device=fields.device)
     if refiner is None or not times:
@@ -47,7 +49,7 @@ def correct(study: Study, fields: Tensor, condition: Condition, times: int) -> C
     for _ in range(times):
         moved = fields + length.view(rows) * refiner.correction(fields, condition)
         with torch.no_grad():
-            judged = study.estimate(moved, condition)
+            judged = study.estimate(network, moved, condition)
             found = score(judged, moved)
         better = (found < best) & moved.isfinite().flatten(1).all(1)
         fields, best = torch.where(better.view(rows), moved, fields), best.where(~better, found)

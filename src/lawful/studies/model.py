@@ -20,7 +20,6 @@ from lawful.evaluation.report import LawReport, Refinement, law_report, merge
 from lawful.games import checkpoint
 from lawful.games.checkpoint import write_json
 from lawful.games.state import make_dense
-from lawful.laws.law import law
 from lawful.networks.weights import device_of
 from lawful.reading import check_memory, parse_json, read_bytes, read_text, reason
 from lawful.studies import registry
@@ -54,7 +53,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Options:
-    """How samples are drawn and what is done to them; the arguments of `Model.sample`."""
+    """How samples are drawn and what is done to them; the arguments of `Model.sample`.
+
+    Arguments:
+        estimated: Whether their errors are estimated, where laws can do that.
+    """
 
     n: Annotated[int, Within(1, 10**9)]
     seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
@@ -62,6 +65,7 @@ class Options:
     enforce: bool = False
     tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
     grad: bool = False
+    estimated: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -125,6 +129,7 @@ class Model:
             enforce: Enforce the study's affine laws on the observed fields, in order.
             tolerance: Bring every sample's violation of every law below this, by Gauss-Newton
                 steps and exchanges of pixels; the report says which samples it did not reach.
+                What the network obeys by construction stays as it is.
             grad: Keep the graph, so that a function of the fields can be differentiated by the
                 conditions that are tensors and require gradients. The inverse M of a correction is
                 held constant, which is exact where a sample obeys the law; the report carries none.
@@ -132,8 +137,8 @@ class Model:
             quantities: The same as keyword arguments, for names that are not among the above.
 
         Raises:
-            InputError: A name is unknown, a value cannot be used, or the fields do not depend on a
-                condition that requires gradients.
+            InputError: A name is unknown, a value cannot be used, samples that should be binary are
+                not, or the fields do not depend on a condition that requires gradients.
         """
         given = self._tensors(_merged(condition, quantities))
         if n is None:
@@ -167,6 +172,10 @@ class Model:
         """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
         options = Options(n, seed, refine, enforce, tolerance)
         yield from self._stream(options, self._tensors(_merged(condition, quantities)))
+
+    def watched(self, n: int, seed: int) -> Samples:
+        """Up to 64 samples without an estimate of their errors: training need not pay for it."""
+        return next(self._stream(Options(n, seed, estimated=False), {}))
 
     def like(
         self,
@@ -213,22 +222,33 @@ class Model:
         condition = study.condition(values)
         device = device_of(self.network)
         placed = {name: value.to(device) for name, value in condition.items()}
-        estimate = refinement = accepted = None
+        refinement = accepted = estimate = None
         if options.tolerance is None:
-            done = correct(study, self.network(placed), placed, options.refine)
-            estimate = None if done.estimate is None else done.estimate.cpu()
-            accepted = done.accepted.cpu() if options.refine else None
-            seen = study.observe(done.fields).cpu().float()
+            fields = self.network(placed)
+            if options.refine:
+                done = correct(study, self.network, fields, placed, options.refine)
+                fields, accepted, estimate = done.fields, done.accepted.cpu(), done.estimate
+            seen = study.observe(fields)
         else:
             refined = study.refine(self.network, placed, options.tolerance)
             refinement = Refinement.of(refined, options.tolerance)
-            seen = refined.fields.cpu().float()
+            fields = seen = refined.fields
         study.space(seen.shape)  # refuses a shape that no file could hold
         for affine in study.affine() if options.enforce else ():
-            seen = affine.enforce(seen, condition)
-        lines = law_report([law(entry) for entry in study.laws()], seen, condition).lines
+            fields = seen = affine.enforce(seen, placed)
+        if study.binary and not bool(((seen == 0) | (seen == 1)).all()):
+            raise InputError(
+                f"study {study.name!r} is binary: expected samples of 0 and 1 alone, got values "
+                f"from {float(seen.min()):.3g} to {float(seen.max()):.3g}"
+            )
+        if options.estimated and (estimate is None or options.enforce):
+            with torch.no_grad():
+                estimate = study.estimate(self.network, fields.detach(), placed)
+        seen = seen.cpu().float()
+        lines = law_report(study.all_laws(self.network), seen, condition).lines
         if refinement is not None:
             refinement = refinement.checked(lines)
+        estimate = None if estimate is None else estimate.cpu()
         report = LawReport(
             lines, estimate, outside, options.refine, accepted, options.enforce, refinement
         )

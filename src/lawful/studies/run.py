@@ -29,7 +29,6 @@ from lawful.games import checkpoint
 from lawful.games.fit import fit
 from lawful.games.game import Game, unwrapped
 from lawful.games.state import State
-from lawful.laws.law import law
 from lawful.reading import parse_yaml, read_text
 from lawful.studies import registry
 from lawful.studies.model import MANIFEST, WEIGHTS, Model, restored, save_model, shipped
@@ -156,7 +155,7 @@ class _Monitor:
         """The latest violations, measured afresh every hundred steps."""
         if self.active and (step % MONITOR_EVERY == 0 or last or self.latest is None):
             with _aside(self.fabric):
-                lines = self.model.sample(SHOWN, seed=30_000).report.lines
+                lines = self.model.watched(SHOWN, seed=30_000).report.lines
             self.latest = {line.name: float(line.violation.mean()) for line in lines}
         return self.latest or {}
 
@@ -164,7 +163,7 @@ class _Monitor:
         """Keep a few samples, of the same conditions every time, to show the training by."""
         if self.active:
             with _aside(self.fabric):
-                fields = self.model.sample(SHOWN, seed=30_000).fields
+                fields = self.model.watched(SHOWN, seed=30_000).fields
             checkpoint.save(self.folder / f"{step:08d}.safetensors", {"fields": fields.half()})
 
 
@@ -230,7 +229,7 @@ def quality(model: Model, count: int = 48, seed: int = 20_000) -> dict[str, Any]
     """
     samples = model.sample(count, seed=seed)
     reference = model.study.reference(samples.condition)
-    laws = [law(entry) for entry in model.study.laws()]
+    laws = model.study.all_laws(model.network)
     lines = law_report(laws, samples.fields, samples.condition, reference=reference).lines
     measured = Summary.of([replace(samples.report, lines=lines)]).as_dict()
     if reference is not None:

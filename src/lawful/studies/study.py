@@ -23,10 +23,12 @@ from lawful.errors import InputError
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.losses import law_loss
 from lawful.games.optimizers import Adam
+from lawful.laws.distance import distance_to_solution
 from lawful.laws.law import AffineLaw, CorrectableLaw, Estimate, Law, Residual, law
 from lawful.laws.refine import Refined, refine
 from lawful.typed import Positive, Within, build, check_fields
 
+EXCHANGES = 80  # rounds, of samples that are binary
 HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
 
 
@@ -283,12 +285,39 @@ class Study(ABC):
         return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
 
     def observe(self, fields: Tensor) -> Tensor:
-        """What users see of generated fields; the fields themselves where not overridden."""
+        """What users see of generated fields; the fields themselves where not overridden.
+
+        What is observed already is left as it is.
+        """
         return fields
 
+    def all_laws(self, network: nn.Module) -> tuple[Law, ...]:
+        """The laws of reports: the study's own, and what the network obeys by construction.
+
+        A network says that by a method `obeys() -> tuple[Law, ...]`, of observed fields.
+        """
+        stated = tuple(map(law, self.laws()))
+        names = {entry.name for entry in stated}
+        return stated + tuple(entry for entry in _obeyed(network) if entry.name not in names)
+
     def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
-        """Observed samples taken below a tolerance of every law; by moving the sample itself."""
-        return refine(self.laws(), self.observe(network(condition)), condition, tolerance=tolerance)
+        """Observed samples taken below a tolerance of every law, by moving the sample itself.
+
+        Affine laws that the network obeys by construction are not touched. Samples that are
+        binary stay so: their pixels are exchanged along interfaces, and nothing else is done.
+        """
+        x = self.observe(network(condition))
+        if self.binary:
+            laws, rounds = self.all_laws(network), EXCHANGES
+            return refine(laws, x, condition, tolerance=tolerance, iterations=0, exchanges=rounds)
+        kept, others = self._kept(network)
+        return refine(others or kept, x, condition, tolerance=tolerance, kept=kept)
+
+    def _kept(self, network: nn.Module) -> tuple[tuple[AffineLaw, ...], tuple[Law, ...]]:
+        """Affine laws that hold by construction, and all others of the report."""
+        kept = tuple(entry for entry in _obeyed(network) if isinstance(entry, AffineLaw))
+        names = {entry.name for entry in kept}
+        return kept, tuple(entry for entry in self.all_laws(network) if entry.name not in names)
 
     def affine(self) -> tuple[AffineLaw, ...]:
         """The laws that `enforce` puts samples onto."""
@@ -328,14 +357,27 @@ class Study(ABC):
         """The law that corrects generated fields, if there is one."""
         return None
 
-    def estimate(self, fields: Tensor, condition: Condition) -> Estimate | None:
-        """Estimated error of each generated field, if a law can give it.
+    def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate | None:
+        """Estimated error of each field, generated or observed, if laws can give it.
 
-        Where not overridden the judge is the law that corrects, and the estimate is of the
-        distance from the solution of that discrete law only. Override it with a finer law.
+        Where not overridden the judge is the law that corrects, or else all laws of the report
+        together, solved from the samples where they determine a solution
+        (`laws.distance.distance_to_solution`). Either way it is of the distance from the solution
+        of these discrete laws only: override it with a finer law.
         """
         refiner = self.refiner()
-        return None if refiner is None else refiner.error_estimate(fields, condition)
+        if refiner is not None:
+            return refiner.error_estimate(fields, condition)
+        kept, others = self._kept(network)
+        if not others:
+            return None
+
+        def drawn() -> tuple[Tensor, Condition]:
+            values = self.complete(network, {}, 1, torch.Generator().manual_seed(0))
+            c = {name: value.to(fields.device) for name, value in self.condition(values).items()}
+            return self.observe(network(c)), c
+
+        return distance_to_solution(others, self.observe(fields), condition, drawn, kept=kept)
 
     def reference(self, condition: Condition) -> Tensor | None:
         """Observed fields of a trusted solver, if there is one."""
@@ -387,6 +429,10 @@ class Study(ABC):
             InputError: An entry is unknown, of another type or out of range, or one is missing.
         """
         return build(cls, config, cls.name)
+
+
+def _obeyed(network: nn.Module) -> tuple[Law, ...]:
+    return tuple(getattr(network, "obeys", tuple)())
 
 
 def spelled(name: str) -> str:
