@@ -1,0 +1,36 @@
+"""Measure a model anew, where what it is measured against has changed, and say so in its manifest.
+
+    python benchmarks/remeasure.py microstructure [--dry]
+
+The weights and what the manifest says of the training stay. A shipped model of a working tree is
+changed in place. `microstructure` needs `lawful data cahn-hilliard` before.
+"""
+
+import argparse
+import json
+
+import torch
+
+import lawful
+from lawful.games.checkpoint import write_json
+from lawful.studies.model import MANIFEST
+from lawful.studies.run import quality
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="shipped model or run folder")
+    parser.add_argument("--dry", action="store_true", help="only print")
+    options = parser.parse_args()
+    model = lawful.load(options.model)
+    with torch.no_grad():
+        found = quality(model)
+    print(json.dumps(found, indent=2))
+    print(f"\nbefore: {model.study.headline(model.manifest['quality'])}")
+    print(f"now:    {model.study.headline(found)}")
+    if not options.dry:
+        write_json(model.folder / MANIFEST, {**model.manifest, "quality": found})
+
+
+if __name__ == "__main__":
+    main()
