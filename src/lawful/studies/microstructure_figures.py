@@ -77,7 +77,7 @@ def fixed_moments_figure(network: nn.Module, against: HeldOut, targets: int = 3)
 
 def curves_figure(made: Tensor, against: HeldOut) -> Figure:
     """Figure 5: volume fractions asked for and found, and four targets' curves."""
-    figure = Figure(figsize=(11, 2.6), layout="constrained")
+    figure = Figure(figsize=(11, 2.8), layout="constrained")
     first, *rest = figure.subplots(1, 5)
     asked = against.condition["volume_fraction"].numpy()
     found = morphology.volume_fraction(made[:, 0].numpy())
@@ -86,13 +86,14 @@ def curves_figure(made: Tensor, against: HeldOut) -> Figure:
     first.hist(found, bins, histtype="step", color=MADE, lw=1.5, label="samples")
     first.set_xlabel("volume fraction p1", fontsize=8)
     first.tick_params(labelsize=7)
+    first.set_ylim(top=1.3 * first.get_ylim()[1])
     first.legend(fontsize=7, frameon=False)
     order = asked.argsort()
     places = np.linspace(0.05, 0.95, 4) * (len(order) - 1)
     for axis, index in zip(rest, order[places.astype(int)], strict=True):
         target = against.condition["two_point"][index].numpy()
         curves(axis, morphology.two_point(made[index].numpy(), RADII), target,
-               f"p1 {asked[index]:.3f}, ")  # fmt: skip
+               f"p1 {asked[index]:.3f}\n")  # fmt: skip
     rest[0].legend(fontsize=7, frameon=False)
     return figure
 
