@@ -13,6 +13,7 @@ from torch import nn
 import lawful
 from lawful import InputError, Quantity, Study, Training
 from lawful.app.main import main
+from lawful.laws.law import FunctionLaw
 from lawful.studies import registry
 
 TAKEN = ("phase", "scale", "size", "threshold", "like", "n", "seed", "tolerance", "refine",
@@ -129,6 +130,18 @@ def test_only_what_cannot_be_a_name_is_refused():
     for pair in (("a", "a"), ("wave-number", "wave_number"), ("k x", "k-x")):
         with pytest.raises(InputError, match="spelled alike"):
             type("Twin", (Study,), {"quantities": tuple(Quantity(n, 0.0, 1.0) for n in pair)})
+
+
+@dataclass(frozen=True)
+class Alike(Named):
+    def laws(self):
+        return FunctionLaw(off, "row sum"), FunctionLaw(off, "row_sum")
+
+
+def test_laws_that_a_file_could_not_tell_apart_are_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match="laws: expected names that differ"):
+        lawful.train(Alike(), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 @dataclass(frozen=True)

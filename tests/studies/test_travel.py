@@ -92,7 +92,9 @@ def test_a_strangers_run_and_file_run_no_code_before_they_are_named(trained, her
         assert "I RAN" not in output.out
     named = ["--study", "run/study.py"]
     assert main(["report", "a.h5", "--out", "r", *named]) == 0
-    assert "I RAN" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "I RAN" in said
+    assert str(trained / "study.py") in said  # which of the texts was taken
     assert main(["sample", "run", "-n", "3", "--out", "b.h5"]) == 0  # known from now on
 
 

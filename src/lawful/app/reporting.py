@@ -108,7 +108,7 @@ def run(arguments: list[str]) -> None:
             f"Relative error against the solver, {subject.error.numel()} samples: "
             f"mean {spread.mean:.4f}, worst {spread.worst:.4f}"
         )
-    print(f"report: {options.out / HTML}")
+    print(f"report: {options.out / HTML}, of {registry.told(type(subject.study))}")
 
 
 def from_model(options: ReportOptions) -> Subject:

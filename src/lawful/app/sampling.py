@@ -28,6 +28,7 @@ from lawful.errors import InputError
 from lawful.evaluation.summary import Summary
 from lawful.reading import read_npy
 from lawful.studies.model import Model, load
+from lawful.studies.registry import told
 from lawful.studies.study import Quantity
 
 
@@ -179,7 +180,7 @@ def sample_to_file(
             options.out, chunks(), count, manifest=manifest, images=study.images,
             space=study.space(first.fields.shape), about=attributes(study, first),
         )  # fmt: skip
-    print(f"{options.out}: {count} samples of {study.name}")
+    print(f"{options.out}: {count} samples of {told(type(study))}")
     print_report(summary, warning_lines(summary, study, first.condition))
     if count < longest:
         print(

@@ -21,6 +21,7 @@ from typing import Any
 from lawful.atomic import replacing
 from lawful.data.cache import cache
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
+from lawful.laws.law import law
 from lawful.reading import TEXT, read_bytes
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.digits import DigitsStudy
@@ -29,7 +30,7 @@ from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.mixture import MixtureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
-from lawful.studies.study import Study, check_names
+from lawful.studies.study import Study, check_names, spelled
 
 COPY = "study.py"  # of a user's own study, in its run's folder
 
@@ -99,6 +100,13 @@ def text_of(study: type[Study]) -> bytes | None:
     with suppress(OSError):
         return Path(file).read_bytes()
     return None
+
+
+def told(study: type[Study]) -> str:
+    """A study's name, and the file whose text runs where it is a user's own."""
+    file = getattr(sys.modules[study.__module__], "__file__", None)
+    shipped = STUDIES.get(study.name) is study or file is None
+    return study.name if shipped else f"{study.name} ({file})"
 
 
 def remember(text: bytes) -> None:
@@ -232,6 +240,9 @@ def check_trainable(study: Study) -> None:
     """Refuse a study without a name, and training that begins while a study's file is read."""
     check_named(type(study))
     check_names(study.quantities)
+    names = [spelled(law(entry).name) for entry in study.laws()]
+    if len(set(names)) < len(names) or "" in names:
+        raise InputError(f"laws: expected names that differ in letters, got {', '.join(names)}")
     for name in ("study", "source", "init"):
         if hasattr(study, name) and name in study.config():
             raise InputError(f"study {study.name!r}: a run has a field {name!r} of its own")
