@@ -59,6 +59,27 @@ def test_carried_rows_are_shifted_rows():
     torch.testing.assert_close(carried[:, 1, 1, 2:], half, rtol=0, atol=1e-6)
 
 
+def test_rows_are_carried_either_way():
+    network = EvolutionGenerator(
+        16, 8, {"k": (0.001, 0.05)}, duration=7 / 16, speeds=(-1.0, -0.5, -4.0)
+    ).double()
+    forth = EvolutionGenerator(
+        16, 8, {"k": (0.001, 0.05)}, duration=7 / 16, speeds=(1.0, 0.5, 4.0)
+    ).double()
+    initial = torch.rand(2, 16).double()
+    mirrored = forth.shift(initial.flip(-1)).flip(-1)
+    torch.testing.assert_close(network.shift(initial), mirrored, rtol=0, atol=1e-6)
+
+
+def test_a_generator_may_have_no_scalars():
+    network = EvolutionGenerator(16, 8, {}, width=8, speeds=(0.5,))
+    c = {"initial": torch.rand(3, 16)}
+    fields = network(c)
+    assert fields.shape == (3, 1, 8, 16)
+    fields.square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
 def test_patches_are_inverted():
     network = perturbed(refinement=2)
     x = torch.rand(3, 1, 8, 32).double()

@@ -56,6 +56,8 @@ class ResidualBlock(nn.Module):
 class ScalarEmbedding(nn.Module):
     """A vector from a few positive scalars of different magnitudes, each allowed to be zero.
 
+    Without any scalar it is a constant that is learnt.
+
     Arguments:
         ranges: Lower and upper end of each scalar's usual range; lower > 0 sets its log scale.
         size: Length of the vector.
@@ -72,11 +74,13 @@ class ScalarEmbedding(nn.Module):
             raise InputError(f"embedding: expected 0 < lower < upper, got {ranges}")
         self.register_buffer("ranges", torch.tensor(ranges).reshape(-1, 2), persistent=False)
         self.layers = nn.Sequential(
-            nn.Linear(3 * len(ranges), size), nn.GELU(), nn.Linear(size, size), nn.GELU()
+            nn.Linear(max(3 * len(ranges), 1), size), nn.GELU(), nn.Linear(size, size), nn.GELU()
         )
 
     def features(self, scalars: Float[Tensor, "batch scalar"]) -> Float[Tensor, "batch feature"]:
         """Each scalar over its upper end, its logarithm, and whether it is zero."""
+        if not scalars.shape[1]:
+            return scalars.new_ones(len(scalars), 1)
         low, high = self.ranges.to(scalars).unbind(1)
         log = torch.log((scalars + low) / high) / torch.log(high / low)
         return torch.cat([scalars / high, log, (scalars == 0).to(scalars)], 1)

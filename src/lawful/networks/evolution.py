@@ -30,10 +30,10 @@ class EvolutionGenerator(nn.Module):
 
     Arguments:
         cells, times: Cells of the initial row; rows of the field, the first at time zero.
-        scalars: Range of each scalar of the condition, by name.
+        scalars: Range of each scalar of the condition, by name; there may be none.
         duration: Time of the last row, in units of length over speed where `speeds` are given.
         refinement: Fine cells a coarse cell.
-        speeds: Characteristic speeds whose carried rows the network sees.
+        speeds: Characteristic speeds, of either sign, whose carried rows the network sees.
         nonnegative: Keep the refined initial row non-negative.
         exact_initial: Add the initial row, as above; otherwise the network has to learn it.
         width, depth, embedding: Of the U-Net, which works on patches of 2 x 2 coarse cells.
@@ -78,8 +78,9 @@ class EvolutionGenerator(nn.Module):
         rows = initial[:, None, None].expand(-1, -1, self.times, -1)
         clock = self.time.expand_as(rows)
         features = torch.cat([rows, clock, self.shift(initial)], 1)
-        scalars = torch.stack([condition[name] for name in self.scalars], 1)
-        change = self.net(self._to_patches(features), self.embed(scalars.to(initial)))
+        given = [condition[name].to(initial) for name in self.scalars]
+        scalars = torch.stack(given, 1) if given else initial.new_empty(len(initial), 0)
+        change = self.net(self._to_patches(features), self.embed(scalars))
         field = self._from_patches(change)
         return rows + self.time * field if self.exact_initial else field
 
@@ -105,7 +106,7 @@ class EvolutionGenerator(nn.Module):
 
 
 class _Characteristics(nn.Module):
-    """Rows `u0(x - v t)` for several speeds, by linear interpolation; zero upstream of x = 0."""
+    """Rows `u0(x - v t)` for several speeds, by linear interpolation; zero beyond the ends."""
 
     lower: Tensor
     share: Tensor
@@ -116,11 +117,11 @@ class _Characteristics(nn.Module):
         place = torch.arange(cells) - distance
         lower: Int[Tensor, "speed time cell"] = place.floor().long()
         self.register_buffer("share", place - lower, persistent=False)
-        self.register_buffer("lower", (lower + 2).clamp_min(0), persistent=False)
+        self.register_buffer("lower", (lower + 2).clamp(0, cells + 2), persistent=False)
 
     def forward(
         self, initial: Float[Tensor, "batch cells"]
     ) -> Float[Tensor, "batch speed time cells"]:
-        padded = F.pad(initial, (2, 1))
+        padded = F.pad(initial, (2, 2))
         left, right = padded[:, self.lower], padded[:, self.lower + 1]
         return left + self.share.to(initial) * (right - left)
