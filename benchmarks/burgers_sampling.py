@@ -28,6 +28,7 @@ from lawful.physics.schemes import Muscl, Scheme, Weno5
 from lawful.physics.solve import solve
 from lawful.studies.burgers import CELLS, DURATION, ROWS, TIMES, equation, refined_reference
 from lawful.studies.burgers_table import fresh_conditions
+from lawful.studies.corrections import correct
 from lawful.studies.result import markdown_table
 
 BATCH, ROUNDS = 64, 5
@@ -63,8 +64,19 @@ def main() -> None:
         ).unsqueeze(1)
 
     numba.set_num_threads(torch.get_num_threads())
+
+    def judged(refine: int) -> Callable[[], torch.Tensor]:
+        def run() -> torch.Tensor:
+            with torch.no_grad():
+                done = correct(model.study, model.network(condition), condition, refine)
+                return model.study.observe(done.fields)
+
+        return run
+
     rows = {
         "generator": generated(0),
+        "generator + estimate": judged(0),
+        "generator + 1 correction, judged": judged(1),
         "generator + 1 correction": generated(1),
         "compiled MUSCL, 128 cells": compiled(128),
         "compiled MUSCL, 192 cells": compiled(192),
