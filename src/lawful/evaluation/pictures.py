@@ -83,8 +83,11 @@ def comparison_figure(
             ]  # fmt: skip
             if fields.ndim > 3:
                 figure.colorbar(drawn[0], ax=list(row), shrink=0.9, pad=0.01)
-        for axis, (number, _) in zip(own[0], panels, strict=True):
-            axis.set_title(f"{titles[number]}\nerror {float(error[number]):.4f}", fontsize=9)
+        for axis, (number, cut) in zip(own[0], panels, strict=True):
+            words = [titles[number], f"error {float(error[number]):.4f}"]
+            words += [f"channel {channel}"] if channels > 1 else []
+            words += [f"across {places[cut][0]}"] if cut >= 0 else []
+            axis.set_title("\n".join(words), fontsize=9)
     return figure
 
 
