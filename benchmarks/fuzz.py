@@ -403,7 +403,7 @@ CALLS = {
     "python": (python, 18),
 }
 READ = {
-    "train": ("half", "tiny.py", "idx", "set.h5", "p.png"),
+    "train": ("half", "half", "tiny.py", "idx", "set.h5", "p.png", "published.h5", "lysto.h5"),
     "sample": ("run", "row.npy", "p.png"),
     "report": ("s.h5", "s.nc", "s.npz", "run", "motif.h5"),
     "study": ("run", "mix"),
@@ -461,6 +461,8 @@ def _aimed(case: Case, target: str, rng: Random) -> list[Any]:
         option = {
             "idx": ("digits", "--source"),
             "set.h5": ("microstructure", "--data"),
+            "published.h5": ("microstructure", "--data"),
+            "lysto.h5": ("histology", "--tissue"),
             "p.png": ("motif", "--motif"),
         }[target]
         return [option[0], option[1], target, "--out", "/dev/null/o"]

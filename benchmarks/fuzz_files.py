@@ -148,6 +148,11 @@ def seeds(folder: Path) -> None:
     np.save("wave.npy", np.linspace(0, 1, 64))
     (folder / "t.csv").write_text("r,p2\n0,0.5\n1,0.4\n")
     _idx(folder / "idx", rng)
+    with h5py.File("published.h5", "w") as file:
+        file["morphology"] = rng.random((32, 101**2), dtype=np.float32)
+    with h5py.File("lysto.h5", "w") as file:
+        file["x"] = rng.integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+        file["y"], file["organ"] = np.zeros(12, int), ["breast_1", "colon_2"] * 6
 
 
 def _idx(folder: Path, rng: np.random.Generator) -> None:
@@ -361,11 +366,12 @@ def _hdf5(path: Path, rng: Random) -> str:
             )
             if n in file
         ]
+        names += [n for n in ("morphology", "x", "y", "organ") if n in file]
         name = rng.choice(names)
         attribute = next((n for n in ("recipe", "lawful") if n in file.attrs), "lawful")
         if how == "attribute":
-            file.attrs[attribute] = rng.choice((1, b"\xff\xfe", "", [1, 2], np.array(["a"]), "{}"))
-        elif how == "tree":
+            file.attrs[attribute] = rng.choice((1, b"\xff\xfe", "", [1, 2], np.array([b"a"]), "{}"))
+        elif how == "tree" and attribute in file.attrs:
             file.attrs[attribute], how = _json_text(str(file.attrs[attribute]), rng)
         else:
             del file[name]

@@ -48,6 +48,21 @@ def test_random_calls_end_with_one_line_and_leave_nothing_half(fuzz, sound, tmp_
     assert not failed
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["accelerator", "xla"], ["accelerator", "tpu"], ["strategy", "deepspeed"], ["strategy", "xla"],
+     ["devices", "500"], ["devices", str(2**63)], ["strategy", "ddp_spawn"]],
+)  # fmt: skip
+def test_devices_that_are_not_there_are_one_line(sound, fuzz, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name, value = options
+    case = fuzz.Case("train", [str(sound / "tiny.py"), "--out", "o", f"--device.{name}", value])
+    assert fuzz.called(case)[0] == 2
+    assert fuzz.verdict(case) == ""
+    assert not Path("o").exists()
+
+
 def test_what_fails_is_told_from_what_passes(fuzz, sound, tmp_path, monkeypatch):
     """The verdict itself: a traceback, a silent refusal, and a file of a refused call."""
     monkeypatch.chdir(tmp_path)
