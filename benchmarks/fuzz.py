@@ -45,7 +45,8 @@ import lawful
 from lawful.app.main import main
 from lawful.studies.registry import STUDIES
 
-SECONDS, MEMORY = 20, 24 * 2**30  # a call; address space of a process
+SECONDS, WAITING = 20, 90  # of the processor in a call, and of the clock
+MEMORY = 24 * 2**30  # address space of a process
 STATUS = (0, 1, 2, 130)
 Random = random.Random
 QUICK = ["--training.steps", "2", "--training.batch", "2", "--training.checkpoint", "1"]
@@ -512,8 +513,10 @@ def _door(name: str, *arguments: Any) -> None:
 def verdict(case: Case) -> str:
     """Empty where the call passes, else what is wrong with it."""
     before = _seen()
-    signal.signal(signal.SIGALRM, _stop)
-    signal.alarm(SECONDS)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, _stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(WAITING)
     try:
         status, err = called(case)
     except Hang as error:
@@ -522,6 +525,7 @@ def verdict(case: Case) -> str:
         return f"traceback: {type(error).__name__}: {str(error)[:150]} {_where(error)}"
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if status not in STATUS:
         return f"status {status}"
     said = [line for line in err.splitlines() if line.startswith("lawful: ")]
@@ -670,7 +674,7 @@ class _Timer:
     def __init__(self, child: subprocess.Popen[str]) -> None:
         from threading import Timer
 
-        self.make = lambda: Timer(6 * SECONDS, child.kill)
+        self.make = lambda: Timer(2 * WAITING, child.kill)
         self.timer = self.make()
         self.timer.start()
 
