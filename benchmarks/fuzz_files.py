@@ -372,7 +372,8 @@ def _hdf5(path: Path, rng: Random) -> str:
         if how == "attribute":
             file.attrs[attribute] = rng.choice((1, b"\xff\xfe", "", [1, 2], np.array([b"a"]), "{}"))
         elif how == "tree" and attribute in file.attrs:
-            file.attrs[attribute], how = _json_text(str(file.attrs[attribute]), rng)
+            text, how = _json_text(file.attrs[attribute].decode(), rng)
+            file.attrs[attribute] = np.bytes_(text.encode("utf-8", "replace"))
         else:
             del file[name]
             _replace(file, name, how, rng)

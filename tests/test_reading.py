@@ -139,6 +139,16 @@ def test_a_dataset_lies_in_its_file_whole(tmp_path, how):
         refused(reading.text_attribute, file, "y", tmp_path / "x.h5")
 
 
+def test_text_of_an_hdf5_file_has_a_fixed_length(tmp_path):
+    # The library does not come back from a damaged heap, where text of other lengths lies.
+    path, long = tmp_path / "x.h5", "ä" * 100_000
+    with h5py.File(path, "w", libver=("v108", "v108")) as file:
+        file.attrs["fixed"], file.attrs["any"] = reading.fixed_text(long), "text"
+    with reading.opened_hdf5(path) as file:
+        assert reading.text_attribute(file, "fixed", path) == long
+        refused(reading.text_attribute, file, "any", path)
+
+
 def test_a_damaged_chunk_is_named(tmp_path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:

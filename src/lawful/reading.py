@@ -262,13 +262,23 @@ def opened_hdf5(path: Path) -> Iterator[Any]:
         yield file
 
 
+def fixed_text(text: str) -> np.bytes_:
+    """Text as `text_attribute` reads it from an HDF5 file: of fixed length."""
+    return np.bytes_(text.encode())
+
+
 def text_attribute(file: Any, name: str, path: Path) -> str:
-    """An attribute of an HDF5 file that is text.
+    """An attribute of an HDF5 file that is text of fixed length.
+
+    Text of any length lies in a heap, on which the HDF5 library does not end where it is damaged.
 
     Raises:
         InputError: There is none, or it is something else.
     """
     try:
+        kind = h5py.h5a.open(file.id, name.encode()).get_type()
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+            raise ValueError("its length is not fixed")
         found = file.attrs[name]
         found = found.decode("utf-8") if isinstance(found, bytes) else found
     except DAMAGED as error:

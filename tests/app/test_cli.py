@@ -261,7 +261,7 @@ def litter(here, run_folder):
     (here / "array.npy").rename(here / "array.npz")
     manifest = (run_folder / "manifest.json").read_text()
     with h5py.File(here / "bare.h5", "w") as file:
-        file.attrs["lawful"] = manifest
+        file.attrs["lawful"] = np.bytes_(manifest)
         file["fields"] = np.zeros((3, 1, 4, 4), dtype=np.float32)
     main(["sample", str(run_folder), "-n", "3", "--out", "whole.h5"])
     data = (here / "whole.h5").read_bytes()

@@ -185,13 +185,13 @@ def spoil(path, how):
 
 def edit(file, how):
     if how == "foreign":
-        file.attrs["format"] = "another"
+        file.attrs["format"] = np.bytes_("another")
     elif how == "column gone":
         del file["pair"]
     elif how == "no recipe":
-        file.attrs["recipe"] = "{"
+        file.attrs["recipe"] = np.bytes_("{")
     elif how == "recipe of another":
-        file.attrs["recipe"] = json.dumps({"wings": 2})
+        file.attrs["recipe"] = np.bytes_(json.dumps({"wings": 2}))
     elif how == "other images":
         file["images"][0] = 1 - file["images"][0]
     elif how == "grey":

@@ -25,6 +25,7 @@ from lawful.atomic import replacing
 from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.evaluation.pictures import montage_figure
+from lawful.reading import fixed_text
 from lawful.studies.study import Axis
 
 MONTAGE = 64
@@ -110,8 +111,8 @@ def _hdf5(path: Path, chunks: Chunks, layout: Layout) -> None:
     with path.open("wb") as file:  # says whether there is room, as HDF5 could not
         file.truncate(layout.size + HEADER)
         file.write(bytes(HEADER))
-    with h5py.File(path, "w") as file:
-        file.attrs["lawful"] = layout.manifest
+    with h5py.File(path, "w", libver=("v108", "v108")) as file:  # attributes above 64 KB
+        file.attrs["lawful"] = fixed_text(layout.manifest)
         file.attrs["Conventions"] = "CF-1.11"
         places = {name: _lay_out(file, name, layout) for name in layout.parts}
     value: Arrays = {}

@@ -38,6 +38,7 @@ from lawful.physics.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
 from lawful.reading import (
     check_memory,
     dataset,
+    fixed_text,
     opened_hdf5,
     parse_json,
     read_npz,
@@ -242,8 +243,8 @@ def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
     """The HDF5 file, made in memory: HDF5 does not survive a disk that fills up."""
     memory = BytesIO()
     with h5py.File(memory, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["recipe"] = json.dumps(asdict(recipe))
+        file.attrs["format"] = fixed_text(FORMAT)
+        file.attrs["recipe"] = fixed_text(json.dumps(asdict(recipe)))
         file.attrs["equation"] = json.dumps(asdict(CahnHilliard()))
         file.attrs["lawful"] = version("lawful")
         for name, value in {**columns, "held_out": columns["pair"] % HELD_OUT == 0}.items():
