@@ -74,8 +74,8 @@ def train(
         InputError: The folder holds another run, or cannot be written.
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
-    registry.check_trainable(study)
     with registry.own_faults(type(study)):
+        registry.check_trainable(study)
         yield from _train(study, folder, fabric, resume, init)
 
 
