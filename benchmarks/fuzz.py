@@ -1,6 +1,6 @@
 """Random calls of every command and of the Python interface, on damaged files too.
 
-    python benchmarks/fuzz.py --calls 20000 --seed 0 --processes 1
+    python benchmarks/fuzz.py --calls 20000 --seed 0
 
 A call is made in a folder of its own, in a process that holds the imported package, under a limit
 of time and of memory. It passes where the command line ends with status 0, 1, 2 or 130, says what
@@ -43,6 +43,7 @@ from PIL import Image
 
 import lawful
 from lawful.app.main import main
+from lawful.reading import read_tensors
 from lawful.studies.registry import STUDIES
 
 SECONDS, WAITING = 20, 90  # of the processor in a call, and of the clock
@@ -584,7 +585,7 @@ def _complete(path: Path) -> bool:
         ".tif": lambda: tifffile.imread(path),
         ".png": lambda: Image.open(path).load(),
         ".html": lambda: path.read_text().index("</html>"),
-        ".safetensors": lambda: __import__("safetensors").safe_open(path, "pt").__enter__(),
+        ".safetensors": lambda: read_tensors(path),
     }
     try:
         checks.get(path.suffix, lambda: None)()
@@ -700,7 +701,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first call")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--only", type=int, help="repeat one call, and show all that it says")
     parser.add_argument("--log", help="file of JSON lines, one a call")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
