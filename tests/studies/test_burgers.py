@@ -14,6 +14,8 @@ from lawful.evaluation.report import relative_error
 from lawful.evaluation.summary import Summary
 from lawful.games.fit import fit
 from lawful.games.state import State
+from lawful.laws.refine import refine
+from lawful.laws.values import InitialLaw
 from lawful.studies.burgers import ROWS, BurgersStudy, euler_reference, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
 from lawful.studies.model import Model
@@ -195,3 +197,38 @@ def test_the_estimate_is_near_the_true_error_without_a_solution():
         true = relative_error(study.observe(wrong), reference)
         ratio = study.estimate(study.network(), wrong, condition).relative / true
         assert ((ratio > 0.6) & (ratio < 1.5)).all(), ratio
+
+
+class Shifted(BurgersStudy):
+    """Refined samples, and enforced ones, of which a row is far above all initial values."""
+
+    def refine(self, network, condition, tolerance):
+        done = refine(self.laws(), self.observe(network(condition)), condition, tolerance=1e9)
+        return dataclasses.replace(done, fields=raised(done.fields))
+
+    def affine(self):
+        return (Raised(),)
+
+
+class Raised(InitialLaw):
+    def enforce(self, x, c):
+        return raised(x)
+
+
+def raised(x):
+    return torch.cat([x[:, :, :5], x[:, :, 5:6] + 3, x[:, :, 6:]], 2)
+
+
+@pytest.mark.parametrize("options", [{"tolerance": 0.1}, {"enforce": True}])
+def test_what_is_shown_keeps_the_maximum_principle_and_is_what_is_estimated(options):
+    plain = untrained()
+    study = Shifted.from_config(plain.study.config())
+    model = Model(study, plain.network, {})
+    done = model.sample(3, seed=1, **options)
+    row = done.fields[:, :, :1]
+    slack = 0.1 * row.amax((1, 2, 3)) + 1e-6  # the boundary value is 0
+    assert (done.fields.amax((1, 2, 3)) <= row.amax((1, 2, 3)) + slack).all()
+    judged = study.estimate(model.network, done.fields, done.condition)
+    torch.testing.assert_close(done.report.estimate.absolute, judged.absolute)
+    if options.get("tolerance"):
+        assert not bool(done.report.refinement.reached.any())

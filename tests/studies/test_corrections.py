@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from lawful import Study, Training
+from lawful.app.report_text import correction_text
+from lawful.evaluation.summary import Summary
 from lawful.laws.law import CorrectableLaw
 from lawful.studies.corrections import correct
+from lawful.studies.model import Model
 
 NONE = torch.nn.Identity()
 WEIGHTS = torch.tensor([0.01, 1.0, 1.0, 1.0])
@@ -87,3 +91,21 @@ def test_without_a_refiner_fields_stay():
     done = correct(Crude(), NONE, x, {}, 0)
     assert torch.equal(done.fields, x)
     assert done.accepted.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("study", "judge"), [(Crude, "the estimated error"), (Unjudged, "the viol")]
+)
+def test_a_report_names_what_judged_the_corrections(study, judge):
+    model = Model(study(), Start(), {})
+    text = correction_text(Summary.of([model.sample(3, refine=1).report]))
+    assert f"lowered {judge}" in text
+
+
+class Start(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fields = torch.nn.Parameter(start(), requires_grad=False)
+
+    def forward(self, condition):
+        return self.fields

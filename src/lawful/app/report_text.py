@@ -64,9 +64,10 @@ def correction_text(summary: Summary) -> str | None:
     if summary.accepted is None:
         return None
     tried = summary.count * summary.refinements
+    judged = "the violation" if summary.error is None else "the estimated error"
     return (
-        f"Corrections: {summary.accepted} of {tried} taken; "
-        f"{tried - summary.accepted} refused, for they would not have lowered the estimated error."
+        f"Corrections: {summary.accepted} of {tried} taken; {tried - summary.accepted} refused, "
+        f"for they would not have lowered {judged} or would have broken what holds by construction."
     )
 
 

@@ -126,7 +126,8 @@ class Model:
             seed: Of whatever is drawn; the same seed gives the same samples.
             refine: Tries of a correction by the study's law on the raw samples. A sample takes
                 those that lower its estimated error; the report says how many.
-            enforce: Enforce the study's affine laws on the observed fields, in order.
+            enforce: Enforce the study's affine laws on the observed fields, in order. The bounds of
+                `Study.observe` have the last word; the report has the violation that is left.
             tolerance: Bring every sample's violation of every law below this, by Gauss-Newton
                 steps and exchanges of pixels; the report says which samples it did not reach.
                 What the network obeys by construction stays as it is.
@@ -232,10 +233,10 @@ class Model:
         else:
             refined = study.refine(self.network, placed, options.tolerance)
             refinement = Refinement.of(refined, options.tolerance)
-            fields = seen = refined.fields
+            fields = seen = study.observe(refined.fields)
         study.space(seen.shape)  # refuses a shape that no file could hold
         for affine in study.affine() if options.enforce else ():
-            fields = seen = affine.enforce(seen, placed)
+            fields = seen = study.observe(affine.enforce(seen, placed))
         if study.binary and not bool(((seen == 0) | (seen == 1)).all()):
             raise InputError(
                 f"study {study.name!r} is binary: expected samples of 0 and 1 alone, got values "

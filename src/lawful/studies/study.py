@@ -287,7 +287,8 @@ class Study(ABC):
     def observe(self, fields: Tensor) -> Tensor:
         """What users see of generated fields; the fields themselves where not overridden.
 
-        What is observed already is left as it is.
+        What is observed already is left as it is, but for bounds that were left since: samples
+        are bounded once more after a refinement and after an enforcement.
         """
         return fields
 
@@ -298,7 +299,7 @@ class Study(ABC):
         """
         stated = tuple(map(law, self.laws()))
         names = {entry.name for entry in stated}
-        return stated + tuple(entry for entry in _obeyed(network) if entry.name not in names)
+        return stated + tuple(entry for entry in obeyed(network) if entry.name not in names)
 
     def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
         """Observed samples taken below a tolerance of every law, by moving the sample itself.
@@ -315,7 +316,7 @@ class Study(ABC):
 
     def _kept(self, network: nn.Module) -> tuple[tuple[AffineLaw, ...], tuple[Law, ...]]:
         """Affine laws that hold by construction, and all others of the report."""
-        kept = tuple(entry for entry in _obeyed(network) if isinstance(entry, AffineLaw))
+        kept = tuple(entry for entry in obeyed(network) if isinstance(entry, AffineLaw))
         names = {entry.name for entry in kept}
         return kept, tuple(entry for entry in self.all_laws(network) if entry.name not in names)
 
@@ -431,7 +432,8 @@ class Study(ABC):
         return build(cls, config, cls.name)
 
 
-def _obeyed(network: nn.Module) -> tuple[Law, ...]:
+def obeyed(network: nn.Module) -> tuple[Law, ...]:
+    """The laws that a network says its observed fields obey by construction."""
     return tuple(getattr(network, "obeys", tuple)())
 
 
