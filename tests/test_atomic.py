@@ -53,3 +53,15 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
         (tmp_path / name).write_text("of another process or file")
     write_all({target: b"whole"})
     assert names(tmp_path) == sorted([*others, target.name])
+
+
+def test_two_threads_may_write_one_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path) as one:
+        one.write_text("one")
+        with replacing(path) as other:
+            other.write_text("other")
+        assert path.read_text() == "other"
+        assert one.read_text() == "one"
+    assert path.read_text() == "one"
+    assert names(tmp_path) == ["a.txt"]

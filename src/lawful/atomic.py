@@ -1,15 +1,20 @@
 """Files that are there whole or not at all.
 
 A file is written under a temporary name beside its place, `.NAME.PROCESS.part.SUFFIX`, reaches the
-disk, and then takes its place at once. What a killed process left under such a name is removed by
-the next write of the same file.
+disk, and then takes its place at once; of several writers the last one has it. What a killed
+process left under such a name is removed by the next write of the same file. Processes are told
+apart by their numbers on one machine: on a shared file system two machines must not write the same
+file at a time.
 """
 
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
+
+WRITING: set[str] = set()  # temporary files that this process has in use
 
 
 @contextmanager
@@ -20,9 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    temporary = next(filter(_claim, _candidates(path)))
     try:
-        temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)
@@ -31,13 +35,32 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        WRITING.discard(os.path.realpath(temporary))
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    """Temporary names of this process for `path`: one, and others for threads that write it too."""
+    for number in count():
+        own = f"{os.getpid()}-{number}" if number else f"{os.getpid()}"
+        yield path.with_name(f".{path.name}.{own}.part{path.suffix}")
+
+
+def _claim(temporary: Path) -> bool:
+    """Make a temporary file, unless another has it."""
+    WRITING.add(os.path.realpath(temporary))
+    with suppress(FileExistsError):
+        temporary.touch(exist_ok=False)
+        return True
+    return False
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
     """Write several files; none takes its place before all are complete, the first takes it last.
 
     Raises:
-        OSError: One cannot be written; then none is.
+        OSError: One cannot be written; then none takes its place. If the last step of one fails,
+            its rename, the files after it in the mapping have taken theirs, and it and those
+            before it have not.
     """
     with ExitStack() as stack:
         for path, content in files.items():
@@ -46,10 +69,11 @@ def write_all(files: Mapping[Path, bytes]) -> None:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove what processes that no longer run, or this one before, left of a write of `path`."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part(\..*)?")
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(?:-\d+)?\.part(\..*)?")
     for entry in os.scandir(path.parent):
         found = pattern.fullmatch(entry.name)
-        if found and not _runs_elsewhere(int(found[1])):
+        used = os.path.realpath(entry.path) in WRITING
+        if found and not used and not _runs_elsewhere(int(found[1])):
             with suppress(OSError):
                 os.unlink(entry)
 
