@@ -12,7 +12,7 @@ import stat
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +30,7 @@ from lawful.typed import shown
 TEXT = 2**26  # bytes of a text file
 LONGEST_YAML = 2**20  # the reader takes a second for it
 SPARSE = 2_000  # times the bytes that a file holds, at most, in an array: deflate reaches 1,032
+Check = Callable[[tuple[int, ...], int], None]
 DAMAGED = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError,
     SyntaxError, MemoryError, ArithmeticError, NotImplementedError, tokenize.TokenError,
@@ -38,8 +39,9 @@ DAMAGED = (
 
 
 def reason(error: BaseException) -> str:
-    """What a library says of a file, in one short line."""
-    return " ".join(str(error).split())[:100] or type(error).__name__
+    """What a library or the system says of a file, in one short line."""
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(said.split())[:100] or type(error).__name__
 
 
 def check_file(path: Path, most: int = 2**63) -> int:
@@ -51,8 +53,8 @@ def check_file(path: Path, most: int = 2**63) -> int:
     try:
         about = path.stat()
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
-        said = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({why})"
+        missing = isinstance(error, FileNotFoundError)
+        said = "no such file" if missing else f"cannot be read ({reason(error)})"
         raise InputError(f"{path}: {said}") from None
     if not stat.S_ISREG(about.st_mode):
         kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
@@ -133,7 +135,11 @@ def parse_yaml(text: str, place: object) -> Any:
     if len(text) > LONGEST_YAML:
         raise InputError(f"{place}: {len(text):,} characters; expected at most {LONGEST_YAML:,}")
     try:
-        return yaml.load(text, _Plain)
+        loader = _Plain(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
         raise InputError(f"{place}: not YAML of plain values ({why})") from None
@@ -146,11 +152,15 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_npy(path: Path, place: str | None = None) -> np.ndarray:
+def read_npy(
+    path: Path, place: str | None = None, *, own_type: bool = False, check: Check | None = None
+) -> np.ndarray:
     """The numbers of a .npy file.
 
     Arguments:
         place: What messages call it, where not by its path.
+        own_type: Keep the file's own type, which torch need not know.
+        check: Called with the shape and the bits of a number, before memory is taken.
 
     Raises:
         InputError: It is none, holds no numbers, or its size is not what it says.
@@ -158,12 +168,19 @@ def read_npy(path: Path, place: str | None = None) -> np.ndarray:
     size = check_file(path)
     try:
         with path.open("rb") as file:
-            return _read_array(file, size, path if place is None else place)
+            return _read_array(file, size, place or path, own_type=own_type, check=check)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _read_array(file: BinaryIO, size: int, place: object) -> np.ndarray:
+def _read_array(
+    file: BinaryIO,
+    size: int,
+    place: object,
+    *,
+    own_type: bool = False,
+    check: Check | None = None,
+) -> np.ndarray:
     """The array that a file of `size` bytes holds, from its start."""
     try:
         shape, fortran, kind = _head(file)
@@ -175,10 +192,12 @@ def _read_array(file: BinaryIO, size: int, place: object) -> np.ndarray:
         raise InputError(
             f"{place}: truncated; says {shown(shape)} of {kind}, holds {there:,} bytes"
         )
+    if check is not None:
+        check(shape, 8 * kind.itemsize)
     check_memory(2 * needed, place)
     flat = np.frombuffer(file.read(needed), kind)
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    return native(array)
+    return np.array(array, dtype=kind.newbyteorder("=")) if own_type else native(array)
 
 
 def _head(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -220,3 +220,16 @@ def test_a_report_is_not_replaced_unless_told(line, tmp_path, monkeypatch, capsy
     assert Path("report/report.html").read_bytes() == before
     assert main(["report", str(line), "-n", "3", "--force"]) == 0
     assert json.loads(Path("report/report.json").read_text())["samples"] == 3
+
+
+def test_archives_are_the_same_where_savez_takes_no_options(line, tmp_path, monkeypatch):
+    stored, real = [], np.savez
+
+    def savez(file, **arrays):  # as NumPy 1.26 does
+        stored.extend(arrays)
+        real(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", savez)
+    assert main(["sample", str(line), "-n", "1", "--out", str(tmp_path / "a.npz")]) == 0
+    assert "fields" in stored
+    assert "allow_pickle" not in stored

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lawful import InputError
+from lawful import InputError, LawfulWarning
 from lawful.data import histology
 from lawful.data.histology import load_tissue
 from lawful.data.slides import STAINS, foreground, read_rgb, stain, tissue
@@ -253,7 +253,7 @@ def test_names_without_a_stain_are_left_out_and_counted(tmp_path):
     home = tmp_path / "COAD_01" / "scale-5pc"
     for index, name in enumerate(("S1", "S2", "a_HE")):
         save(home / f"{name}.png", coordinates(64, 256, 100 + index))
-    with pytest.warns(UserWarning, match=r"no stain in S1.png, S2.png; left out: 2"):
+    with pytest.warns(LawfulWarning, match=r"no stain in S1.png, S2.png; left out: 2"):
         found = load_tissue(str(tmp_path), side=16)
     assert found.classes == ("HE",)
     assert "1 pictures, 2 left out whose names tell no stain" in found.source

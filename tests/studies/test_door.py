@@ -149,3 +149,11 @@ def test_init_from_nowhere_or_another_network_is_refused(capsys):
         assert said.count("\n") == 1
     with pytest.raises(InputError, match="was begun with no --init"):
         lawful.train(replace(of(2)), "run", init="run", resume=True)
+
+
+def test_a_finished_run_with_a_foreign_manifest_is_refused_by_its_name():
+    model = lawful.train(of(4), "run", quiet=True)
+    path = model.folder / "manifest.json"
+    path.write_text('{"study": "door", "config": {"training": {"steps": "all"}}}')
+    with pytest.raises(InputError, match="steps"):
+        lawful.train(of(4), "run", resume=True, quiet=True)

@@ -34,6 +34,7 @@ from lawful.evaluation.report import LawReport, Refinement, law_report, relative
 from lawful.evaluation.summary import SPREAD, Spread, Summary
 from lawful.games.checkpoint import json_bytes
 from lawful.laws.law import Estimate, Law
+from lawful.reading import reason
 from lawful.studies import registry
 from lawful.studies.model import Model, Samples, load
 from lawful.studies.study import Study
@@ -146,10 +147,8 @@ def from_file(path: Path, study_file: str | None = None) -> Subject:
             try:
                 report = _judge(study, laws, chunk)
             except (KeyError, IndexError, RuntimeError, TypeError) as error:
-                reason = " ".join(str(error).split())[:80]
-                raise InputError(
-                    f"{path}: its fields or conditions are not those of {study.name} ({reason})"
-                ) from None
+                said = f"{path}: its fields or conditions are not those of {study.name}"
+                raise InputError(f"{said} ({reason(error)})") from None
             done = _refinement(chunk, file.manifest)
             summary.add(
                 replace(report, refinements=refinements, enforced=enforced, refinement=done)

@@ -25,7 +25,7 @@ from lawful.atomic import replacing
 from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.evaluation.pictures import montage_figure
-from lawful.reading import fixed_text
+from lawful.reading import fixed_text, reason
 from lawful.studies.study import Axis
 
 MONTAGE = 64
@@ -87,8 +87,7 @@ def write_samples(path: Path, chunks: Chunks, count: int, **about: Any) -> None:
             _check_room(path, layout)
             FORMATS[path.suffix](temporary, chain([first], chunks), layout)
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: cannot be written ({reason})") from None
+        raise InputError(f"{path}: cannot be written ({reason(error)})") from None
 
 
 def _check_room(path: Path, layout: Layout) -> None:
@@ -181,11 +180,11 @@ def _npz(path: Path, chunks: Chunks, layout: Layout) -> None:
         _hdf5(gathered, chunks, layout)
         with h5py.File(gathered, "r") as file:
             places = {name: int(file[name].id.get_offset()) for name in layout.parts}
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.memmap(gathered, kind, "r", places[name], (layout.count, *shape))
             for name, (kind, shape) in layout.parts.items()
         }
-        np.savez(path, allow_pickle=False, lawful=np.array(layout.manifest), **arrays)
+        np.savez(path, lawful=np.array(layout.manifest), **arrays)
     finally:
         gathered.unlink(missing_ok=True)
     with zipfile.ZipFile(path) as archive:

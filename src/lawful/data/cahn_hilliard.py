@@ -225,9 +225,9 @@ def _kept(recipe: CoarseningSet, number: int, folder: Path) -> Columns:
         kept = read_npz(path, texts=("recipe",))
         if kept["recipe"] == recipe.identity():
             return {name: kept[name] for name in ("bits", *COLUMNS)}
-    made = batch(recipe, number)
+    made: dict[str, Any] = batch(recipe, number)
     with replacing(path) as temporary:
-        np.savez(temporary, allow_pickle=False, recipe=recipe.identity(), **made)
+        np.savez(temporary, recipe=recipe.identity(), **made)
     return made
 
 

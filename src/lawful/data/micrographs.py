@@ -8,6 +8,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
@@ -20,7 +21,7 @@ from lawful.atomic import write_all
 from lawful.data.cache import cache
 from lawful.data.pictures import Pixels, read_pixels
 from lawful.errors import InputError
-from lawful.reading import check_memory
+from lawful.reading import check_memory, read_text, reason
 from lawful.typed import shown
 
 LEAST = 8
@@ -139,13 +140,14 @@ def read_correlation(path: Path) -> Correlation:
             distances 0, 1, 2, … in its column `r`.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(StringIO(read_text(path), newline="")))
         found = np.array([float(row["p2"]) for row in rows])
         distances = [float(row["r"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:60]
-        raise InputError(f"statistics {path}: expected columns r and p2 ({reason})") from None
+    except InputError as error:
+        raise InputError(f"statistics {error}") from None
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        why = reason(error)
+        raise InputError(f"statistics {path}: expected columns r and p2 ({why})") from None
     if not rows or distances != list(range(len(rows))) or not np.isfinite(found).all():
         raise InputError(f"statistics {path}: expected finite p2 at r = 0, 1, 2, …")
     return found

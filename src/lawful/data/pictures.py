@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from lawful.errors import InputError
-from lawful.reading import check_memory, reason
+from lawful.reading import check_memory, read_npy, reason
 
 FIGURE = {"lawful": "a figure, no data"}  # the text of a PNG file that shows data and is none
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
@@ -107,19 +107,14 @@ def read_pixels(path: Path, noun: str, *, work: tuple[int, int] = (0, 0)) -> Pix
 
 
 def _read_npy(source: Source) -> Pixels:
-    found = np.load(source.path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(found, np.ndarray):
-        raise source.bad("an archive; expected one array")
-    if found.dtype.kind not in "biuf":
-        raise source.bad(f"values of type {found.dtype}; expected numbers")
-    source.check(found.shape, 8 * found.dtype.itemsize)
+    place = f"{source.noun} {source.path}"
+    found = read_npy(source.path, place, own_type=True, check=source.check)
     if found.ndim == 3 and found.shape[2] not in (1, 3, 4):
         raise source.bad(
             f"an array of shape {found.shape}; expected one picture: (rows, columns), "
             "(rows, columns, 3) or (rows, columns, 4)"
         )
-    values = np.array(found, dtype=found.dtype.newbyteorder("="))
-    return _parted(values, alpha=values.shape[2:] == (4,))
+    return _parted(found, alpha=found.shape[2:] == (4,))
 
 
 def _parted(values: np.ndarray, *, alpha: bool) -> Pixels:

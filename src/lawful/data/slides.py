@@ -22,7 +22,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from lawful.data.pictures import READERS, read_pixels
-from lawful.errors import InputError
+from lawful.errors import InputError, LawfulWarning
 
 SUFFIXES = tuple(ending for ending in READERS if ending != ".npy")
 OPAQUE = 255
@@ -196,8 +196,8 @@ def read_anhir(folder: Path, homes: Sequence[Path], side: int, stride: int) -> P
     source = f"{folder.resolve().name}, ANHIR's layout, {scales}, {len(stained)} pictures"
     if left := [path.name for path in paths if path not in stained]:
         source += f", {len(left)} left out whose names tell no stain"
-        warnings.warn(f"tissue {folder}: no stain in {', '.join(left[:3])}; left out: {len(left)}",
-                      stacklevel=2)  # fmt: skip
+        said = f"tissue {folder}: no stain in {', '.join(left[:3])}; left out: {len(left)}"
+        warnings.warn(said, LawfulWarning, stacklevel=2)
     labels = [classes.index(name) for name in stained.values()]
     return gathered(pictures, labels, classes, source)
 

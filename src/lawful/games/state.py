@@ -132,8 +132,7 @@ class State:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"game: its state could not be restored ({reason})") from None
+            raise InputError(f"game: its state could not be restored ({reason(error)})") from None
 
     def repeats(self) -> bool:
         """Whether restoring all that is saved restores the next batch too.
@@ -270,8 +269,8 @@ def _average(name: str, player: nn.Module, decay: float) -> AveragedModel:
     try:
         return AveragedModel(player, multi_avg_fn=averaging(decay))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"player {name!r}: cannot be copied for its average ({reason})") from None
+        why = reason(error)
+        raise InputError(f"player {name!r}: cannot be copied for its average ({why})") from None
 
 
 def make_dense(network: nn.Module, place: str) -> None:

@@ -312,10 +312,15 @@ def _check_gradients(fields: Tensor, given: Condition) -> None:
 def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:
     """Write weights and manifest into `folder`, each atomically."""
     checkpoint.save(folder / WEIGHTS, dict(network.state_dict()))
-    write_json(folder / MANIFEST, {**manifest, "weights_sha256": _digest(folder / WEIGHTS)})
+    write_json(folder / MANIFEST, {**manifest, "weights_sha256": digest(folder / WEIGHTS)})
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        InputError: It cannot be read, or does not fit into memory.
+    """
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
@@ -401,7 +406,7 @@ def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = N
         raise InputError(f"model {folder}: no {WEIGHTS} and {MANIFEST}; is the run finished?")
     manifest = read_manifest(read_text(folder / MANIFEST), folder / MANIFEST)
     made = registry.recall(manifest, folder, study).from_config(manifest["config"])
-    if manifest.get("weights_sha256") != _digest(folder / WEIGHTS):
+    if manifest.get("weights_sha256") != digest(folder / WEIGHTS):
         raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
     state = checkpoint.load_weights(folder / WEIGHTS)
     return Model(made, restored(made, state, f"weights {folder / WEIGHTS}"), manifest, folder)

@@ -4,7 +4,6 @@
 `resume`, it ends with the same weights as a run that was never stopped.
 """
 
-import hashlib
 import json
 import platform
 import time
@@ -29,9 +28,18 @@ from lawful.games import checkpoint
 from lawful.games.fit import fit
 from lawful.games.game import Game, unwrapped
 from lawful.games.state import State
-from lawful.reading import parse_yaml, read_text
+from lawful.reading import parse_json, parse_yaml, read_bytes, read_text, reason
 from lawful.studies import registry
-from lawful.studies.model import MANIFEST, WEIGHTS, Model, restored, save_model, shipped
+from lawful.studies.model import (
+    MANIFEST,
+    WEIGHTS,
+    Model,
+    digest,
+    read_manifest,
+    restored,
+    save_model,
+    shipped,
+)
 from lawful.studies.study import Study
 from lawful.typed import shown, typed
 
@@ -84,7 +92,8 @@ def _train(
 ) -> Iterator[Progress]:
     steps = study.training.steps
     budget = _begun(study, folder, fabric, resume, init)
-    if budget is not None and (folder / MANIFEST).is_file() and steps <= _trained_for(folder):
+    finished = budget is not None and (folder / MANIFEST).is_file()
+    if finished and steps <= _trained_for(study, folder):
         return
     game, state, seconds = _ready(study, folder, fabric, init, budget)
     network = state.averages["generator"].module.eval()
@@ -189,14 +198,14 @@ def history(folder: Path) -> list[dict[str, float]]:
     """The rows of `metrics.jsonl`: step, seconds, loss terms; now and then violations, and what
     the study watches. Lines that are no rows, such as an interrupted write leaves, are left out."""
     path = folder / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    text = read_bytes(path).decode("utf-8", "replace") if path.is_file() else ""
     return [row for line in text.splitlines() if (row := _row(line)) is not None]
 
 
 def _row(line: str) -> dict[str, float] | None:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line, "metrics")
+    except InputError:
         return None
     whole = isinstance(row, dict) and {"step", "seconds"} <= row.keys()
     return row if whole and all(type(v) in (int, float) for v in row.values()) else None
@@ -262,13 +271,10 @@ def _begun(
     return budget
 
 
-def _trained_for(folder: Path) -> int:
+def _trained_for(study: Study, folder: Path) -> int:
     """The budget of a finished run's model."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return int(manifest["config"]["training"]["steps"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"manifest {folder / MANIFEST}: not a manifest of lawful") from None
+    manifest = read_manifest(read_text(folder / MANIFEST), folder / MANIFEST)
+    return type(study).from_config(manifest["config"]).training.steps
 
 
 def _warn_of_rates(game: Game, done: int, budget: int, steps: int) -> None:
@@ -300,8 +306,7 @@ def _start_from(init: str | Path, state: State) -> None:
                 unwrapped(player).load_state_dict(players[name])
         state.averages["generator"].module.load_state_dict(players["generator"])
     except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"init {init}: its networks are others ({reason})") from None
+        raise InputError(f"init {init}: its networks are others ({reason(error)})") from None
 
 
 def _weights_of(init: str | Path) -> tuple[Path, list[Path]]:
@@ -314,8 +319,7 @@ def _weights_of(init: str | Path) -> tuple[Path, list[Path]]:
 def _origin_of(init: str | Path) -> dict[str, Any]:
     """What is recorded of the run that another starts from."""
     path, _ = _weights_of(init)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"init": {"run": path.parent.name, "sha256": digest}}
+    return {"init": {"run": path.parent.name, "sha256": digest(path)}}
 
 
 def _recorded_init(folder: Path) -> dict[str, Any]:
