@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from lawful import InputError
+from lawful import InputError, LawfulWarning
 from lawful.data import micrographs
-from lawful.data.micrographs import banner_rows, otsu, read_micrograph, rescaled, sem_sample
+from lawful.data.micrographs import (
+    banner_rows,
+    otsu,
+    read_like,
+    read_micrograph,
+    rescaled,
+    sem_sample,
+)
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "micrographs"
 
@@ -431,3 +438,11 @@ def test_a_speck_is_lost_by_scaling_down(file):
     x[3, 3] = 1
     with pytest.raises(InputError, match=r"leaves a\.npy one phase"):
         rescaled(read_micrograph(saved(file("a.npy"), x)), 0.125)
+
+
+def test_what_is_to_be_known_of_a_file_is_said_where_nobody_asks_for_it(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(GREY).save(path)
+    with pytest.warns(LawfulWarning, match=r"a\.jpg: a lossy format"):
+        found = read_like(path)
+    assert any("lossy" in note for note in found.notes)

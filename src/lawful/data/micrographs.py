@@ -7,6 +7,7 @@ import csv
 import hashlib
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -20,7 +21,7 @@ from scipy import ndimage, signal
 from lawful.atomic import write_all
 from lawful.data.cache import cache
 from lawful.data.pictures import Pixels, read_pixels
-from lawful.errors import InputError
+from lawful.errors import InputError, LawfulWarning
 from lawful.reading import check_memory, read_text, reason
 from lawful.typed import shown
 
@@ -128,8 +129,16 @@ def read_micrograph(
 
 
 def read_like(path: Path) -> Micrograph | Correlation:
-    """A picture, or the two-point correlation of a `statistics.csv`, by the file's ending."""
-    return read_correlation(path) if path.suffix.lower() == ".csv" else read_micrograph(path)
+    """A picture, or the two-point correlation of a `statistics.csv`, by the file's ending.
+
+    Warns of what a user should know of a picture before its statistics are believed.
+    """
+    if path.suffix.lower() == ".csv":
+        return read_correlation(path)
+    found = read_micrograph(path)
+    for note in found.notes:
+        warnings.warn(f"{found.source}: {note}", LawfulWarning, stacklevel=3)
+    return found
 
 
 def read_correlation(path: Path) -> Correlation:
