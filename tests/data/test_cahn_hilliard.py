@@ -103,7 +103,7 @@ def test_no_pair_is_on_both_sides_of_the_split(whole):
     assert len(found.train.pair) + len(found.held_out.pair) == 70
     assert not set(found.train.pair.tolist()) & set(found.held_out.pair.tolist())
     assert (found.held_out.pair % 16 == 0).all()
-    assert "seed 0" in found.source
+    assert f"seed 0, {cahn_hilliard.FORMAT}" in found.source
     for part in (found.train, found.held_out):
         p2 = two_point(part.images.double(), 4)[:, 0]
         torch.testing.assert_close(p2, part.volume_fraction.double(), rtol=0, atol=1e-6)

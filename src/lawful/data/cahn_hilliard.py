@@ -321,7 +321,7 @@ def _split(columns: Columns, source: str) -> Microstructures:
 def _source(recipe: CoarseningSet) -> str:
     return (
         f"{recipe.images} Cahn-Hilliard images of {recipe.side} x {recipe.side}, "
-        f"seed {recipe.seed}, lawful {version('lawful')}"
+        f"seed {recipe.seed}, {FORMAT}, lawful {version('lawful')}"
     )
 
 
