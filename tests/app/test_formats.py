@@ -15,7 +15,9 @@ from PIL import Image
 import lawful
 from lawful.app.main import main
 from lawful.app.page import png
+from lawful.app.writers import write_samples
 from lawful.evaluation.pictures import comparison_figure, montage_figure
+from lawful.studies.study import Axis
 
 RANKS = str(Path(__file__).parent / "ranks.py")
 SIZES = ["2x5", "1x1", "1x4x6", "3x4x1", "1x3x4x5", "2x1x2x3"]
@@ -233,3 +235,14 @@ def test_archives_are_the_same_where_savez_takes_no_options(line, tmp_path, monk
     assert main(["sample", str(line), "-n", "1", "--out", str(tmp_path / "a.npz")]) == 0
     assert "fields" in stored
     assert "allow_pickle" not in stored
+
+
+@pytest.mark.parametrize("ending", ["h5", "nc"])
+def test_scales_of_vectors_meet_no_array(tmp_path, ending):
+    shapes = {"fields": (2, 1, 4), "condition/a": (2, 3), "condition/a_1": (2,)}
+    chunk = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    path = tmp_path / f"a.{ending}"
+    about = {"manifest": {}, "images": False, "space": [Axis("x", 0, 1)], "about": {}}
+    write_samples(path, iter([chunk]), 2, **about)
+    with xarray.open_dataset(str(path), group="/") as data:
+        assert data.sizes["condition_a.1"] == 3

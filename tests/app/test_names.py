@@ -15,10 +15,11 @@ from lawful import InputError, Quantity, Study, Training
 from lawful.app.main import main
 from lawful.laws.law import FunctionLaw
 from lawful.studies import registry
+from lawful.studies.study import Axis
 
 TAKEN = ("phase", "scale", "size", "threshold", "like", "n", "seed", "tolerance", "refine",
          "enforce", "out", "model", "crop", "median", "study", "help", "grad", "condition",
-         "self", "quantities", "picture")  # fmt: skip
+         "self", "quantities", "picture", "no-enforce", "tyro-print-completion")  # fmt: skip
 FREE = ("wave-number", "wave len", "ν", "a/b", "..", "50%", "class", "2nd", "k_x", "$x$", "[b]")
 NAMES = (*TAKEN, *FREE)
 
@@ -149,6 +150,27 @@ class Fields(Named):
     out: str = "of the study"
     track: float = 1.5
     name = "fields"
+
+
+@dataclass(frozen=True)
+class Negated(Named):
+    no_resume: float = 1.5
+    name = "negated"
+
+
+def test_a_field_is_not_taken_for_the_negation_of_a_switch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(registry.STUDIES, "negated", Negated)
+    arguments = ["train", "negated", "--out", "a", "--config.no-resume", "2.5", "--dry-run"]
+    assert main(arguments) == 0
+    assert "no_resume: 2.5" in capsys.readouterr().out
+
+
+def test_axes_that_a_file_could_not_hold_are_refused():
+    for wrong in ("estimated_error", "condition", "condition_mean", "outside_x", "sample"):
+        with pytest.raises(InputError, match=f"axis '{wrong}': expected another name"):
+            Axis(wrong, 0, 1)
+    with pytest.raises(InputError, match="axes: expected names that differ, got x, x"):
+        type("Twin", (Study,), {"axes": (Axis("x", 0, 1), Axis("x", 0, 2))})
 
 
 def test_fields_of_a_study_do_not_collide_with_the_options_of_train(tmp_path, monkeypatch, capsys):

@@ -59,13 +59,21 @@ def _one_line(box: str) -> str:
     return " ".join(message) or "the arguments cannot be read"
 
 
+def own_options(options: type) -> set[str]:
+    """The options of a command itself: its fields, `--no-NAME` of its switches, and tyro's."""
+    names = {entry.name for entry in fields(options)}
+    switches = {f"no_{entry.name}" for entry in fields(options) if isinstance(entry.default, bool)}
+    always = {"h", "help", "tyro-print-completion", "tyro-write-completion"}
+    return always | {spelled(name) for name in names | switches}
+
+
 def with_conditions(options: type, quantities: Sequence[Quantity]) -> type:
     """`options` with an option for each quantity: numbers, or a file of them for a vector.
 
     A quantity's option is `--NAME` where the command has no such option of its own, and `--c.NAME`
     in any case. `given_values` reads them.
     """
-    taken = {"h", "help", *(spelled(entry.name) for entry in fields(options))}
+    taken = own_options(options)
     extra = []
     for i, quantity in enumerate(quantities):
         plain = spelled(quantity.name)

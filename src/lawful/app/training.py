@@ -18,11 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from torch import distributed
 
-from lawful.app.options import parse, value_of
+from lawful.app.options import own_options, parse, value_of
 from lawful.errors import InputError
 from lawful.studies import registry
 from lawful.studies import run as runs
-from lawful.studies.study import Study
+from lawful.studies.study import Study, spelled
 from lawful.typed import Within, check_fields
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -110,8 +110,8 @@ def study_named(options: type, arguments: list[str], program: str) -> str:
 def parse_overrides(options: type, arguments: list[str], program: str, preset: Study) -> Any:
     """Parse `options` and, into their `config`, an option for every field of `preset`: `--NAME`,
     or `--config.NAME` for all where one has the name of an option of the command."""
-    own = {entry.name for entry in fields(options)}
-    prefix = "config" if own & {entry.name for entry in fields(preset)} else ""
+    own = {spelled(entry.name) for entry in fields(preset)} & own_options(options)
+    prefix = "config" if own else ""
     overrides: Any = Annotated[type(preset), tyro.conf.arg(name=prefix)]
     complete = make_dataclass(
         options.__name__,

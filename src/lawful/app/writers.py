@@ -141,7 +141,8 @@ def _lay_out(file: h5py.File, name: str, layout: Layout) -> int:
         space = zip(layout.space, shape[1:], strict=True)
         scales |= {axis.name: (axis.places(size), axis.unit) for axis, size in space}
     else:
-        scales |= {f"{name.replace('/', '_')}_{i}": _count(n) for i, n in enumerate(shape, 1)}
+        # With a dot, which neither an array nor an axis has in its name.
+        scales |= {f"{_plain(name)}.{i}": _count(n) for i, n in enumerate(shape, 1)}
     for place, (label, (values, unit)) in enumerate(scales.items()):
         if label not in file:
             file.create_dataset(label, data=values).make_scale(label)

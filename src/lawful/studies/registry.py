@@ -30,7 +30,7 @@ from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.mixture import MixtureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
-from lawful.studies.study import Study, check_names, spelled
+from lawful.studies.study import Study, check_axes, check_names, spelled
 
 COPY = "study.py"  # of a user's own study, in its run's folder
 
@@ -240,6 +240,7 @@ def check_trainable(study: Study) -> None:
     """Refuse a study without a name, and training that begins while a study's file is read."""
     check_named(type(study))
     check_names(study.quantities)
+    check_axes(study.axes)
     names = [spelled(law(entry).name) for entry in study.laws()]
     if len(set(names)) < len(names) or "" in names:
         raise InputError(f"laws: expected names that differ in letters, got {', '.join(names)}")

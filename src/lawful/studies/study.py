@@ -29,6 +29,10 @@ from lawful.laws.refine import Refined, refine
 from lawful.typed import Positive, Within, build, check_fields
 
 EXCHANGES = 80  # rounds, of samples that are binary
+RESERVED = re.compile(  # names of arrays and scales in files of samples
+    "sample|channel|fields|estimated_error.*|corrections_accepted|"
+    "(condition|violation|outside|refinement)(_.*)?"
+)
 HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
 
 
@@ -133,7 +137,7 @@ class Axis:
     nodes: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.name in ("sample", "channel", "fields"):
+        if not self.name.isidentifier() or RESERVED.fullmatch(self.name):
             raise InputError(f"axis {self.name!r}: expected another name, of letters and digits")
         if not -inf < self.lower < self.upper < inf:
             raise InputError(
@@ -206,6 +210,8 @@ class Study(ABC):
         super().__init_subclass__(**options)
         if isinstance(cls.quantities, tuple):
             check_names(cls.quantities)
+        if isinstance(cls.axes, tuple):
+            check_axes(cls.axes)
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -440,6 +446,17 @@ def obeyed(network: nn.Module) -> tuple[Law, ...]:
 def spelled(name: str) -> str:
     """A quantity's name as an option spells it: words joined by `-`."""
     return re.sub(r"[\W_]+", "-", name).strip("-")
+
+
+def check_axes(axes: Sequence[Axis]) -> None:
+    """Refuse two axes of one name.
+
+    Raises:
+        InputError: Names them all.
+    """
+    names = [axis.name for axis in axes]
+    if len(set(names)) < len(names):
+        raise InputError(f"axes: expected names that differ, got {', '.join(names)}")
 
 
 def check_names(quantities: Sequence[Quantity]) -> None:
