@@ -92,3 +92,11 @@ def test_relative_error_is_invariant_to_scale():
     torch.testing.assert_close(relative_error(7 * x, 7 * y), error)
     assert relative_error(0 * y + 2, 0 * y).tolist() == [2.0] * 4  # no scale: the RMS error
     torch.testing.assert_close(relative_error(1.25 * y, y), torch.full((4,), 0.25).double())
+
+
+def test_an_estimate_of_some_samples_alone_is_not_merged():
+    x, c = make(3)
+    plain = law_report([law(mean_law)], x, c)
+    judged = LawReport(plain.lines, Estimate(torch.ones(3), torch.ones(3), "a law"))
+    assert len(merge([judged, judged]).error) == 6
+    assert merge([plain, judged]).error is merge([judged, plain]).error is None

@@ -94,6 +94,39 @@ def test_no_estimate_where_laws_leave_a_field_free_or_have_no_derivative(residua
     assert found(residual, x, {}) is None
 
 
+def broken(message):
+    """A law that fails where it is to be differentiated."""
+
+    def residual(x, c):
+        if x.requires_grad:
+            raise RuntimeError(message)
+        return x - 0.5
+
+    return residual
+
+
+def test_only_a_missing_derivative_is_no_estimate_and_other_failures_are_told():
+    x, _, _ = samples(poisson, torch.float32)
+    assert found(lambda x, c: torch.from_numpy(x.numpy()) - 0.5, x, {}) is None
+    assert found(lambda x, c: Once.apply(x), x, {}) is None
+    for message in ("CUDA out of memory. Tried to allocate 2.00 GiB", "shapes must match"):
+        with pytest.raises(RuntimeError, match=message[:9]):
+            found(broken(message), x, {})
+
+
+class Once(torch.autograd.Function):
+    """A residual with a first derivative alone."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x - 0.5
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient
+
+
 def test_a_sample_does_not_change_the_estimate_of_another_and_broken_ones_have_none():
     x, c, _ = samples(cubic, torch.float64)
     alone = found(cubic, x[:1], {"f": c["f"][:1]})

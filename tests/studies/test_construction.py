@@ -126,6 +126,16 @@ def test_a_motif_enforced_by_the_network_is_reported_and_kept():
     assert raw.report.estimate is done.report.estimate is None  # the laws leave fields free
 
 
+def test_only_what_no_later_enforcement_can_break_is_claimed():
+    masks = plus(SIDE, 5, 5, 5), plus(SIDE, 5, 6, 5)
+    laws = [MotifLaw(mask, k * mask.float(), f"m{k}") for k, mask in enumerate(masks)]
+    for network in (Enforced(Grey(), laws), Enforced(Enforced(Grey(), laws[:1]), laws[1:])):
+        x = network({"noise": torch.zeros(2, SIDE, SIDE)}).detach()
+        assert [law.name for law in network.obeys()] == ["m1"]
+        assert float(laws[1].violation(x, {}).max()) == 0 < float(laws[0].violation(x, {}).min())
+    assert Enforced(Enforced(Grey(), laws[:1]), []).obeys() == (laws[0],)
+
+
 class Flat(CorrectableLaw):
     """x = 1/2, with a correction that is exact and knows nothing of the motif."""
 

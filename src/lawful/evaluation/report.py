@@ -132,7 +132,10 @@ def law_report(
 
 
 def merge(reports: Sequence[LawReport]) -> LawReport:
-    """One report over the samples of several, which must be of the same laws."""
+    """One report over the samples of several, which must be of the same laws.
+
+    It has an estimate where each of them has one.
+    """
     first = reports[0]
     lines = tuple(
         LawLine(
@@ -145,11 +148,12 @@ def merge(reports: Sequence[LawReport]) -> LawReport:
         for i, line in enumerate(first.lines)
     )
     estimates = [r.estimate for r in reports if r.estimate is not None]
+    whole = len(estimates) == len(reports)
     outside = tuple(
         (name, torch.cat([r.outside[i][1] for r in reports]))
         for i, (name, _) in enumerate(first.outside)
     )
-    estimate = Estimate.merge(estimates) if estimates else None
+    estimate = Estimate.merge(estimates) if whole else None
     refined = [r.refinement for r in reports if r.refinement is not None]
     refinement = Refinement.merge(refined) if refined else None
     taken = [r.accepted for r in reports if r.accepted is not None]

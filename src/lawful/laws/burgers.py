@@ -97,8 +97,8 @@ class BurgersLaw(CorrectableLaw):
     def _transport(self, number: Tensor, step: Tensor) -> Tensor:
         """First-order upwind difference of `number * step`, with ghost cells of homogeneous ends.
 
-        The ghost behind a fixed face is the odd reflection for a law of first order, and does not
-        matter to a law of higher order; half of it is within a third of both.
+        A law of first order takes the odd reflection as its ghost behind a fixed face; one of
+        higher order hardly depends on the ghost. With half of the reflection both contract.
         """
         ends = self.equation.boundaries
         value = ends.pad(step, 1) - ends.pad(torch.zeros_like(step), 1)

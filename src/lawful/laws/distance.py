@@ -10,6 +10,7 @@ Laws determine a field where their residuals are as many as its entries, and whe
 not see, or that so many products do not solve, leaves a square of mean 1.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,6 +26,8 @@ from lawful.laws.problem import Identity, Problem
 STEPS, PRODUCTS = 3, 300  # Gauss-Newton steps; products with J and its transpose in each
 PROBES, MISSED = 8, 0.1  # random fields; square of what may be left of each
 SOLVED, DAMPING = 1e-2, 1e-8  # share of the residual, and of its squares, that is nothing
+# PyTorch has no type of its own for what has no derivative, or no second one; only words.
+UNDIFFERENTIABLE = re.compile("differentia|derivative|gradient|require[sd]? grad")
 
 
 @torch.no_grad()
@@ -38,14 +41,20 @@ def distance_to_solution(
 ) -> Estimate | None:
     """The distance of each sample from the solution of its laws; None where there may be many.
 
-    It costs one evaluation of the laws where they have fewer residuals than a sample entries, and
-    at most 3 x 300 products with J and its transpose where they have more.
+    It costs one evaluation of the laws on one sample where they have fewer residuals than a sample
+    has entries. Where they have as many or more, it costs at most 300 products with J and 300 with
+    its transpose on eight random fields, and then, if they determine a field, at most 3 x 300 of
+    each on `x`; beside these, one with the transpose per law and step.
 
     Arguments:
         laws: That are not obeyed by construction.
         probed: A sample and its condition, at which it is found whether the laws determine one;
             not of `x`, so that the answer is the same for every batch.
         kept: Affine laws that hold, and that no step touches.
+
+    Raises:
+        InputError: A law's residual has no row per sample.
+        RuntimeError: A law fails for another reason than that it cannot be differentiated, twice.
     """
     problem = Problem.of(laws, Identity(), 1.0, kept)
     few = {name: value[:1] for name, value in c.items()}
@@ -56,8 +65,10 @@ def distance_to_solution(
         if not determined(problem, *probed()):
             return None
         return _distance(problem, x, c)
-    except (InputError, RuntimeError):  # a law that cannot be differentiated, twice
-        return None
+    except (InputError, RuntimeError) as error:
+        if UNDIFFERENTIABLE.search(str(error)):
+            return None
+        raise
 
 
 def determined(problem: Problem, x: Float[Tensor, "batch *space"], c: Condition) -> bool:

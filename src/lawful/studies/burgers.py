@@ -182,7 +182,7 @@ class BurgersStudy(Study):
         return marked
 
     def distance(self, initial: Float[Tensor, "batch cells"]) -> Float[Tensor, " batch"]:
-        """Distance of each row from the nearest of 16,384 trained ones, over that one's norm."""
+        """The least of |row - trained| / |trained| over 16,384 trained rows, for each row."""
         trained = _family(self)
         return (torch.cdist(initial.to(trained), trained) / trained.norm(dim=1)).amin(1)
 
