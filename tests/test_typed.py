@@ -1,7 +1,8 @@
 """Values from outside against the types and ranges that are stated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from math import inf, nan
 from typing import Annotated, Any, Literal, Required, TypedDict
 
@@ -115,6 +116,15 @@ def test_presets_are_in_their_ranges(name):
     for preset in STUDIES[name].presets().values():
         check_fields(preset)
         assert STUDIES[name].from_config(preset.config()) == preset
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_made_of_wrong_types_is_refused_in_one_line(name):
+    preset = next(iter(STUDIES[name].presets().values()))
+    for entry in fields(preset):
+        for value in (0.9, "x", [None], {"a": 1}, None):
+            with suppress(InputError):  # anything else would be a traceback
+                replace(preset, **{entry.name: value})
 
 
 def test_training_names_its_entries():

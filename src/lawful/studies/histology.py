@@ -28,7 +28,7 @@ from lawful.studies.symmetric import (
     pose_test,
 )
 from lawful.symmetry.symmetrize import randomize
-from lawful.typed import Size, Within
+from lawful.typed import Size, Within, check_fields
 
 TISSUE = "immunohistochemistry"
 SIDE, WATCHED, TESTED, FEWEST = 64, 100, 60, 6
@@ -86,6 +86,7 @@ class HistologyStudy(SymmetricStudy):
         }  # fmt: skip
 
     def __post_init__(self) -> None:
+        check_fields(self)  # before what is looked up by them
         found = self.names or (() if self.tissue == TISSUE else self.patches().classes)
         object.__setattr__(self, "names", tuple(found))
         super().__post_init__()
