@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from lawful import InputError, NonFiniteError
+from lawful import InputError, LawfulWarning, NonFiniteError
 from lawful.games.fit import fit
 from lawful.games.game import Batch, Game, Move, Objective
 from lawful.games.optimizers import LBFGS, Adam, RMSProp
@@ -110,6 +110,15 @@ def test_moves_by_lbfgs_follow_moves_by_adam():
         set(state.values) for state in fit(game, line_state(game), Fabric(accelerator="cpu"), 8)
     ]
     assert names == [{"adam/fit"}] * 6 + [{"search/fit"}] * 2
+
+
+def test_moves_that_a_short_run_never_plays_are_named():
+    late = Move("late", (Objective("line", least_squares, LBFGS()),), begin=0.9)
+    game = line_game(Move("adam", (Objective("line", least_squares, Adam(0.1)),)), late)
+    for steps in range(1, 40):
+        assert late.plays_ever(steps) == any(late.plays(k, steps) for k in range(steps))
+    with pytest.warns(LawfulWarning, match="in 2 steps never played: late"):
+        list(fit(game, line_state(game), Fabric(accelerator="cpu"), 2))
 
 
 def test_a_line_search_that_fails_moves_nothing():

@@ -1,5 +1,6 @@
 """Playing a game: `fit` yields the state after every turn; it neither logs nor saves."""
 
+import warnings
 from collections.abc import Iterator
 from math import isfinite
 
@@ -8,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from lawful.errors import InputError, NonFiniteError
+from lawful.errors import InputError, LawfulWarning, NonFiniteError
 from lawful.games.conflicts import Combination
 from lawful.games.game import Batch, Game, Move, Objective, Terms, unwrapped
 from lawful.games.state import State
@@ -22,9 +23,14 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
     Arguments:
         steps: The whole budget; learning rates are functions of `state.step / steps`.
 
+    Warns of moves whose shares of the run hold no step.
+
     Raises:
         NonFiniteError: A loss term or a gradient is not finite; its step has moved no player then.
     """
+    if idle := [move.name for move in game.moves if not move.plays_ever(steps)]:
+        said = f"game: in {steps} steps never played: {', '.join(idle)}; begin and end are shares"
+        warnings.warn(said, LawfulWarning, stacklevel=2)
     while state.step < steps and not state.over:
         state.values = {}
         for move in game.moves:

@@ -7,7 +7,7 @@ data is a move a law; extragradient is another rule on the same move.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 
 import torch
 from lightning_fabric.wrappers import is_wrapped
@@ -68,6 +68,10 @@ class Move:
     def plays(self, step: int, steps: int) -> bool:
         """Whether the move is played in step `step` of `steps`."""
         return self.begin * steps <= step < self.end * steps
+
+    def plays_ever(self, steps: int) -> bool:
+        """Whether the move is played in any of `steps` steps."""
+        return self.plays(ceil(self.begin * steps), steps)
 
     def __post_init__(self) -> None:
         players = [objective.player for objective in self.objectives]
