@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from lawful import InputError
+from lawful import InputError, LawfulWarning
 from lawful.divergences import (
     MMD,
     Energy,
@@ -175,6 +175,14 @@ def test_sinkhorn_by_default_is_near_the_converged_value(case, monkeypatch):
     assert len(updates) < 2 * 3 * 600  # of two potentials, for three pairs of sets
     exact = float(Sinkhorn(0.3, tolerance=1e-4)(x, y))
     assert value == pytest.approx(exact, rel=5e-3)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_sinkhorn_says_where_it_stops_before_the_marginals_are_right(kind, monkeypatch):
+    monkeypatch.setattr(samples, "ROUNDS", 1)
+    x, y = torch.randn(2, 16, 2, generator=torch.Generator().manual_seed(0)).to(kind)
+    with pytest.warns(LawfulWarning, match="sinkhorn: marginals off by .* after 1 updates"):
+        Sinkhorn(0.3, tolerance=1e-6)(x, y)
 
 
 def test_the_entropys_weight_is_lowered_step_by_step(monkeypatch):
