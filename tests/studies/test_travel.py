@@ -74,7 +74,10 @@ def test_an_edited_study_is_not_used_on_old_weights_without_a_word(trained, here
 
 def test_a_copy_that_was_edited_is_not_run(trained, here):
     (trained / "study.py").write_text("raise SystemExit")
-    load("run")  # the text that was trained is known
+    with pytest.warns(LawfulWarning, match="edited since; the text that was trained runs"):
+        model = load("run")
+    assert registry.told(type(model.study)) != f"tiny ({trained / 'study.py'})"
+    assert str(here / "account") in registry.told(type(model.study))
     forget(here)
     with pytest.raises(InputError, match="not known here"):
         load("run")

@@ -148,7 +148,14 @@ def recall(
             f"{place}: its study {name!r} is code that is not known here; read it, then name it by "
             f"study= or --study: {where}"
         )
-    return _from_text(text, copy if copy.is_file() else _known(recorded["sha256"]), recorded)
+    path = _known(recorded["sha256"])
+    if copy.is_file():
+        if read_bytes(copy, TEXT) == text:
+            path = copy
+        else:
+            said = f"{copy}: edited since; the text that was trained runs, which is known here"
+            warnings.warn(said, LawfulWarning, stacklevel=3)
+    return _from_text(text, path, recorded)
 
 
 def _named(named: type[Study] | Study | str | Path, wanted: Any) -> type[Study]:
@@ -172,8 +179,8 @@ def _known_text(digest: Any) -> bytes | None:
     """The text with this digest, if the user ran it before."""
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         return None
-    with suppress(OSError):
-        text = _known(digest).read_bytes()
+    with suppress(InputError):
+        text = read_bytes(_known(digest), TEXT)
         return text if hashlib.sha256(text).hexdigest() == digest else None
     return None
 
