@@ -97,8 +97,8 @@ class BurgersLaw(CorrectableLaw):
     def _transport(self, number: Tensor, step: Tensor) -> Tensor:
         """First-order upwind difference of `number * step`, with ghost cells of homogeneous ends.
 
-        A law of first order takes the odd reflection as its ghost behind a fixed face; one of
-        higher order hardly depends on the ghost. With half of the reflection both contract.
+        Behind a fixed face schemes differ in their ghosts, and M has one for all of them: half of
+        the odd reflection, with which corrections contract at every order.
         """
         ends = self.equation.boundaries
         value = ends.pad(step, 1) - ends.pad(torch.zeros_like(step), 1)
