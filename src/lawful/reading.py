@@ -41,7 +41,7 @@ DAMAGED = (
 def reason(error: BaseException) -> str:
     """What a library or the system says of a file, in one short line."""
     said = getattr(error, "strerror", None) or str(error)
-    return " ".join(said.split())[:100] or type(error).__name__
+    return " ".join(said.split())[:200] or type(error).__name__
 
 
 def check_file(path: Path, most: int = 2**63) -> int:
