@@ -51,11 +51,17 @@ def kind_of(summary: Summary) -> str:
 
 def estimate_text(summary: Summary) -> str:
     """What the estimated error is, and by which judge; or that there is none."""
-    if summary.error is None:
+    if not summary.judge:
         return "Violation only: these laws give no estimate of a sample's error."
-    return (
+    text = (
         "Estimated error: distance of a sample from its corrected self, no solution needed; "
         f"judged by: {summary.judge}."
+    )
+    if not summary.unjudged:
+        return text
+    return text + (
+        f" {summary.unjudged} of {summary.count} samples: violation only (the search for the "
+        "solution did not converge)."
     )
 
 
@@ -64,7 +70,7 @@ def correction_text(summary: Summary) -> str | None:
     if summary.accepted is None:
         return None
     tried = summary.count * summary.refinements
-    judged = "the violation" if summary.error is None else "the estimated error"
+    judged = "the violation" if not summary.judge else "the estimated error"
     return (
         f"Corrections: {summary.accepted} of {tried} taken; {tried - summary.accepted} refused, "
         f"for they would not have lowered {judged} or would have broken what holds by construction."

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lawful.evaluation.report import LawReport, Refinement
+from lawful.laws.law import Estimate
 
 KEPT = 65_536
 SPREAD = ("mean", "median", "95th percentile", "worst", "samples")
@@ -124,6 +125,7 @@ class Summary:
         self.accepted: int | None = None
         self.error: Tally | None = None
         self.distance = Tally()
+        self.unjudged = 0
         self.judge = ""
         self.outside: dict[str, int] = {}
         self.refinement: RefinementTally | None = None
@@ -152,16 +154,23 @@ class Summary:
         if report.accepted is not None:
             self.accepted = (self.accepted or 0) + int(report.accepted.sum())
         if report.estimate is not None:
-            self.error = self.error or Tally()
-            self.error.add(report.estimate.relative)
-            self.distance.add(report.estimate.absolute)
-            self.judge = report.estimate.judge
+            self._judge(report.estimate)
         if report.refinement is not None:
             done = report.refinement
             self.refinement = self.refinement or RefinementTally(done.tolerance)
             self.refinement.add(done)
         for name, mask in report.outside:
             self.outside[name] = self.outside.get(name, 0) + int(mask.sum())
+
+    def _judge(self, estimate: Estimate) -> None:
+        """Figures of the samples that have an estimate; the others are counted."""
+        known = ~estimate.relative.isnan()
+        self.unjudged += int((~known).sum())
+        self.judge = estimate.judge
+        if bool(known.any()):
+            self.error = self.error or Tally()
+            self.error.add(estimate.relative[known])
+            self.distance.add(estimate.absolute[known])
 
     def warnings(self) -> dict[str, int]:
         """Samples outside the trained range by quantity, where there are any."""
@@ -189,6 +198,7 @@ class Summary:
             "estimated_error_absolute": (
                 None if self.error is None else self.distance.spread().as_dict()
             ),
+            "samples_without_estimate": self.unjudged,
             "judge": self.judge or None,
             "outside_trained_range": self.warnings(),
         }

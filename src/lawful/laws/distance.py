@@ -1,9 +1,12 @@
 r"""How far samples are from the solution of their own laws, where the laws determine one.
 
-A sample x with the stacked residual r is taken by full Gauss-Newton steps
+A sample x with the stacked residual r is taken by Gauss-Newton steps
 :math:`y \leftarrow y - J^+ r(y)` to the solution nearby, by products with J and its transpose alone
-(`laws.krylov`). Where the laws leave a field free, as statistics and motifs do, the same steps lead
-to the nearest field that obeys them, which says nothing of an error: then there is no estimate.
+(`laws.krylov`). A step is halved until it lowers the residual. Where the steps do not settle there
+is no estimate of that sample: NaN. They have settled where one takes away 99 % of the residual, is
+short beside the distance found, or where roundings make all that is left.
+Where the laws leave a field free, as statistics and motifs do, the same steps lead to the nearest
+field that obeys them, which says nothing of an error: then there is no estimate at all.
 
 Laws determine a field where their residuals are as many as its entries, and where
 :math:`J^+ J v = v` for random v. Of white noise v of unit variance each direction that the laws do
@@ -14,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lawful.condition import Condition
@@ -23,9 +26,12 @@ from lawful.laws.krylov import times
 from lawful.laws.law import AffineLaw, Estimate, Law
 from lawful.laws.problem import Identity, Problem
 
-STEPS, PRODUCTS = 3, 300  # Gauss-Newton steps; products with J and its transpose in each
+STEPS, PRODUCTS = 8, 300  # Gauss-Newton steps; products with J and its transpose in each
+HALVINGS = 10  # of a step that does not lower the residual
 PROBES, MISSED = 8, 0.1  # random fields; square of what may be left of each
 SOLVED, DAMPING = 1e-2, 1e-8  # share of the residual, and of its squares, that is nothing
+SHORT, ULPS = 0.05, 8  # last step over the distance that is found; roundings that are nothing
+JUDGE = "Gauss-Newton steps under all laws together, of the discrete law only"
 # PyTorch has no type of its own for what has no derivative, or no second one; only words.
 UNDIFFERENTIABLE = re.compile("differentia|derivative|gradient|require[sd]? grad")
 
@@ -43,7 +49,7 @@ def distance_to_solution(
 
     It costs one evaluation of the laws on one sample where they have fewer residuals than a sample
     has entries. Where they have as many or more, it costs at most 300 products with J and 300 with
-    its transpose on eight random fields, and then, if they determine a field, at most 3 x 300 of
+    its transpose on eight random fields, and then, if they determine a field, at most 8 x 300 of
     each on `x`; beside these, one with the transpose per law and step.
 
     Arguments:
@@ -79,22 +85,59 @@ def determined(problem: Problem, x: Float[Tensor, "batch *space"], c: Condition)
     noise = torch.randn(x.shape, generator=generator).to(x)
     noise = problem.unseen(noise.unsqueeze(1), c).squeeze(1)
     forward, _ = problem.linearised(x, c)
-    found = _solve(problem, x, c, forward(noise))
+    found, _ = _solve(problem, x, c, forward(noise))
     return bool((noise - found).flatten(1).square().sum(1).amax() < MISSED)
 
 
 def _distance(problem: Problem, x: Tensor, c: Condition) -> Estimate:
-    y, far = x, torch.ones(len(x), dtype=torch.bool, device=x.device)
+    """NaN where the steps do not settle: a distance from where they were left means nothing."""
+    y, r = x, problem.residual(x, c)
+    far = ~_rounded(problem, y, c, r)
     for _ in range(STEPS):
-        r = problem.residual(y, c)
-        y = y - times(far.to(y), _solve(problem, y, c, r))
-        far = far & ~(problem.residual(y, c).norm(dim=1) < SOLVED * r.norm(dim=1))
         if not bool(far.any()):
             break
-    return Estimate.of(x, y, "of the discrete law only")
+        step, missed = _solve(problem, y, c, r)
+        y, left = _lowered(problem, y, c, times(far.to(y), step), r)
+        short = step.flatten(1).norm(dim=1) < SHORT * (y - x).flatten(1).norm(dim=1)
+        seen = missed.norm(dim=1) < r.norm(dim=1) / 2  # the linearised laws foretold this step
+        solved = left.norm(dim=1) < SOLVED * r.norm(dim=1)
+        far &= ~(solved | (short & seen) | _rounded(problem, y, c, left))
+        r = left
+    return Estimate.of(x, torch.where(_like(far, y), torch.nan, y), JUDGE)
 
 
-def _solve(problem: Problem, x: Tensor, c: Condition, r: Tensor) -> Tensor:
-    """The least solution of J y = r."""
+def _lowered(
+    problem: Problem, y: Tensor, c: Condition, step: Tensor, r: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fields after the step, or half of it, or a quarter, …: the first that lowers the residual,
+    and as they were where none does; and their residual."""
+    found, left = y, r
+    waits = step.flatten(1).norm(dim=1) > 0
+    for k in range(HALVINGS):
+        if not bool(waits.any()):
+            break
+        moved = y - step / 2**k
+        tried = problem.residual(moved, c)
+        lower = waits & (tried.norm(dim=1) < r.norm(dim=1))
+        found = torch.where(_like(lower, y), moved, found)
+        left = torch.where(lower.unsqueeze(1), tried, left)
+        waits &= ~lower
+    return found, left
+
+
+def _rounded(problem: Problem, y: Tensor, c: Condition, r: Tensor) -> Bool[Tensor, " batch"]:
+    """Whether a residual is no larger than what roundings of the field make of it."""
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y)
+    size = ULPS * torch.finfo(y.dtype).eps * y.flatten(1).abs().amax(1)
+    change = problem.residual(y + times(size, noise), c) - r
+    return r.norm(dim=1) <= change.norm(dim=1)
+
+
+def _like(mask: Bool[Tensor, " batch"], y: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (y.ndim - 1))
+
+
+def _solve(problem: Problem, x: Tensor, c: Condition, r: Tensor) -> tuple[Tensor, Tensor]:
+    """The least solution of J y = r, and what it leaves of r."""
     damp = torch.full((len(x),), DAMPING).to(x)
-    return problem.solve(x, c, r, problem.sizes(x, c), damp, PRODUCTS, target=0.0)[0]
+    return problem.solve(x, c, r, problem.sizes(x, c), damp, PRODUCTS, target=0.0)

@@ -94,6 +94,9 @@ class LinearizedLaw(Law):
         """Derivative of each entry of each sample's residual, flattened, by the field."""
 
 
+OWN_JUDGE = "one correction, of the discrete law only"
+
+
 @dataclass(frozen=True)
 class Estimate:
     """How far each sample is thought to be from the solution, found without knowing it.
@@ -103,6 +106,8 @@ class Estimate:
         relative: The same over the root mean square of the corrected field. Where that is zero
             there is no scale, and it is the absolute distance.
         judge: The law that corrected, in words: what the estimate cannot see is its own error.
+
+    Both are NaN for a sample whose corrections did not settle.
     """
 
     absolute: Float[Tensor, " batch"]
@@ -182,7 +187,7 @@ class CorrectableLaw(Law):
 
         A discrete law cannot see its own discretisation's error, and the estimate says so.
         """
-        return Estimate.of(x, x + self.correction(x, c), "of the discrete law only")
+        return Estimate.of(x, x + self.correction(x, c), OWN_JUDGE)
 
 
 @dataclass(frozen=True)
