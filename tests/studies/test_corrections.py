@@ -1,18 +1,17 @@
 """Corrections are kept only where they are judged to be improvements."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from lawful import Study, Training
-from lawful.app.report_text import correction_text
+from lawful.app.report_text import correction_text, estimate_text
 from lawful.evaluation.summary import Summary
 from lawful.laws.law import CorrectableLaw
 from lawful.studies.corrections import correct
 from lawful.studies.model import Model
 
-NONE = torch.nn.Identity()
 WEIGHTS = torch.tensor([0.01, 1.0, 1.0, 1.0])
 OVERSHOOT = torch.tensor([2.6, 1.0, 1.0, 1.0])  # M A, by mode: too much of the smoothest
 
@@ -60,6 +59,18 @@ def start():
     return (1 + wrong)[:, None, None]
 
 
+class Start(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fields = torch.nn.Parameter(start(), requires_grad=False)
+
+    def forward(self, condition):
+        return self.fields
+
+
+NONE = Start()
+
+
 def test_a_correction_never_makes_a_sample_worse_though_its_violation_falls():
     x, entry = start(), Modes()
     plain = x + entry.correction(x, {})
@@ -102,10 +113,68 @@ def test_a_report_names_what_judged_the_corrections(study, judge):
     assert f"lowered {judge}" in text
 
 
-class Start(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fields = torch.nn.Parameter(start(), requires_grad=False)
+class Blind(Modes):
+    """Sees one mode of four."""
 
-    def forward(self, condition):
-        return self.fields
+    def correction(self, x, c):
+        return torch.nn.functional.pad(super().correction(x, c)[..., 1:2], (1, 2))
+
+
+class Believes(Crude):
+    def refiner(self):
+        return Blind()
+
+
+class Free(Believes):
+    def laws(self):
+        return (mean,)
+
+
+def mean(x, c):
+    return x.mean((1, 2, 3)) - 1
+
+
+def test_laws_that_determine_a_field_judge_it_and_its_own_correction_only_elsewhere():
+    x = start()[:2]
+    judged = Believes().estimate(NONE, x, {})
+    torch.testing.assert_close(judged.absolute, error(x) / 2, rtol=1e-3, atol=0)
+    assert "all laws together" in judged.judge
+    free = Free().estimate(NONE, x, {})
+    torch.testing.assert_close(free.absolute, torch.tensor([0.25, 0.25]))
+    assert "one correction" in free.judge
+
+
+class Short(Modes):
+    """A share of the way."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def correction(self, x, c):
+        return self.share * (1 - x)
+
+
+@dataclass(frozen=True)
+class Timid(Crude):
+    share: float = 0.05
+
+    def refiner(self):
+        return Short(self.share)
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.05, 0), (0.2, 1)])
+def test_a_fall_of_less_than_a_tenth_is_refused(share, taken):
+    assert correct(Timid(share=share), NONE, start()[:1], {}, 1).accepted.tolist() == [taken]
+
+
+def test_a_report_tells_in_words_of_samples_without_an_estimate():
+    report = Model(Crude(), Start(), {}).sample(3).report
+    lost = replace(report.estimate, absolute=torch.tensor([1.0, torch.nan, 3.0]),
+                   relative=torch.tensor([1.0, torch.nan, 3.0]))  # fmt: skip
+    summary = Summary.of([replace(report, estimate=lost)])
+    assert summary.error.spread().worst == 3.0
+    assert summary.as_dict()["samples_without_estimate"] == 1
+    assert "1 of 3 samples: violation only (the search" in estimate_text(summary)
+    none = Summary.of([replace(report, estimate=replace(lost, relative=lost.relative * torch.nan))])
+    assert none.error is None
+    assert "3 of 3 samples: violation only" in estimate_text(none)

@@ -11,6 +11,9 @@ from lawful.condition import Condition
 from lawful.laws.law import Estimate, Law
 from lawful.studies.study import Study, obeyed
 
+# A correction contracts; a smaller fall is within what the judge itself does not know.
+FALL = 0.9
+
 
 @dataclass(frozen=True)
 class Corrected:
@@ -31,10 +34,11 @@ def correct(
 ) -> Corrected:
     """Correct `fields` by the study's refiner, `times` tries a sample.
 
-    A try is taken where the corrected field is finite and the study's estimate falls; where the
-    study gives none, the refiner's violation. What the network obeys by construction must hold as
-    well as it did, to rounding. Elsewhere the sample stays, and its next try is half as long. A
-    correction must contract: where M overshoots in some directions, a shorter one does.
+    A try is taken where the corrected field is finite and the study's estimate falls below 0.9 of
+    what it was; where the study gives none, the refiner's violation. What the network obeys by
+    construction must hold as well as it did, to rounding. Elsewhere the sample stays, and its next
+    try is half as long. A correction must contract: where M overshoots in some directions, a
+    shorter one does.
     """
     with torch.no_grad():
         estimate = study.estimate(network, fields, condition)
@@ -45,7 +49,8 @@ def correct(
         return Corrected(fields, estimate, accepted)
 
     def score(judged: Estimate | None, x: Tensor) -> Tensor:
-        return refiner.violation(x, condition) if judged is None else judged.absolute
+        found = refiner.violation(x, condition) if judged is None else judged.absolute
+        return found.nan_to_num(nan=torch.inf)
 
     rows = (-1, *[1] * (fields.ndim - 1))
     length, best = torch.ones(len(fields)).to(fields), score(estimate, fields).detach()
@@ -54,7 +59,7 @@ def correct(
         with torch.no_grad():
             judged = study.estimate(network, moved, condition)
             found = score(judged, moved)
-            better = (found < best) & moved.isfinite().flatten(1).all(1)
+            better = (found < FALL * best) & moved.isfinite().flatten(1).all(1)
             seen = study.observe(moved)
             for law, limit in limits:
                 better &= law.violation(seen, condition) <= limit

@@ -367,24 +367,24 @@ class Study(ABC):
     def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate | None:
         """Estimated error of each field, generated or observed, if laws can give it.
 
-        Where not overridden the judge is the law that corrects, or else all laws of the report
-        together, solved from the samples where they determine a solution
-        (`laws.distance.distance_to_solution`). Either way it is of the distance from the solution
-        of these discrete laws only: override it with a finer law.
+        Where not overridden the judge is all laws of the report together, solved from the samples
+        where they determine a solution (`laws.distance.distance_to_solution`); or else the law
+        that corrects, which cannot see what its correction is blind to. Either way it is of the
+        distance from the solution of these discrete laws only: override it with a finer law.
         """
-        refiner = self.refiner()
-        if refiner is not None:
-            return refiner.error_estimate(fields, condition)
         kept, others = self._kept(network)
-        if not others:
-            return None
 
         def drawn() -> tuple[Tensor, Condition]:
             values = self.complete(network, {}, 1, torch.Generator().manual_seed(0))
             c = {name: value.to(fields.device) for name, value in self.condition(values).items()}
             return self.observe(network(c)), c
 
-        return distance_to_solution(others, self.observe(fields), condition, drawn, kept=kept)
+        seen = self.observe(fields)
+        found = distance_to_solution(others, seen, condition, drawn, kept=kept) if others else None
+        refiner = self.refiner()
+        if found is None and refiner is not None:
+            return refiner.error_estimate(fields, condition)
+        return found
 
     def reference(self, condition: Condition) -> Tensor | None:
         """Observed fields of a trusted solver, if there is one."""
