@@ -71,12 +71,20 @@ def train(
         quiet: Show no progress.
 
     Raises:
-        InputError: The folder holds another run, the state could not be saved, or the study cannot
-            be trained.
+        InputError: What is given is no study, the folder holds another run, the state could not be
+            saved, or the study cannot be trained.
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
     from lawful.app.training import train_with_progress
+    from lawful.errors import InputError
     from lawful.studies.model import load
+    from lawful.studies.study import Study
+    from lawful.typed import shown, typed
 
+    if isinstance(study, type):
+        raise InputError(f"study: expected a study such as {study.__name__}(), got the class")
+    if not isinstance(study, Study):
+        raise InputError(f"study: expected an instance of a Study class, got {shown(study)}")
+    typed(out, str | Path, "out")
     train_with_progress(study, Path(out), resume=resume, init=init, fabric=fabric, quiet=quiet)
     return load(out, study=type(study))

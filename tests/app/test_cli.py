@@ -461,7 +461,7 @@ def test_every_run_of_a_study_has_the_overrides_and_one_device(here, monkeypatch
     assert main([*asked, "--training.steps", "7"]) == 2
     error = said(capsys).err
     assert error.count("\n") == 1
-    assert "full-0/config.yaml: the run's training is" in error
+    assert "full-0/config.yaml: training." in error
 
 
 def test_another_process_than_the_first_writes_no_result(here, monkeypatch):

@@ -1,5 +1,6 @@
 """A run of a user's own study moves, keeps its code, and runs it only where it is known."""
 
+import importlib
 import inspect
 import json
 import shutil
@@ -11,9 +12,11 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+import lawful
 from lawful import InputError, LawfulWarning, load
 from lawful.app.main import main
 from lawful.studies import registry
+from lawful.studies.burgers import BurgersStudy
 from lawful.studies.run import train
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -150,3 +153,70 @@ def test_a_file_that_trains_when_it_is_read_is_refused(here):
     with pytest.raises(InputError, match="__main__"):
         registry.find("eager.py")
     assert not (here / "run").exists()
+
+
+def imported(here, monkeypatch, more):
+    """The module of a script with the tiny study and `more`, as an interpreter that runs it."""
+    (here / "script.py").write_text(TINY.read_text() + more)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.delitem(sys.modules, "script", raising=False)
+    return importlib.import_module("script")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "\nfrom pathlib import Path\nPath('again').write_text('x')\n",
+        "\nlawful = __import__('lawful')\ndef main(): return lawful.train(Tiny(Training(2, 4)), "
+        "out='run', quiet=True)\nmodel = main()\n",
+    ],
+)
+def test_a_script_that_does_more_than_define_is_not_read_again(here, monkeypatch, capsys, more):
+    def run():
+        script = imported(here, monkeypatch, more)
+        if not (here / "run").exists():
+            list(train(script.Tiny(script.Training(2, 4)), here / "run", fabric()))
+        return script
+
+    with pytest.warns(LawfulWarning, match="if __name__ ==") as warned:
+        script = run()
+    assert [entry.category for entry in warned] == [LawfulWarning]
+    before = sorted(here.rglob("*"))
+    assert not (here / "run" / "study.py").exists()
+    assert main(["sample", "run", "--out", "a.h5"]) == 2
+    assert "not known here" in capsys.readouterr().err
+    assert load("run", study=script.Tiny).sample(mean=0.2).fields.isfinite().all()
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_script_that_trains_under_its_guard_is_read_again(here, monkeypatch, recwarn):
+    more = (
+        "\n'''Docs.'''\nCACHE = dict(a=1)\ntry:\n    import absent\nexcept ImportError:\n"
+        "    absent = None\nif __name__ == '__main__':\n    raise SystemExit\n"
+    )
+    script = imported(here, monkeypatch, more)
+    list(train(script.Tiny(script.Training(2, 4)), here / "run", fabric()))
+    assert main(["sample", "run", "--out", "a.h5"]) == 0
+    assert not [entry for entry in recwarn if entry.category is LawfulWarning]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(BurgersStudy, r"BurgersStudy\(\), got the class"), ("burgers", "'burgers'"), (None, "None")],
+)
+def test_what_is_no_study_is_refused_before_anything_is_written(here, given, said):
+    with pytest.raises(InputError, match=said):
+        lawful.train(given, out="run")
+    with pytest.raises(InputError, match="out: expected"):
+        lawful.train(BurgersStudy.presets()["full"], out=None)
+    assert not list(here.iterdir())
+
+
+def test_entries_that_differ_are_named_and_no_others(trained, capsys):
+    capsys.readouterr()
+    other = ["--training.steps", "4", "--training.checkpoint", "3", "--training.seed", "9"]
+    assert main(["train", "mine.py", "--out", "run", "--resume", *other]) == 2
+    said = capsys.readouterr().err
+    assert "training.checkpoint: the run's is 2, asked for 3; " in said
+    assert "training.seed: the run's is 0, asked for 9\n" in said
+    assert "{" not in said

@@ -5,6 +5,7 @@ known by its digest: manifests of runs and files carry the digest, and what is k
 named again on the same account. A stranger's run or file never runs code that is not known.
 """
 
+import ast
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -31,6 +32,7 @@ from lawful.studies.mixture import MixtureStudy
 from lawful.studies.motif import MotifStudy
 from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.study import Study, check_axes, check_names, spelled
+from lawful.typed import shown
 
 COPY = "study.py"  # of a user's own study, in its run's folder
 
@@ -48,6 +50,10 @@ STUDIES: dict[str, type[Study]] = {
 }
 
 
+GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
+DEFINITIONS = (
+    ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Pass
+)
 READING: list[Path] = []  # files of studies that run now, to be read
 
 
@@ -76,12 +82,14 @@ def find(name: str, others: Iterable[str] = ()) -> type[Study]:
 
 def source_of(study: type[Study]) -> dict[str, Any]:
     """What a manifest records of a study: its name and, of a user's own, its class and the digest
-    of its text (none where Python cannot tell the text, as of a class typed at a prompt)."""
+    of its text: of its file or, where that cannot be read again, of the class as Python tells it
+    (none of a class typed at a prompt)."""
     if STUDIES.get(getattr(study, "name", "")) is study:
         return {"study": study.name}
     text, file = text_of(study), getattr(sys.modules[study.__module__], "__file__", None)
     source = {"class": study.__name__}
-    if text is None and file is None:
+    if text is None:
+        file = None
         with suppress(OSError, TypeError):
             text = inspect.getsource(study).encode()
     if text is not None:
@@ -90,7 +98,7 @@ def source_of(study: type[Study]) -> dict[str, Any]:
 
 
 def text_of(study: type[Study]) -> bytes | None:
-    """The text of the file that defines a user's own study, if there is one."""
+    """The text of the file that defines a user's own study, if there is one to be read again."""
     if STUDIES.get(getattr(study, "name", "")) is study:
         return None
     module = sys.modules[study.__module__]
@@ -98,8 +106,42 @@ def text_of(study: type[Study]) -> bytes | None:
     if isinstance(text, bytes) or file is None:
         return text
     with suppress(OSError):
-        return Path(file).read_bytes()
+        text = Path(file).read_bytes()
+        return text if only_defines(text) else None
     return None
+
+
+def only_defines(text: bytes) -> bool:
+    """Whether a file can be read again for its classes: at its top level it imports, defines and
+    assigns, and does the rest under `if __name__ == "__main__"`. It is decided without running it.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return False
+    functions = [entry for entry in body if isinstance(entry, ast.FunctionDef)]
+    trainers = {"train", *(entry.name for entry in functions if _calls(entry, {"train"}))}
+    return all(_defines(entry, trainers) for entry in body)
+
+
+def _defines(entry: ast.stmt, trainers: set[str]) -> bool:
+    if isinstance(entry, ast.If | ast.Try):  # imports by version, or of what may be absent
+        if isinstance(entry, ast.If) and ast.unparse(entry.test) in GUARDS:
+            return all(_defines(each, trainers) for each in entry.orelse)
+        handled = [s for h in getattr(entry, "handlers", ()) for s in h.body]
+        parts = (*entry.body, *handled, *entry.orelse, *getattr(entry, "finalbody", ()))
+        return all(_defines(each, trainers) for each in parts)
+    if isinstance(entry, ast.Expr):
+        return isinstance(entry.value, ast.Constant)
+    if isinstance(entry, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        return not _calls(entry, trainers)
+    return isinstance(entry, DEFINITIONS)
+
+
+def _calls(entry: ast.stmt, names: set[str]) -> bool:
+    """Whether one of the functions is called in it, by its name or as a module's."""
+    calls = [node.func for node in ast.walk(entry) if isinstance(node, ast.Call)]
+    return any(getattr(f, "attr", getattr(f, "id", None)) in names for f in calls)
 
 
 def told(study: type[Study]) -> str:
@@ -168,7 +210,10 @@ def _named(named: type[Study] | Study | str | Path, wanted: Any) -> type[Study]:
         kind = _from_text(text, Path(named).resolve(), {"class": wanted})
         remember(text)
         return kind
-    return named if isinstance(named, type) else type(named)
+    kind = named if isinstance(named, type) else type(named)
+    if not issubclass(kind, Study):
+        raise InputError(f"study: expected a study, its class or its file, got {shown(named)}")
+    return kind
 
 
 def _known(digest: str) -> Path:
@@ -241,6 +286,19 @@ def check_named(kind: type[Study]) -> None:
     for name in ("name", "about"):
         if not isinstance(getattr(kind, name, None), str):
             raise InputError(f"study: class {kind.__name__} has no {name}")
+
+
+def warn_of_reading(study: Study, folder: Path) -> None:
+    """Say where the file of a study cannot be read again, which the commands would do."""
+    file = getattr(sys.modules[type(study).__module__], "__file__", None)
+    own = STUDIES.get(study.name) is not type(study)
+    if own and file is not None and text_of(type(study)) is None:
+        said = (
+            f"{file} does more than define when it is read, so only load({str(folder)!r}, "
+            f"study={type(study).__name__}) can use this run; put the training under "
+            'if __name__ == "__main__" to make it usable by the commands'
+        )
+        warnings.warn(said, LawfulWarning, stacklevel=3)
 
 
 def check_trainable(study: Study) -> None:

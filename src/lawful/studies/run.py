@@ -381,6 +381,7 @@ def _begin(study: Study, folder: Path, fabric: Fabric, init: str | Path | None) 
     """Write the configuration, and a copy of the file of a user's own study."""
     refusal = None
     if fabric.is_global_zero:
+        registry.warn_of_reading(study, folder)
         try:
             if (text := registry.text_of(type(study))) is not None:
                 with replacing(folder / registry.COPY) as temporary:
@@ -409,7 +410,7 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
         The steps that the run was begun for.
 
     Raises:
-        InputError: Names the first entry that differs.
+        InputError: Names the entries that differ.
     """
     config, kind = folder / CONFIG, type(study)
     asked, found = yaml.safe_load(_configuration(study)), _read_config(config)
@@ -429,13 +430,23 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
     budget = int(found["training"]["steps"])
     if longer and study.training.steps > budget:
         found["training"]["steps"] = study.training.steps
-    for name in asked.keys() | found.keys():
-        if asked.get(name) != found.get(name):
-            raise InputError(
-                f"{config}: the run's {name!s:.60} is {shown(found.get(name))}, asked for "
-                f"{shown(asked.get(name))}"
-            )
+    of_run, now = _flat(found), _flat(asked)
+    if differing := [
+        f"{name[:60]}: the run's is {shown(of_run.get(name))}, asked for {shown(now.get(name))}"
+        for name in of_run | now
+        if of_run.get(name) != now.get(name)
+    ]:
+        raise InputError(f"{config}: {'; '.join(differing)}")
     return budget
+
+
+def _flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """The entries of entries under their whole names, such as `training.steps`."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        deeper = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{place}{name}.") if deeper else {f"{place}{name}": value}
+    return flat
 
 
 def _read_config(config: Path) -> dict[str, Any]:
