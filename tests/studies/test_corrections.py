@@ -1,16 +1,19 @@
 """Corrections are kept only where they are judged to be improvements."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from lawful import Study, Training
-from lawful.app.report_text import correction_text, estimate_text
+from lawful.app.files import arrays_of
+from lawful.app.report_text import correction_text, estimate_text, refinement_text
+from lawful.errors import LawfulWarning
 from lawful.evaluation.summary import Summary
-from lawful.laws.law import CorrectableLaw
+from lawful.laws.law import CorrectableLaw, Estimate
 from lawful.studies.corrections import correct
-from lawful.studies.model import Model
+from lawful.studies.model import Model, manifest_floors
 
 WEIGHTS = torch.tensor([0.01, 1.0, 1.0, 1.0])
 OVERSHOOT = torch.tensor([2.6, 1.0, 1.0, 1.0])  # M A, by mode: too much of the smoothest
@@ -178,3 +181,36 @@ def test_a_report_tells_in_words_of_samples_without_an_estimate():
     none = Summary.of([replace(report, estimate=replace(lost, relative=lost.relative * torch.nan))])
     assert none.error is None
     assert "3 of 3 samples: violation only" in estimate_text(none)
+
+
+class Elsewhere(Crude):
+    """Judged by the distance from a half, which is not where the law leads."""
+
+    def estimate(self, network, fields, condition):
+        return Estimate.of(fields, torch.full_like(fields, 0.5), "a half")
+
+
+def test_a_tolerance_says_which_samples_got_worse_and_that_it_is_below_a_floor():
+    model = Model(Elsewhere(), Start(), {"quality": {"laws": [{"law": "modes", "floor": 0.3}]}})
+    network = model.network
+    network.fields.data = torch.tensor([0.5, -1.0, 1.0])[:, None, None, None].expand(3, 1, 1, 4)
+    with pytest.warns(LawfulWarning) as caught:
+        samples = model.sample(3, tolerance=1e-3)
+    said = [str(w.message) for w in caught]
+    assert ["below the floor of law 'modes', 0.3" in said[0], "1 of 3" in said[1]] == [True, True]
+    assert samples.report.refinement.worsened.tolist() == [True, False, False]
+    assert arrays_of(samples)["refinement/worsened"].tolist() == [True, False, False]
+    text = refinement_text(Summary.of([samples.report], manifest_floors(model.manifest)))
+    assert "that 1 of 3 samples are further" in text
+    assert "Tolerance 0.001 is below the floor of law 'modes'" in text
+
+
+def test_a_tolerance_that_makes_nothing_worse_is_silent():
+    model = Model(Crude(), Start(), {"quality": {"laws": [{"law": "modes", "floor": 0.3}]}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = model.sample(3, tolerance=0.3).report
+    assert not report.refinement.worsened.any()
+    text = refinement_text(Summary.of([report], manifest_floors(model.manifest)))
+    assert "further" not in text
+    assert "floor" not in text

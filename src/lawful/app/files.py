@@ -54,6 +54,8 @@ def arrays_of(samples: Samples, *, binary: bool = False) -> Arrays:
         arrays["corrections_accepted"] = report.accepted
     if report.refinement is not None:
         arrays |= {f"refinement/{n}": getattr(report.refinement, n) for n in REFINEMENT}
+        if report.refinement.worsened is not None:
+            arrays["refinement/worsened"] = report.refinement.worsened
     return {name: value.numpy() for name, value in arrays.items()}
 
 

@@ -1,12 +1,12 @@
 """A law report as text, at most 80 columns wide."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
 
 from lawful.condition import Condition
 from lawful.evaluation.summary import Spread, Summary
+from lawful.studies.model import WORSENED, too_strict
 from lawful.studies.study import Study
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
@@ -31,12 +31,6 @@ def _figures(spread: Spread) -> tuple[str, str, str]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2e}"
-
-
-def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
-    """Each law's violation by the trusted solver, as measured when the model was made."""
-    laws = manifest.get("quality", {}).get("laws", [])
-    return {entry["law"]: entry["floor"] for entry in laws}
 
 
 def kind_of(summary: Summary) -> str:
@@ -89,7 +83,10 @@ def refinement_text(summary: Summary) -> str | None:
         f"Gauss-Newton steps {spread['iterations'].mean:.1f}, pixel exchanges "
         f"{spread['exchanges'].mean:.1f}, displacement {spread['displacement'].mean:.3f} (means)."
     )
-    return text + (f" {missed} are marked as not reached." if missed else "")
+    text += f" {missed} are marked as not reached." if missed else ""
+    text += f" T{WORSENED.format(done.worsened, done.count)[1:]}." if done.worsened else ""
+    below = too_strict(done.tolerance, {law.name: law.floor for law in summary.laws.values()})
+    return text if below is None else f"{text} {below[:1].upper()}{below[1:]}."
 
 
 def warning_lines(summary: Summary, study: Study, condition: Condition) -> list[str]:

@@ -20,7 +20,6 @@ from lawful.app.report_text import (
     correction_text,
     estimate_text,
     kind_of,
-    manifest_floors,
     print_report,
     refinement_text,
     report_rows,
@@ -36,7 +35,7 @@ from lawful.games.checkpoint import json_bytes
 from lawful.laws.law import Estimate, Law
 from lawful.reading import reason
 from lawful.studies import registry
-from lawful.studies.model import Model, Samples, load
+from lawful.studies.model import Model, Samples, load, manifest_floors
 from lawful.studies.study import Study
 
 SHOWN = 5
@@ -168,7 +167,8 @@ def _refinement(chunk: Chunk, manifest: Mapping[str, Any]) -> Refinement | None:
     if not chunk.refinement:
         return None
     tolerance = float(manifest.get("sampled", {}).get("tolerance") or 0)
-    return Refinement(tolerance, *(chunk.refinement[name] for name in REFINEMENT))
+    columns = [chunk.refinement[name] for name in REFINEMENT]
+    return replace(Refinement(tolerance, *columns), worsened=chunk.refinement.get("worsened"))
 
 
 def _judge(study: Study, laws: Sequence[Law], chunk: Chunk) -> LawReport:

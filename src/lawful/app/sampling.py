@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lawful.app.files import arrays_of, attributes
 from lawful.app.options import STUDY_HELP, given_values, parse, value_of, with_conditions
-from lawful.app.report_text import manifest_floors, print_report, warning_lines
+from lawful.app.report_text import print_report, warning_lines
 from lawful.app.writers import FORMATS, Arrays, write_samples
 from lawful.data.micrographs import (
     Correlation,
@@ -27,7 +27,7 @@ from lawful.data.micrographs import (
 from lawful.errors import InputError
 from lawful.evaluation.summary import Summary
 from lawful.reading import read_npy
-from lawful.studies.model import Model, load
+from lawful.studies.model import Model, load, manifest_floors
 from lawful.studies.registry import told
 from lawful.studies.study import Quantity
 

@@ -39,6 +39,7 @@ class Refinement:
         exchanges: Pairs of pixels exchanged after them.
         displacement: Mean absolute change of the sample.
         reached: Whether it is below the tolerance now.
+        worsened: Whether its estimated error rose, where the study can give one.
     """
 
     tolerance: float
@@ -47,6 +48,7 @@ class Refinement:
     exchanges: Int[Tensor, " batch"]
     displacement: Float[Tensor, " batch"]
     reached: Bool[Tensor, " batch"]
+    worsened: Bool[Tensor, " batch"] | None = None
 
     @classmethod
     def of(cls, refined: Refined, tolerance: float) -> "Refinement":
@@ -60,12 +62,22 @@ class Refinement:
         within = [line.violation <= self.tolerance for line in lines]
         return replace(self, reached=torch.stack([self.reached, *within]).all(0))
 
+    def judged(self, before: Estimate | None, after: Estimate | None) -> "Refinement":
+        """Worse where the sample was moved and its estimated error is larger than before."""
+        if before is None or after is None:
+            return self
+        rose = (after.absolute > before.absolute).cpu()
+        return replace(self, worsened=rose & (self.displacement > 0))
+
     @classmethod
     def merge(cls, parts: Sequence["Refinement"]) -> "Refinement":
         """One account of the samples of several."""
         names = ("raw", "iterations", "exchanges", "displacement", "reached")
         joined = (torch.cat([getattr(part, name) for part in parts]) for name in names)
-        return cls(parts[0].tolerance, *joined)
+        worsened = [part.worsened for part in parts if part.worsened is not None]
+        whole = len(worsened) == len(parts)
+        rose = torch.cat(worsened) if whole else None
+        return replace(cls(parts[0].tolerance, *joined), worsened=rose)
 
 
 @dataclass(frozen=True)

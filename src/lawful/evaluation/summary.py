@@ -93,7 +93,7 @@ class RefinementTally:
     """What refinement did to the samples so far."""
 
     def __init__(self, tolerance: float) -> None:
-        self.tolerance, self.count, self.reached = tolerance, 0, 0
+        self.tolerance, self.count, self.reached, self.worsened = tolerance, 0, 0, 0
         self.tallies = {
             name: Tally() for name in ("raw", "iterations", "exchanges", "displacement")
         }
@@ -102,13 +102,15 @@ class RefinementTally:
         """Take in the samples of one report."""
         self.count += len(refinement.reached)
         self.reached += int(refinement.reached.sum())
+        self.worsened += 0 if refinement.worsened is None else int(refinement.worsened.sum())
         for name, tally in self.tallies.items():
             tally.add(getattr(refinement, name).float())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         spreads = {name: tally.spread().as_dict() for name, tally in self.tallies.items()}
-        return {"tolerance": self.tolerance, "reached": self.reached, **spreads}
+        return {"tolerance": self.tolerance, "reached": self.reached, "worsened": self.worsened,
+                **spreads}  # fmt: skip
 
 
 class Summary:

@@ -1,6 +1,7 @@
 """A trained generator with its study: samples that come with their law report."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from lawful.condition import Condition
 from lawful.data.micrographs import Correlation, Micrograph, read_like
-from lawful.errors import InputError
+from lawful.errors import InputError, LawfulWarning
 from lawful.evaluation.report import LawReport, Refinement, law_report, merge
 from lawful.games import checkpoint
 from lawful.games.checkpoint import write_json
@@ -29,6 +30,8 @@ from lawful.typed import Within, check_fields, shown, typed
 
 CHUNK = 64
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+
+WORSENED = "the estimate says that {} of {} samples are further from the solution than before"
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,11 @@ class Model:
             if not chunks:
                 check_memory(n / len(chunk.fields) * chunk.fields.nbytes, f"n: {n}")
             chunks.append(chunk)
+        report = merge([chunk.report for chunk in chunks])
+        done = report.refinement
+        if done is not None and done.worsened is not None and bool(done.worsened.any()):
+            said = WORSENED.format(int(done.worsened.sum()), n)
+            warnings.warn(f"tolerance {tolerance:g}: {said}", LawfulWarning, stacklevel=2)
         names = chunks[0].condition.keys()
         fields = torch.cat([chunk.fields for chunk in chunks])
         if grad:
@@ -156,7 +164,7 @@ class Model:
         return Samples(
             fields,
             {name: torch.cat([chunk.condition[name] for chunk in chunks]) for name in names},
-            merge([chunk.report for chunk in chunks]),
+            report,
         )
 
     def stream(
@@ -203,6 +211,9 @@ class Model:
     def _stream(self, options: "Options", given: Condition) -> Iterator[Samples]:
         n = options.n
         options.check(self.study)
+        strict = too_strict(options.tolerance, manifest_floors(self.manifest))
+        if strict is not None:
+            warnings.warn(strict, LawfulWarning, stacklevel=3)
         for first in range(0, n, CHUNK):
             rows = torch.arange(first, min(first + CHUNK, n))
             values = {name: value[rows % len(value)] for name, value in given.items()}
@@ -223,7 +234,7 @@ class Model:
         condition = study.condition(values)
         device = device_of(self.network)
         placed = {name: value.to(device) for name, value in condition.items()}
-        refinement = accepted = estimate = None
+        refinement = accepted = estimate = before = None
         if options.tolerance is None:
             fields = self.network(placed)
             if options.refine:
@@ -231,6 +242,9 @@ class Model:
                 fields, accepted, estimate = done.fields, done.accepted.cpu(), done.estimate
             seen = study.observe(fields)
         else:
+            if options.estimated:
+                raw = study.observe(self.network(placed))
+                before = study.estimate(self.network, raw, placed)
             refined = study.refine(self.network, placed, options.tolerance)
             refinement = Refinement.of(refined, options.tolerance)
             fields = seen = study.observe(refined.fields)
@@ -248,7 +262,7 @@ class Model:
         seen = seen.cpu().float()
         lines = law_report(study.all_laws(self.network), seen, condition).lines
         if refinement is not None:
-            refinement = refinement.checked(lines)
+            refinement = refinement.checked(lines).judged(before, estimate)
         estimate = None if estimate is None else estimate.cpu()
         report = LawReport(
             lines, estimate, outside, options.refine, accepted, options.enforce, refinement
@@ -361,6 +375,23 @@ class Manifest(TypedDict, total=False):
     weights_sha256: str
     sampled: Sampled
     images: bool
+
+
+def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
+    """Each law's violation by the trusted solver, as measured when the model was made."""
+    laws = manifest.get("quality", {}).get("laws", [])
+    return {entry["law"]: entry["floor"] for entry in laws}
+
+
+def too_strict(tolerance: float | None, floors: Mapping[str, float | None]) -> str | None:
+    """What to say of a tolerance that a solver's own fields miss, and that leads away from them."""
+    floor, name = max(((floor or 0.0, name) for name, floor in floors.items()), default=(0.0, ""))
+    if tolerance is None or tolerance >= floor:
+        return None
+    return (
+        f"tolerance {tolerance:g} is below the floor of law {name!r}, {floor:.2g}: a solver's own "
+        "fields violate it so much, and samples may get further from the solution"
+    )
 
 
 def read_manifest(text: str, place: object) -> dict[str, Any]:
