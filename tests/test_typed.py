@@ -6,7 +6,9 @@ from dataclasses import dataclass, fields, replace
 from math import inf, nan
 from typing import Annotated, Any, Literal, Required, TypedDict
 
+import numpy as np
 import pytest
+import yaml
 
 from lawful import InputError, Training
 from lawful.studies.registry import STUDIES
@@ -40,6 +42,11 @@ class Record(TypedDict, total=False):
     [
         (3, int, 3),
         (3, float, 3),
+        (np.int64(3), int, 3),
+        (np.uint8(3), float, 3),
+        (np.float32(0.5), float, 0.5),
+        (np.int64(3), Literal["a", 3], 3),
+        ([np.int32(1)], tuple[Annotated[int, Within(1, 8)], ...], (1,)),
         (None, Share | None, None),
         (0.5, Share | None, 0.5),
         ([1, 2], tuple[int, ...], (1, 2)),
@@ -58,6 +65,7 @@ def test_sound_values_are_taken(value, hint, found):
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
+        (np.True_, int), (np.float64(1), int), (np.int64(2**40), int),
         (True, int), (1.0, int), ("1", int), (2**31, int), (-(2**63), int), (10**400, int),
         (10**400, float), (nan, float), (inf, float), (3.5e38, float), (None, float),
         (False, float), (0.0, Share), (1.0, Share), (nan, Share), ("x", Share | None), (1, str),
@@ -132,3 +140,10 @@ def test_training_names_its_entries():
         Training(steps=0)
     with pytest.raises(InputError, match=r"training\.learning_rate: expected at most"):
         Training(steps=1, learning_rate=3.5e38)
+
+
+def test_numbers_of_numpy_are_kept_as_plain_ones():
+    training = Training(steps=np.int64(3), average=np.float32(0.5))
+    assert yaml.safe_dump(vars(training)["steps"]) == yaml.safe_dump(3)
+    assert type(training.steps) is int
+    assert type(training.average) is float

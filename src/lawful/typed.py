@@ -8,6 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from math import inf
+from numbers import Integral, Real
 from typing import (
     Annotated,
     Any,
@@ -106,6 +107,7 @@ def typed(value: Any, hint: Any, place: str) -> Any:
     if origin in (Union, types.UnionType):
         return _one_of(value, arguments, place)
     if origin is Literal:
+        value = _number(value)
         if not isinstance(value, str | int | bool) or value not in arguments:
             choices = ", ".join(map(str, arguments))
             raise InputError(f"{place}: expected one of {choices}, got {shown(value)}")
@@ -120,13 +122,24 @@ def typed(value: Any, hint: Any, place: str) -> Any:
 
 
 def _plain(value: Any, hint: Any, place: str) -> Any:
-    """A value of a class; whole numbers are numbers, and truth values are not."""
+    """A value of a class; whole numbers are numbers, and truth values are not. NumPy's numbers
+    become Python's."""
     if not isinstance(hint, type) or get_origin(hint) is not None:
         return value
+    if hint in (int, float):
+        value = _number(value)
     wanted: Any = (int, float) if hint is float else hint
     if not isinstance(value, wanted) or (hint in (int, float) and isinstance(value, bool)):
         raise InputError(f"{place}: expected {WORDS.get(hint, hint.__name__)}, got {shown(value)}")
     return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, int | float) and type(value).__module__ != "numpy":
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 WORDS: Mapping[type, str] = {
@@ -188,7 +201,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def check_fields(config: Any, place: str = "") -> None:
-    """Hold every field of a dataclass against its type, its range and its choices.
+    """Hold every field of a dataclass against its type, its range and its choices, and keep it as
+    that type: NumPy's numbers as Python's, lists as tuples.
 
     Arguments:
         place: What stands in front of a field's name in messages.
@@ -199,7 +213,8 @@ def check_fields(config: Any, place: str = "") -> None:
     hints = _hints(type(config))
     for field in fields(config):
         said = field.metadata.get("name", field.name)
-        typed(getattr(config, field.name), hints[field.name], f"{place}{said}")
+        value = typed(getattr(config, field.name), hints[field.name], f"{place}{said}")
+        object.__setattr__(config, field.name, value)  # frozen ones too
 
 
 def build(kind: type[T], config: Any, place: str) -> T:

@@ -1,5 +1,6 @@
 """Commands end to end, and what they say of a user's mistakes: one line, exit status 2."""
 
+import io
 import json
 import os
 import resource
@@ -468,3 +469,14 @@ def test_another_process_than_the_first_writes_no_result(here, monkeypatch):
     monkeypatch.setattr(Fabric, "is_global_zero", property(lambda self: False))
     assert main(["study", TINY, "--out", "s", *SMALL]) == 0
     assert not Path("s").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("option", ["--element", "--sed"])
+def test_an_unknown_option_is_named_once_in_any_encoding(
+    here, capsys, monkeypatch, encoding, option
+):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    assert main(["sample", "burgers", option, "3", "--out", "a.h5"]) == 2
+    said = f"lawful: Unrecognized options: {option}, 3; see lawful sample --help\n"
+    assert capsys.readouterr().err == said

@@ -138,7 +138,16 @@ def test_common_formats(tmp_path, ending):
     pixels = np.repeat(np.repeat(np.where(BRIGHT, 220, 20).astype(np.uint8), 8, 0), 8, 1)
     found = read_micrograph(by_pillow(tmp_path / f"a.{ending}", pixels, **options))
     np.testing.assert_array_equal(found.image, pixels > 100)
-    assert any("lossy" in note for note in found.notes) == (ending != "bmp")
+    assert any("lossy" in note for note in found.notes) == (ending not in ("bmp", "webp"))
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("extended", [{}, {"icc_profile": b"odd"}, {"exif": Image.Exif()}])
+def test_a_webp_file_is_lossy_where_it_says_so(tmp_path, lossless, extended):
+    if "exif" in extended:
+        extended["exif"][pictures.ORIENTATION] = 1
+    path = by_pillow(tmp_path / "a.webp", X, lossless=lossless, **extended)
+    assert read(path).lossy != lossless
 
 
 ZEISS = b"AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 2.50 nm\r\n"

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import field, fields, make_dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +16,7 @@ from lawful.studies.study import Quantity, spelled
 from lawful.typed import check_fields
 
 T = TypeVar("T")
+RULE = re.compile(r"[─-]{3,}|╰.*")
 STUDY_HELP = "file of a run's own study, where it is not known here; it is code that runs"
 
 
@@ -49,13 +51,12 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box, up to its first rule."""
-    lines = [re.sub(r"^│|│$", "", line).strip() for line in box.splitlines()[1:]]
-    message = []
-    for line in lines:
-        if line.startswith(("───", "╰")):
-            break
-        message.append(line)
+    """The message inside tyro's box, up to the rule after it; rules are of hyphens where the
+    terminal's encoding has no lines."""
+    lines = [re.sub(r"^\s*│|│\s*$", "", line).strip() for line in box.splitlines()]
+    whole = [line for line in lines if line][1:]  # without the title
+    inside = dropwhile(RULE.fullmatch, whole)
+    message = takewhile(lambda line: not RULE.fullmatch(line), inside)
     return " ".join(message) or "the arguments cannot be read"
 
 

@@ -49,7 +49,7 @@ def estimate_text(summary: Summary) -> str:
         return "Violation only: these laws give no estimate of a sample's error."
     text = (
         "Estimated error: distance of a sample from its corrected self, no solution needed; "
-        f"judged by: {summary.judge}."
+        f"judge: {summary.judge}."
     )
     if not summary.unjudged:
         return text

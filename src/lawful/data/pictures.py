@@ -23,7 +23,7 @@ from lawful.reading import check_memory, read_npy, reason
 
 FIGURE = {"lawful": "a figure, no data"}  # the text of a PNG file that shows data and is none
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-LOSSY = ("JPEG", "MPO", "WEBP")
+LOSSY = ("JPEG", "MPO")  # and some WebP files
 NANOMETRES = {"fm": 1e-6, "pm": 1e-3, "nm": 1.0, "µm": 1e3, "μm": 1e3, "um": 1e3, "micron": 1e3,
               "\\u00B5m": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}  # fmt: skip
 ORIENTATION = 274  # the tag of TIFF and of EXIF
@@ -41,7 +41,7 @@ class Pixels:
         values: In the file's own type: grey, or red, green and blue.
         opacity: In the file's own type, where it has transparency.
         pixel_size: Side of a pixel in nanometres, where the file says so and pixels are square.
-        lossy: Whether the file is of a kind whose compression changes the values.
+        lossy: Whether the file's compression changes the values.
     """
 
     values: Shaped[np.ndarray, "rows columns *colour"]
@@ -145,7 +145,20 @@ def _read_picture(source: Source, formats: tuple[str, ...] = FORMATS) -> Pixels:
             plain = picture.convert("RGBA" if alpha else "RGB")
         values = _upright(np.asarray(plain), picture.getexif().get(ORIENTATION, 1))
         found = _parted(values, alpha="A" in plain.getbands())
-        return replace(found, lossy=picture.format in LOSSY)
+        return replace(found, lossy=picture.format in LOSSY or _lossy_webp(source.path))
+
+
+def _lossy_webp(path: Path) -> bool:
+    """Whether a file is WebP and its picture is a chunk `VP8 `: lossless ones are `VP8L`
+    (https://developers.google.com/speed/webp/docs/riff_container)."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        while head[8:] == b"WEBP" and len(chunk := file.read(8)) == 8:
+            if chunk[:4] in (b"VP8 ", b"VP8L"):
+                return chunk[:4] == b"VP8 "
+            size = int.from_bytes(chunk[4:], "little")
+            file.seek(size + size % 2, 1)
+    return False
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
