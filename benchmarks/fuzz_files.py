@@ -12,6 +12,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import yaml
 from PIL import Image
 
 from lawful.app.main import main
+from lawful.games.checkpoint import DIGEST, FORMAT
 
 Random = random.Random
 INTEGERS = (-1, 0, -(2**31), 2**31, 4294967297, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400)
@@ -312,8 +314,11 @@ def _safetensors(path: Path, rng: Random) -> str:
     data = json.loads(head)
     if how == "values":
         body = rng.choice((bytes(len(body)), b"\xff" * len(body), rng.randbytes(len(body))))
-    elif how == "meta" and "tree" in data.get("__metadata__", {}):
-        data["__metadata__"]["tree"], how = _json_text(data["__metadata__"]["tree"], rng)
+    elif how == "meta" and FORMAT in data.get("__metadata__", {}):
+        entry = data["__metadata__"][FORMAT]
+        text, how = _json_text(entry[DIGEST:], rng)
+        digest = rng.choice((entry[:DIGEST], sha256(text.encode("utf-8", "replace")).hexdigest()))
+        data["__metadata__"][FORMAT] = digest + text
     else:
         data = _tree(data, rng)
     head = json.dumps(data)

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from threading import Lock
 
 WRITING: set[str] = set()  # temporary files that this process has in use
+CHOOSING = Lock()
 
 
 @contextmanager
@@ -25,8 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    temporary = next(filter(_claim, _candidates(path)))
-    try:
+    with CHOOSING:
+        temporary = next(name for name in _candidates(path) if _place(name) not in WRITING)
+        WRITING.add(_place(temporary))
+    try:  # nothing is made before, so that an interrupt at any place leaves nothing
+        temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)
@@ -35,7 +40,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-        WRITING.discard(os.path.realpath(temporary))
+        WRITING.discard(_place(temporary))
+
+
+def _place(path: Path | str) -> str:
+    return os.path.realpath(path)
 
 
 def _candidates(path: Path) -> Iterator[Path]:
@@ -43,15 +52,6 @@ def _candidates(path: Path) -> Iterator[Path]:
     for number in count():
         own = f"{os.getpid()}-{number}" if number else f"{os.getpid()}"
         yield path.with_name(f".{path.name}.{own}.part{path.suffix}")
-
-
-def _claim(temporary: Path) -> bool:
-    """Make a temporary file, unless another has it."""
-    WRITING.add(os.path.realpath(temporary))
-    with suppress(FileExistsError):
-        temporary.touch(exist_ok=False)
-        return True
-    return False
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
@@ -72,7 +72,7 @@ def _remove_abandoned(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(?:-\d+)?\.part(\..*)?")
     for entry in os.scandir(path.parent):
         found = pattern.fullmatch(entry.name)
-        used = os.path.realpath(entry.path) in WRITING
+        used = _place(entry.path) in WRITING
         if found and not used and not _runs_elsewhere(int(found[1])):
             with suppress(OSError):
                 os.unlink(entry)

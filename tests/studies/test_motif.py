@@ -112,7 +112,7 @@ def test_a_motif_from_a_picture_is_kept_in_the_configuration(tmp_path):
     [
         ({"size": 8}, "odd size"),
         ({"row": 1}, "do not fit into 28 x 28"),
-        ({"motif": "circle"}, "circle: expected plus, cross or a PNG"),
+        ({"motif": "circle"}, "circle: expected plus, cross or a picture"),
         ({"critic": "prjected"}, "critic: expected one of projected, standard, got 'prjected'"),
         ({"law": "lagrangan"}, "law: expected one of"),
         ({"critic_rate": -1.0}, "critic_rate: expected above 0, got -1"),

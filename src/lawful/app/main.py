@@ -89,8 +89,11 @@ def stopping_on_signals(*, program: bool) -> Iterator[list[int]]:
     it without a word, since all is done.
     """
     stopped: list[int] = []
+    leaving = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if leaving.is_set():  # all is done, and nobody is left to catch what would be raised
+            return
         stopped.append(number)
         if len(stopped) > 1:  # files take their places by a rename, so none is left half
             os.write(2, f"lawful: {STOPPED}\n".encode())
@@ -106,6 +109,7 @@ def stopping_on_signals(*, program: bool) -> Iterator[list[int]]:
     try:
         yield stopped
     finally:
+        leaving.set()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if program else handler)
 

@@ -19,7 +19,7 @@ from lawful.atomic import replacing, write_all
 from lawful.errors import InputError
 from lawful.reading import DAMAGED, read_tensors, reason
 
-FORMAT = "lawful-state-1"
+FORMAT, DIGEST = "lawful-state-2", 64
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,7 +70,8 @@ def save(path: Path, tree: dict[str, Any]) -> None:
         OSError: The file cannot be written.
     """
     text, tensors = encode(tree)
-    write_tensors(path, tensors, {"format": FORMAT, "tree": text, "sha256": _digest(text)})
+    # In one entry: the format keeps several in no order, and equal states are to be equal files.
+    write_tensors(path, tensors, {FORMAT: _digest(text) + text})
 
 
 def _digest(text: str) -> str:
@@ -84,9 +85,9 @@ def load(path: Path) -> dict[str, Any]:
         InputError: The file is missing, truncated, or not of this project.
     """
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise InputError(f"checkpoint {path}: expected format {FORMAT}, found another")
-    return _tree(path, metadata, tensors)
+    return _tree(path, metadata[FORMAT], tensors)
 
 
 def load_weights(path: Path) -> dict[str, Any]:
@@ -96,12 +97,12 @@ def load_weights(path: Path) -> dict[str, Any]:
         InputError: The file is missing or truncated.
     """
     tensors, metadata = read_tensors(path)
-    return _tree(path, metadata, tensors) if metadata.get("format") == FORMAT else tensors
+    return _tree(path, metadata[FORMAT], tensors) if FORMAT in metadata else tensors
 
 
-def _tree(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    text = metadata.get("tree", "")
-    if _digest(text) != metadata.get("sha256", _digest(text)):
+def _tree(path: Path, entry: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    digest, text = entry[:DIGEST], entry[DIGEST:]
+    if _digest(text) != digest:
         raise InputError(f"checkpoint {path}: damaged; its digest is not that of its content")
     try:
         tree = decode(text, tensors)
