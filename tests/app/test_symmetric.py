@@ -231,4 +231,5 @@ def test_another_run_in_a_later_folder_is_refused_before_the_first(untaught, her
     assert main(["study", "rotmnist", "--preset", "smoke", "--out", "table"]) == 2
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
-    assert f"{last}/config.yaml: the run's" in said
+    assert f"{last}/config.yaml: " in said
+    assert "training.steps: the run's is 3, asked for 20" in said
