@@ -68,7 +68,8 @@ def main() -> None:
     def judged(refine: int) -> Callable[[], torch.Tensor]:
         def run() -> torch.Tensor:
             with torch.no_grad():
-                done = correct(model.study, model.network(condition), condition, refine)
+                fields = model.network(condition)
+                done = correct(model.study, model.network, fields, condition, refine)
                 return model.study.observe(done.fields)
 
         return run
