@@ -112,8 +112,10 @@ RECIPES: dict[str, tuple[BurgersStudy, Callable[[BurgersStudy], Loss] | None]] =
 }  # fmt: skip
 
 
-def train_for(seconds: float, study: BurgersStudy, make: Callable | None) -> tuple[Model, int]:
-    """The averaged generator after `seconds` of training; the schedule fits the time."""
+def train_for(
+    seconds: float, study: BurgersStudy, make: Callable | None, steps: int | None = None
+) -> tuple[Model, int]:
+    """The averaged generator after `seconds` or `steps` of training; the schedule fits them."""
     fabric = Fabric(accelerator="cpu", devices=1)
     game = study.game()
     if make is not None:
@@ -130,9 +132,10 @@ def train_for(seconds: float, study: BurgersStudy, make: Callable | None) -> tup
             pass
         return state, (time.perf_counter() - began) / steps
 
-    play(3, 0.9)
-    _, pace = play(12, 0.9)
-    steps = max(50, round(seconds / pace))
+    if steps is None:
+        play(3, 0.9)
+        _, pace = play(12, 0.9)
+        steps = max(50, round(seconds / pace))
     state, _ = play(steps, 0.995)
     return Model(study, state.averages["generator"].module.eval(), {}), steps
 
@@ -140,6 +143,7 @@ def train_for(seconds: float, study: BurgersStudy, make: Callable | None) -> tup
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, help="of training, instead of minutes")
     parser.add_argument("--only", default="", help="recipes whose name contains this")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -160,7 +164,7 @@ def main() -> None:
     rows = []
     chosen = {name: recipe for name, recipe in RECIPES.items() if options.only in name}
     for name, (study, make) in chosen.items():
-        model, steps = train_for(60 * options.minutes, study, make)
+        model, steps = train_for(60 * options.minutes, study, make, options.steps)
         error = relative_error(model.sample(**given).fields, reference)
         figures = [f(error[mask]) for mask in groups.values() for f in (torch.mean, torch.amax)]
         rows.append([name, f"{steps:,}", *(f"{float(value):.4f}" for value in figures)])
