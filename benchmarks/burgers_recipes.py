@@ -16,18 +16,18 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 
-from lawful.evaluation.report import relative_error
-from lawful.games.checkpoint import write_text
-from lawful.games.fit import fit
-from lawful.games.game import Game, Loss, Move, Objective
-from lawful.games.optimizers import Adam
-from lawful.games.state import State
-from lawful.physics.solve import solve
+from lawful.files import write_text
+from lawful.metrics.report import relative_error
+from lawful.model import Model
+from lawful.pde.solve import solve
 from lawful.studies.burgers import ROWS, BurgersStudy, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
-from lawful.studies.model import Model
-from lawful.studies.result import markdown_table
-from lawful.studies.study import Training
+from lawful.study import Training
+from lawful.table import markdown_table
+from lawful.training.game import Game, Loss, Move, Objective
+from lawful.training.loop import fit
+from lawful.training.optimizers import Adam
+from lawful.training.state import State
 
 SHIPPED = BurgersStudy(Training(steps=1, learning_rate=1.5e-3))
 

@@ -18,13 +18,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import lawful
-from lawful.evaluation.report import relative_error
-from lawful.evaluation.summary import Spread
-from lawful.physics.exact import raised_cosine
-from lawful.physics.grid import Grid
+from lawful.metrics.report import relative_error
+from lawful.metrics.summary import Spread
+from lawful.model import Model
+from lawful.pde.exact import raised_cosine
+from lawful.pde.grid import Grid
 from lawful.studies.burgers import CELLS, refined_reference
-from lawful.studies.model import Model
-from lawful.studies.result import markdown_table
+from lawful.table import markdown_table
 
 VISCOSITIES = (0.0, 0.0003, 0.001, 0.005, 0.02, 0.05)
 LARGE, ROUNDING = 0.05, 1e-6

@@ -21,15 +21,15 @@ import torch
 from compiled_burgers import muscl
 
 import lawful
-from lawful.evaluation.report import relative_error
-from lawful.physics.exact import raised_cosine
-from lawful.physics.grid import Grid, coarsen
-from lawful.physics.schemes import Muscl, Scheme, Weno5
-from lawful.physics.solve import solve
+from lawful.corrections import correct
+from lawful.metrics.report import relative_error
+from lawful.pde.exact import raised_cosine
+from lawful.pde.grid import Grid, coarsen
+from lawful.pde.schemes import Muscl, Scheme, Weno5
+from lawful.pde.solve import solve
 from lawful.studies.burgers import CELLS, DURATION, ROWS, TIMES, equation, refined_reference
 from lawful.studies.burgers_table import fresh_conditions
-from lawful.studies.corrections import correct
-from lawful.studies.result import markdown_table
+from lawful.table import markdown_table
 
 BATCH, ROUNDS = 64, 5
 

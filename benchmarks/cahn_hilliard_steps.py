@@ -15,9 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lawful.laws.correlation import RADII, two_point
-from lawful.physics.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
-from lawful.studies.result import markdown_table
+from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
+from lawful.materials.correlation import RADII, two_point
+from lawful.table import markdown_table
 
 LANES, SIDE, NOISE, COMPOSITION, IMAGES = 32, 64, 0.25, 0.45, 4
 SHORTEST, LONGEST = 30.0, 300.0

@@ -42,9 +42,9 @@ from fuzz_files import FLOATS, INTEGERS, TEXTS, damage, seeds, wild
 from PIL import Image
 
 import lawful
-from lawful.app.main import main
+from lawful.cli.main import main
 from lawful.reading import read_tensors
-from lawful.studies.registry import STUDIES
+from lawful.registry import STUDIES
 
 SECONDS, WAITING = 20, 90  # of the processor in a call, and of the clock
 MEMORY = 24 * 2**30  # address space of a process

@@ -23,8 +23,8 @@ import tifffile
 import yaml
 from PIL import Image
 
-from lawful.app.main import main
-from lawful.games.checkpoint import DIGEST, FORMAT
+from lawful.cli.main import main
+from lawful.files import DIGEST, FORMAT
 
 Random = random.Random
 INTEGERS = (-1, 0, -(2**31), 2**31, 4294967297, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400)
@@ -67,7 +67,9 @@ from dataclasses import dataclass
 from typing import Literal
 import torch
 from torch import nn
-from lawful import Quantity, Study, Training
+from lawful import Quantity
+from lawful import Study
+from lawful import Training
 
 class Net(nn.Module):
     def __init__(self, width):

@@ -19,8 +19,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from lawful.networks.equivariant import GroupConv, export
-from lawful.networks.symmetric import SymmetricGenerator
+from lawful.nn.equivariant import GroupConv, export
+from lawful.nn.symmetric import SymmetricGenerator
 from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.symmetric import generate
 from lawful.symmetry.planar import Planar, planar

@@ -38,13 +38,13 @@ import torch
 import yaml
 from safetensors import safe_open
 
-import lawful.app.datasets
-import lawful.app.reporting
-import lawful.app.sampling
-import lawful.app.statistics
-import lawful.app.studying
-import lawful.app.training  # noqa: F401
-from lawful.app.main import main as command
+import lawful.cli.datasets
+import lawful.cli.reporting
+import lawful.cli.sampling
+import lawful.cli.statistics
+import lawful.cli.studying
+import lawful.cli.training  # noqa: F401
+from lawful.cli.main import main as command
 
 HEAT = str(Path(__file__).resolve().parents[1] / "examples" / "heat.py")
 TINY = ["--training.steps", "20", "--training.checkpoint", "4"]

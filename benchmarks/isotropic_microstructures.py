@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lawful.app.training import train_with_progress
-from lawful.evaluation import morphology
+from lawful.cli.training import train_with_progress
+from lawful.materials import morphology
+from lawful.model import Model, load
 from lawful.studies.microstructure import MicrostructureStudy
-from lawful.studies.model import Model, load
-from lawful.studies.result import markdown_table
 from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error
+from lawful.table import markdown_table
 
 COUNT, MODES, SETS = 256, 6, 9
 HEAD = ("generator", "p2 error, median", "worst", "equivariance error",

@@ -16,10 +16,10 @@ import torch
 
 import lawful
 from lawful.atomic import replacing
-from lawful.data.micrographs import Micrograph, read_micrograph, rescaled, sem_sample
-from lawful.evaluation import morphology
+from lawful.materials import morphology
+from lawful.materials.micrographs import Micrograph, read_micrograph, rescaled, sem_sample
 from lawful.studies.microstructure_figures import like_figure
-from lawful.studies.result import markdown_table
+from lawful.table import markdown_table
 
 SIZE, COUNT, TOLERANCE = 128, 32, 1e-3
 HEAD = (

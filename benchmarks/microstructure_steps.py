@@ -13,15 +13,16 @@ from itertools import product
 import numpy as np
 import torch
 
-from lawful.laws.moments import TwoPoint
-from lawful.laws.problem import LevelCut, Problem, rows_of
-from lawful.laws.refine import CHUNK, refine, unrolled
-from lawful.physics.random_field import level_cut
+from lawful.materials.levelcut import LevelCut
+from lawful.materials.moments import TwoPoint
+from lawful.materials.random_field import level_cut
+from lawful.project import CHUNK, refine, unrolled
+from lawful.residuals import Problem, rows_of
 from lawful.studies.microstructure import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET
 from lawful.studies.microstructure_peers import blurred_field
 from lawful.studies.microstructure_quality import held_out, likeness, noise
 from lawful.studies.microstructure_targets import load_data
-from lawful.studies.result import markdown_table
+from lawful.table import markdown_table
 
 COUNT, TOLERANCE = 128, 1e-3
 HEAD = ("smoothing, pixels", "modes", "one step: p2 RMSE, median", "95 %", "surface",

@@ -28,10 +28,11 @@ import torch
 from torch import Tensor
 
 import lawful
-from lawful.data.cahn_hilliard import CoarseningSet, Images, batch
-from lawful.evaluation import morphology
-from lawful.physics.cahn_hilliard import CahnHilliard, evolve, quench
-from lawful.physics.random_field import level_cut
+from lawful.materials import morphology
+from lawful.materials.cahn_hilliard import CahnHilliard, evolve, quench
+from lawful.materials.dataset import CoarseningSet, Images, batch
+from lawful.materials.random_field import level_cut
+from lawful.model import Model
 from lawful.studies.microstructure import MicrostructureStudy, own
 from lawful.studies.microstructure_peers import (
     blurred_field,
@@ -41,8 +42,7 @@ from lawful.studies.microstructure_peers import (
 )
 from lawful.studies.microstructure_table import targets_of
 from lawful.studies.microstructure_targets import statistics_of
-from lawful.studies.model import Model
-from lawful.studies.result import markdown_table
+from lawful.table import markdown_table
 
 BATCH, FEW, TOLERANCE = 64, 16, 1e-3
 LANES, ENDS = (8, 16, 32, 64), 16  # runs of the solver at a time; times that it is timed to

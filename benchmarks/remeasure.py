@@ -12,9 +12,9 @@ import json
 import torch
 
 import lawful
-from lawful.games.checkpoint import write_json
-from lawful.studies.model import MANIFEST
-from lawful.studies.run import quality
+from lawful.files import write_json
+from lawful.model import MANIFEST
+from lawful.run import quality
 
 
 def main() -> None:

@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lawful.divergences import R1, NonSaturating
-from lawful.games.optimizers import Adam
-from lawful.games.state import averaging
+from lawful.run import train
 from lawful.studies.motif import MotifStudy
-from lawful.studies.run import train
+from lawful.training.optimizers import Adam
+from lawful.training.state import averaging
 
 
 @dataclass(frozen=True)

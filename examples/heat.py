@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from lawful import Axis, Quantity, Study, Training
-from lawful.networks import EvolutionGenerator
+from lawful.pde import EvolutionGenerator
 
 CELLS, ROWS = 32, 32
 WAVES, CENTRES = torch.arange(1, CELLS + 1) * torch.pi, (torch.arange(CELLS) + 0.5) / CELLS

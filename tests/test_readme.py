@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 import lawful
-from lawful.app import studying
-from lawful.app.main import main
-from lawful.studies import registry
+from lawful import registry
+from lawful.cli import studying
+from lawful.cli.main import main
 from lawful.studies.burgers import BurgersStudy, refined_reference
-from lawful.studies.result import Result
 from lawful.studies.results import COMPUTED, Computed, Recipe
+from lawful.table import Result
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

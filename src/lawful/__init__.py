@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from lawful.errors import InputError, LawfulWarning, NonFiniteError, StabilityError
-    from lawful.laws.law import AffineLaw, CorrectableLaw, Law, law
-    from lawful.studies.model import Model, Samples, load
-    from lawful.studies.study import Axis, Quantity, Study, Training
+    from lawful.laws import AffineLaw, CorrectableLaw, Law, law
+    from lawful.model import Model, Samples, load
+    from lawful.study import Axis, Quantity, Study, Training
 
 __all__ = [
     "AffineLaw",
@@ -36,9 +36,9 @@ __all__ = [
 # Imported when first used, so that commands hear an interrupt and show help at once.
 PLACES = {
     "lawful.errors": ("InputError", "LawfulWarning", "NonFiniteError", "StabilityError"),
-    "lawful.laws.law": ("AffineLaw", "CorrectableLaw", "Law", "law"),
-    "lawful.studies.model": ("Model", "Samples", "load"),
-    "lawful.studies.study": ("Axis", "Quantity", "Study", "Training"),
+    "lawful.laws": ("AffineLaw", "CorrectableLaw", "Law", "law"),
+    "lawful.model": ("Model", "Samples", "load"),
+    "lawful.study": ("Axis", "Quantity", "Study", "Training"),
 }
 
 
@@ -75,10 +75,10 @@ def train(
             saved, or the study cannot be trained.
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
-    from lawful.app.training import train_with_progress
+    from lawful.cli.training import train_with_progress
     from lawful.errors import InputError
-    from lawful.studies.model import load
-    from lawful.studies.study import Study
+    from lawful.model import load
+    from lawful.study import Study
     from lawful.typed import shown, typed
 
     if isinstance(study, type):

@@ -2,6 +2,6 @@
 
 import sys
 
-from lawful.app.main import main
+from lawful.cli.main import main
 
 sys.exit(main())

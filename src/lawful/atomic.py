@@ -89,3 +89,8 @@ def _runs_elsewhere(process: int) -> bool:
     except OSError:  # it is another user's
         pass
     return True
+
+
+def cache() -> Path:
+    """`$XDG_CACHE_HOME/lawful`, else `~/.cache/lawful`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lawful"

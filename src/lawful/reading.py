@@ -44,6 +44,17 @@ def reason(error: BaseException) -> str:
     return " ".join(said.split())[:200] or type(error).__name__
 
 
+def as_path(value: object, place: str) -> Path:
+    """A path that a caller gave.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(value, str | Path):
+        raise InputError(f"{place}: expected a path, got {shown(value)}")
+    return Path(value)
+
+
 def check_file(path: Path, most: int = 2**63) -> int:
     """The size of a file that can be read.
 

@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 
 from lawful import InputError, reading
 from lawful.data import pictures
-from lawful.data.micrographs import read_micrograph
 from lawful.data.pictures import FIGURE, read_pixels
+from lawful.materials.micrographs import read_micrograph
 
 X = np.random.default_rng(0).integers(0, 200, (24, 32)).astype(np.uint8)
 BRIGHT = np.zeros((24, 32), dtype=bool)

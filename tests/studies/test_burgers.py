@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 
 from lawful import InputError
-from lawful.evaluation.report import relative_error
-from lawful.evaluation.summary import Summary
-from lawful.games.fit import fit
-from lawful.games.state import State
-from lawful.laws.refine import refine
-from lawful.laws.values import InitialLaw
+from lawful.metrics.report import relative_error
+from lawful.metrics.summary import Summary
+from lawful.model import Model
+from lawful.pde.values import InitialLaw
+from lawful.project import refine
 from lawful.studies.burgers import ROWS, BurgersStudy, euler_reference, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
-from lawful.studies.model import Model
+from lawful.training.loop import fit
+from lawful.training.state import State
 
 PRESETS = BurgersStudy.presets()
 

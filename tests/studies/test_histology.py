@@ -11,9 +11,9 @@ from PIL import Image
 
 from lawful import InputError, Training, load
 from lawful.data.histology import load_tissue
+from lawful.run import history, train
 from lawful.studies import histology
 from lawful.studies.histology import HistologyStudy
-from lawful.studies.run import history, train
 from lawful.studies.symmetric import generate, pose_error
 
 

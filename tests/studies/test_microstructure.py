@@ -11,19 +11,19 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from lawful import InputError
-from lawful.data import cahn_hilliard
-from lawful.data.micrographs import read_micrograph
-from lawful.evaluation import morphology
-from lawful.laws.correlation import RADII, directional_two_point, two_point
+from lawful.materials import dataset as cahn_hilliard
+from lawful.materials import morphology
+from lawful.materials.correlation import RADII, directional_two_point, two_point
+from lawful.materials.micrographs import read_micrograph
+from lawful.model import load
+from lawful.run import checkpoints, history, train
 from lawful.studies import microstructure_peers as peers
 from lawful.studies import microstructure_targets as targets
 from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.microstructure_quality import held_out, likeness
 from lawful.studies.microstructure_table import morphology_rows
 from lawful.studies.microstructure_targets import Bank, Draw, DrawTargets, at_fraction
-from lawful.studies.model import load
-from lawful.studies.run import checkpoints, history, train
-from lawful.studies.study import Training
+from lawful.study import Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
 

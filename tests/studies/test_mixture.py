@@ -10,8 +10,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from lawful import InputError, Training
-from lawful.app.main import main
+from lawful.cli.main import main
 from lawful.data.mixture import Mixture
+from lawful.model import load
+from lawful.run import train
 from lawful.studies.digits import DigitsStudy
 from lawful.studies.mixture import MixtureStudy, generate
 from lawful.studies.mixture_quality import (
@@ -21,8 +23,6 @@ from lawful.studies.mixture_quality import (
     plane_figure,
 )
 from lawful.studies.mixture_table import ROWS, label, mixture_result, mixture_runs
-from lawful.studies.model import load
-from lawful.studies.run import train
 from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.symmetrize import randomize
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 import lawful
 from lawful import InputError, Training
 from lawful.data.digits import load_digits
-from lawful.laws.motif import cross
-from lawful.networks.judge import load_judge
+from lawful.metrics.judge import load_judge
+from lawful.model import load
+from lawful.run import checkpoints, history, snapshots, train
 from lawful.studies.digit_quality import digit_quality, real_floor
-from lawful.studies.model import load
 from lawful.studies.motif import DIVERGENCES, MotifStudy, generate
+from lawful.studies.motif_law import cross
 from lawful.studies.motif_table import WAYS, label, motif_result, motif_runs
-from lawful.studies.run import checkpoints, history, snapshots, train
 
 WEIGHTS_AT_START = 29752.326031
 LOSSES_AT_START = {"generator": 0.702496, "motif": 7.797671, "critic": 1.386566, "R1": 0.000722}

@@ -10,9 +10,9 @@ from lightning_fabric import Fabric
 from lawful import InputError, Training, load
 from lawful.data.digits import Digits, load_digits
 from lawful.data.rotated import others, rotated, subset
-from lawful.networks.judge import load_judge
+from lawful.metrics.judge import load_judge
+from lawful.run import history, train
 from lawful.studies.rotmnist import RotatedDigitsStudy, judge_digits, misread, rotated_quality
-from lawful.studies.run import history, train
 from lawful.studies.symmetric import generate, pose_error
 from lawful.symmetry.symmetrize import canonicalize
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lawful import InputError
-from lawful.games.checkpoint import write_json
+from lawful.files import write_json
+from lawful.model import Model
 from lawful.studies import histology, histology_table, rotmnist_table
 from lawful.studies.histology import HistologyStudy
 from lawful.studies.histology_table import histology_result, histology_runs
-from lawful.studies.model import Model
 from lawful.studies.rotmnist import RotatedDigitsStudy, RotatedQuality
 from lawful.studies.rotmnist_table import rotmnist_result, rotmnist_runs
 from lawful.studies.symmetric import SymmetricStudy

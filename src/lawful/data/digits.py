@@ -26,8 +26,7 @@ from jaxtyping import Float, Int
 from sklearn import datasets
 from torch import Tensor
 
-from lawful.atomic import replacing, write_all
-from lawful.data.cache import cache
+from lawful.atomic import cache, replacing, write_all
 from lawful.data.idx import read_idx
 from lawful.errors import InputError
 from lawful.reading import read_npz

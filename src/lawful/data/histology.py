@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from skimage import data as pictures
 from torch import Tensor
 
-from lawful.data.morphologies import area_weights
+from lawful.data.pictures import area_weights
 from lawful.data.slides import (
     Patches,
     bad,

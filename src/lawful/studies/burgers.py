@@ -14,23 +14,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lawful.condition import Condition
 from lawful.errors import InputError
-from lawful.games.game import Batch, Game, Move, Objective
-from lawful.games.losses import correction_loss, law_loss
-from lawful.games.optimizers import Adam
-from lawful.laws.burgers import BurgersLaw, MassLaw
-from lawful.laws.law import CorrectableLaw, Estimate, Law
-from lawful.laws.sobel import SobelBurgersLaw
-from lawful.laws.values import BoundaryLaw, InitialLaw
-from lawful.networks.evolution import EvolutionGenerator
-from lawful.physics.boundaries import Boundaries, Dirichlet, Outflow
-from lawful.physics.burgers import Burgers
-from lawful.physics.exact import raised_cosine
-from lawful.physics.grid import Grid, coarsen, refine
-from lawful.physics.schemes import FirstOrder, Muscl, Scheme, Weno5
-from lawful.physics.solve import explicit_euler, solve
-from lawful.studies.study import Axis, Quantity, Study, Training
+from lawful.laws import Condition, CorrectableLaw, Estimate, Law
+from lawful.pde.boundaries import Boundaries, Dirichlet, Outflow
+from lawful.pde.equations import Burgers
+from lawful.pde.exact import raised_cosine
+from lawful.pde.grid import Grid, coarsen, refine
+from lawful.pde.laws import BurgersLaw, MassLaw
+from lawful.pde.network import EvolutionGenerator
+from lawful.pde.schemes import FirstOrder, Muscl, Scheme, Weno5
+from lawful.pde.sobel import SobelBurgersLaw
+from lawful.pde.solve import explicit_euler, solve
+from lawful.pde.values import BoundaryLaw, InitialLaw
+from lawful.study import Axis, Quantity, Study, Training
+from lawful.training.game import Batch, Game, Move, Objective
+from lawful.training.losses import correction_loss, law_loss
+from lawful.training.optimizers import Adam
 from lawful.typed import Size, Within
 
 CELLS, TIMES, DURATION = 64, 64, 0.2

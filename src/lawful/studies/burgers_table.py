@@ -8,14 +8,14 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lawful.condition import Condition
 from lawful.errors import InputError
-from lawful.evaluation.pictures import comparison_figure, scatter_figure
-from lawful.evaluation.report import relative_error
-from lawful.evaluation.summary import SPREAD, Spread
+from lawful.laws import Condition
+from lawful.metrics.pictures import comparison_figure, scatter_figure
+from lawful.metrics.report import relative_error
+from lawful.metrics.summary import SPREAD, Spread
+from lawful.model import Model, Samples
 from lawful.studies.burgers import euler_reference, refined_reference
-from lawful.studies.model import Model, Samples
-from lawful.studies.result import Result, markdown_table
+from lawful.table import Result, markdown_table
 
 FREQUENCIES = (2.0, 4.0, 5.5, 6.0)
 VISCOSITIES = (0.0, 0.002, 0.006, 0.02, 0.03)

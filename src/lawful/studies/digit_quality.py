@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lawful.data.digits import CLASSES, Digits
 from lawful.errors import InputError
-from lawful.evaluation.distances import frechet_distance, kernel_distance, manifolds
-from lawful.laws.motif import MotifLaw
-from lawful.networks.judge import load_judge
+from lawful.metrics.distances import frechet_distance, kernel_distance, manifolds
+from lawful.metrics.judge import load_judge
+from lawful.studies.motif_law import MotifLaw
 
 SURE, SAMPLES, LEAST, CHUNK = 0.9, 2_000, 10, 500
 

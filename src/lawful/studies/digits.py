@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lawful.condition import Condition
 from lawful.data.augment import drop_patches, jitter
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.rotated import rotated
-from lawful.games.game import Batch, Game, Move, Objective, Players
-from lawful.games.optimizers import Adam
-from lawful.laws.law import Law, Residual
-from lawful.networks.judge import Judge
-from lawful.studies.study import Quantity, Study, Training
+from lawful.laws import Condition, Law, Residual
+from lawful.metrics.judge import Judge
+from lawful.study import Quantity, Study, Training
+from lawful.training.game import Batch, Game, Move, Objective, Players
+from lawful.training.optimizers import Adam
 
 
 def reconstruction(x: Tensor, c: Condition) -> Tensor:

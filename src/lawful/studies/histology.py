@@ -12,13 +12,11 @@ from torch import Tensor, nn
 
 from lawful.data.histology import Tissue, load_tissue
 from lawful.errors import InputError
-from lawful.evaluation.distances import compare, kernel_distance
-from lawful.evaluation.features import embed
-from lawful.games.game import Game
-from lawful.laws.law import Law, Residual
-from lawful.networks.efficientnet import EfficientNetFeatures
-from lawful.networks.inception import InceptionFeatures
-from lawful.studies.study import Training
+from lawful.laws import Law, Residual
+from lawful.metrics.distances import compare, kernel_distance
+from lawful.metrics.efficientnet import EfficientNetFeatures
+from lawful.metrics.features import embed
+from lawful.metrics.inception import InceptionFeatures
 from lawful.studies.symmetric import (
     LEAST,
     Labelled,
@@ -27,7 +25,9 @@ from lawful.studies.symmetric import (
     pose_error,
     pose_test,
 )
+from lawful.study import Training
 from lawful.symmetry.symmetrize import randomize
+from lawful.training.game import Game
 from lawful.typed import Size, Within, check_fields
 
 TISSUE = "immunohistochemistry"

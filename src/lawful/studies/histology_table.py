@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lawful.model import Model
 from lawful.studies.histology import (
     WATCHED,
     HistologyStudy,
@@ -17,9 +18,6 @@ from lawful.studies.histology import (
     judge_tissue,
     tissue_quality,
 )
-from lawful.studies.model import Model
-from lawful.studies.result import Result, markdown_table
-from lawful.studies.study import Study
 from lawful.studies.symmetric import Loss
 from lawful.studies.symmetric_table import (
     FULL,
@@ -42,7 +40,9 @@ from lawful.studies.symmetric_table import (
     typical,
     watched,
 )
+from lawful.study import Study
 from lawful.symmetry.symmetrize import orbit_samples
+from lawful.table import Result, markdown_table
 
 DESIGNS = (
     Design("plain", "plain G, plain D", PLAIN, seeds=3),

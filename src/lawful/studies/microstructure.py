@@ -6,35 +6,33 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.condition import Condition
-from lawful.data.cahn_hilliard import Microstructures
-from lawful.data.micrographs import Correlation, Micrograph, read_like, read_micrograph
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
-from lawful.evaluation import morphology
-from lawful.games.algorithm import Lawful, adversarial_moves, law_moves
-from lawful.games.game import Game
-from lawful.games.losses import everything
-from lawful.games.optimizers import Adam
-from lawful.laws.correlation import RADII, two_point
-from lawful.laws.law import AffineLaw, Law
-from lawful.laws.moments import TwoPoint, VolumeFraction
-from lawful.laws.problem import LevelCut, Problem
-from lawful.laws.realisability import (
+from lawful.laws import AffineLaw, Condition, Law
+from lawful.materials import morphology
+from lawful.materials.correlation import RADII, two_point
+from lawful.materials.dataset import Microstructures
+from lawful.materials.levelcut import LevelCut
+from lawful.materials.micrographs import Correlation, Micrograph, read_like, read_micrograph
+from lawful.materials.moments import TwoPoint, VolumeFraction
+from lawful.materials.network import UNIT, MicrostructureCritic, MicrostructureGenerator
+from lawful.materials.random_field import straight_through
+from lawful.materials.realisability import (
     check_fraction,
     check_target,
     is_map,
     least_violation,
     nearest_realisable,
 )
-from lawful.laws.refine import Refined, refine, unrolled
-from lawful.networks.microstructure import UNIT, MicrostructureCritic, MicrostructureGenerator
-from lawful.physics.random_field import straight_through
+from lawful.project import Refined, refine, unrolled
+from lawful.reading import as_path
+from lawful.residuals import Problem
 from lawful.studies.microstructure_figures import targets_figure
 from lawful.studies.microstructure_quality import accuracy, generate, held_out, likeness
 from lawful.studies.microstructure_targets import (
@@ -45,9 +43,13 @@ from lawful.studies.microstructure_targets import (
     load_data,
     statistics_of,
 )
-from lawful.studies.study import Quantity, Study, Training
+from lawful.study import Quantity, Study, Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized
+from lawful.training.game import Game
+from lawful.training.losses import everything
+from lawful.training.moves import Lawful, adversarial_moves, law_moves
+from lawful.training.optimizers import Adam
 from lawful.typed import Positive, Size, Weight, Within
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
@@ -314,11 +316,13 @@ class MicrostructureStudy(Study):
     def resized(self, size: int) -> Self:
         return replace(self, side=size)
 
-    def like(self, shown: Micrograph | Correlation, given: Condition) -> Condition:
+    def like(self, shown: Micrograph | Correlation | str | Path, given: Condition) -> Condition:
         """Statistics of a micrograph, which is not taken for periodic; a volume fraction that is
         given scales its correlation."""
         if "two_point" in given:
             raise InputError("like, two_point: expected one of the two, got both")
+        if not isinstance(shown, Micrograph | np.ndarray):
+            shown = read_like(as_path(shown, "like"))
         if isinstance(shown, Micrograph):
             found = morphology.two_point(shown.image, RADII, periodic=False)
         elif len(found := shown[:RADII]) < RADII:
@@ -374,7 +378,7 @@ class MicrostructureStudy(Study):
         if self.target.startswith(HELD_OUT):
             curve = two_point(self.target_image()[None])
             return curve[:, 0], curve
-        found = self.like(read_like(Path(self.target)), {})
+        found = self.like(Path(self.target), {})
         return found["volume_fraction"], found["two_point"]
 
     def target_image(self) -> Float[Tensor, "rows columns"]:

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.condition import Condition
-from lawful.evaluation import morphology
-from lawful.laws.correlation import RADII
+from lawful.laws import Condition
+from lawful.materials import morphology
+from lawful.materials.correlation import RADII
 from lawful.studies.microstructure_quality import HeldOut, generate
 
 TARGET, MADE = "#d1752b", "#1f4e79"

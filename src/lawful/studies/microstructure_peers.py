@@ -22,14 +22,14 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from lawful.condition import Condition
-from lawful.laws import correlation
-from lawful.laws.refine import Refined, unrolled
-from lawful.networks.microstructure import BLUR, minority, spectral_field
-from lawful.physics.random_field import (
+from lawful.laws import Condition
+from lawful.materials import correlation
+from lawful.materials.network import BLUR, minority, spectral_field
+from lawful.materials.random_field import (
     blur_transfer,
     level_cut,
 )
+from lawful.project import Refined, unrolled
 from lawful.studies.microstructure import (
     DAMPING,
     TARGET,

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lawful.condition import Condition
-from lawful.data.cahn_hilliard import Images
-from lawful.evaluation import morphology
-from lawful.laws.correlation import RADII
+from lawful.laws import Condition
+from lawful.materials import morphology
+from lawful.materials.correlation import RADII
+from lawful.materials.dataset import Images
 
 LENGTHS = 24  # of the lineal path
 FRACTIONS = (0.3, 0.7)  # of the held-out targets

@@ -13,12 +13,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lawful.data import cahn_hilliard
-from lawful.data.cahn_hilliard import Images
 from lawful.errors import InputError
-from lawful.evaluation import morphology
-from lawful.laws.refine import Refined
-from lawful.physics.random_field import level_cut
+from lawful.materials import dataset as cahn_hilliard
+from lawful.materials import morphology
+from lawful.materials.dataset import Images
+from lawful.materials.random_field import level_cut
+from lawful.model import Model
+from lawful.project import Refined
 from lawful.studies import microstructure_peers as peers
 from lawful.studies.microstructure import MicrostructureStudy, own
 from lawful.studies.microstructure_figures import (
@@ -36,9 +37,8 @@ from lawful.studies.microstructure_quality import (
     noise,
 )
 from lawful.studies.microstructure_targets import load_data
-from lawful.studies.model import Model
-from lawful.studies.result import Result, markdown_table
-from lawful.studies.study import Study
+from lawful.study import Study
+from lawful.table import Result, markdown_table
 
 TOLERANCE = 1e-3
 TARGETS, ALIKE, FRESH = 256, 1_000, 1_600

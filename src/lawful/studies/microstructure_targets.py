@@ -8,14 +8,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lawful.data import cahn_hilliard, morphologies
-from lawful.data.cahn_hilliard import Images, Microstructures
 from lawful.errors import InputError
-from lawful.games.game import Batch
-from lawful.laws.correlation import RADII, two_point
-from lawful.networks.microstructure import minority
+from lawful.materials import dataset as cahn_hilliard
+from lawful.materials import morphologies
+from lawful.materials.correlation import RADII, two_point
+from lawful.materials.dataset import Images, Microstructures
+from lawful.materials.network import minority
 from lawful.reading import dataset_names, opened_hdf5
 from lawful.symmetry.invariance import distances
+from lawful.training.game import Batch
 
 SMALL = 256  # images of the data set `small`
 KEPT, NEAREST = 512, 16  # targets that come with a model; those of nearly the same fraction

@@ -10,21 +10,20 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.condition import Condition
 from lawful.data.mixture import Mixture
 from lawful.divergences import Alpha, OneSidedSquared
 from lawful.errors import InputError
-from lawful.games.algorithm import adversarial_moves
-from lawful.games.game import Batch, Game
-from lawful.games.optimizers import RMSProp
-from lawful.laws.law import Law
-from lawful.laws.motif import MotifLaw
-from lawful.networks.vectors import VectorCritic, VectorGenerator
-from lawful.networks.weights import device_of
+from lawful.laws import Condition, Law
+from lawful.nn.vectors import VectorCritic, VectorGenerator
+from lawful.nn.weights import device_of
 from lawful.studies.mixture_quality import FRESH, mixture_quality, plane_figure
-from lawful.studies.study import Quantity, Study, Training
+from lawful.studies.motif_law import MotifLaw
+from lawful.study import Quantity, Study, Training
 from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.symmetrize import orbit_samples
+from lawful.training.game import Batch, Game
+from lawful.training.moves import adversarial_moves
+from lawful.training.optimizers import RMSProp
 from lawful.typed import Count, Positive, Weight, Within
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000

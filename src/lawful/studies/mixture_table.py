@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lawful.errors import InputError
+from lawful.model import Model
 from lawful.studies.mixture import MIXTURE, MixtureStudy, generate
 from lawful.studies.mixture_quality import (
     FRESH,
@@ -18,9 +19,8 @@ from lawful.studies.mixture_quality import (
     mixture_quality,
     plane_figure,
 )
-from lawful.studies.model import Model
-from lawful.studies.result import Result, markdown_table
-from lawful.studies.study import Study
+from lawful.study import Study
+from lawful.table import Result, markdown_table
 
 PLAIN: Mapping[str, Any] = {"generator": "plain", "critic": "plain"}
 FLAWED: Mapping[str, Any] = {"generator": "plain", "critic": "invariant"}

@@ -28,16 +28,16 @@ from lawful.divergences import (
     spectral_norm,
 )
 from lawful.errors import InputError
-from lawful.games.algorithm import Lawful, adversarial_moves
-from lawful.games.game import Batch, Game
-from lawful.games.losses import Enforced, Multipliers, everything
-from lawful.games.optimizers import Adam
-from lawful.games.rules import RULES
-from lawful.laws.law import Law
-from lawful.laws.motif import MotifLaw, cross, plus
-from lawful.networks.images import ImageCritic, ImageGenerator
+from lawful.laws import Law
+from lawful.nn.images import ImageCritic, ImageGenerator
 from lawful.studies.digit_quality import digit_quality
-from lawful.studies.study import Quantity, Study, Training
+from lawful.studies.motif_law import MotifLaw, cross, plus
+from lawful.study import Quantity, Study, Training
+from lawful.training.game import Batch, Game
+from lawful.training.losses import Enforced, Multipliers, everything
+from lawful.training.moves import Lawful, adversarial_moves
+from lawful.training.optimizers import Adam
+from lawful.training.rules import RULES
 from lawful.typed import Count, Positive, Size, Weight, Within
 
 NOISE, SAMPLES = 64, 2_000

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.evaluation.pictures import strips_figure
+from lawful.metrics.pictures import strips_figure
+from lawful.model import Model
+from lawful.run import history, snapshots
 from lawful.studies.digit_quality import SAMPLES, DigitQuality, digit_quality, real_floor
-from lawful.studies.model import Model
 from lawful.studies.motif import MotifStudy, generate
-from lawful.studies.result import Result, markdown_table
-from lawful.studies.run import history, snapshots
-from lawful.studies.study import Study
+from lawful.study import Study
+from lawful.table import Result, markdown_table
 
 STANDARD: Mapping[str, Any] = {"critic": "standard"}
 WGAN: Mapping[str, Any] = {

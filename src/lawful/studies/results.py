@@ -6,20 +6,20 @@ A study of a user's own gets its quality as a table. Results that need no traini
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lawful.evaluation.summary import SPREAD
+from lawful.metrics.summary import SPREAD
+from lawful.model import Model
+from lawful.run import quality
 from lawful.studies.burgers_table import burgers_result
 from lawful.studies.histology_table import histology_result, histology_runs
-from lawful.studies.linear_table import ABOUT, linear_result
 from lawful.studies.microstructure_table import microstructure_result, microstructure_runs
 from lawful.studies.mixture_table import mixture_result, mixture_runs
-from lawful.studies.model import Model
 from lawful.studies.motif_table import motif_result, motif_runs
-from lawful.studies.result import Result, markdown_table
 from lawful.studies.rotmnist_table import rotmnist_result, rotmnist_runs
-from lawful.studies.run import quality
-from lawful.studies.study import Study
-from lawful.studies.symmetry_table import ABOUT as ABOUT_SYMMETRY
-from lawful.studies.symmetry_table import symmetry_result
+from lawful.study import Study
+from lawful.table import Result, markdown_table
+from lawful.theory.linear_table import ABOUT, linear_result
+from lawful.theory.symmetry_table import ABOUT as ABOUT_SYMMETRY
+from lawful.theory.symmetry_table import symmetry_result
 
 
 @dataclass(frozen=True)

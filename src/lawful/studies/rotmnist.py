@@ -10,14 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lawful.condition import Condition
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.rotated import rotated, subset
-from lawful.evaluation.distances import Gaussian, compare, frechet_between, gaussian
-from lawful.evaluation.features import embed
-from lawful.laws.law import Law, Residual
-from lawful.networks.judge import load_judge
-from lawful.studies.study import Training
+from lawful.laws import Condition, Law, Residual
+from lawful.metrics.distances import Gaussian, compare, frechet_between, gaussian
+from lawful.metrics.features import embed
+from lawful.metrics.judge import load_judge
 from lawful.studies.symmetric import (
     Labelled,
     SymmetricStudy,
@@ -25,6 +23,7 @@ from lawful.studies.symmetric import (
     pose_error,
     pose_test,
 )
+from lawful.study import Training
 from lawful.symmetry.symmetrize import randomize
 from lawful.typed import Within
 

@@ -7,8 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lawful.data.rotated import others
-from lawful.studies.model import Model
-from lawful.studies.result import Result, markdown_table
+from lawful.model import Model
 from lawful.studies.rotmnist import (
     WATCHED,
     RotatedDigitsStudy,
@@ -16,7 +15,6 @@ from lawful.studies.rotmnist import (
     judge_digits,
     rotated_quality,
 )
-from lawful.studies.study import Study
 from lawful.studies.symmetric import LEAST, Labelled, Loss, SymmetricStudy
 from lawful.studies.symmetric_table import (
     FULL,
@@ -35,6 +33,8 @@ from lawful.studies.symmetric_table import (
     typical,
     watched,
 )
+from lawful.study import Study
+from lawful.table import Result, markdown_table
 
 DESIGNS = (
     Design("plain", "plain G, plain D", PLAIN, seeds=3, pace=3.0),

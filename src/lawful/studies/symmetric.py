@@ -14,25 +14,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lawful.condition import Condition
 from lawful.divergences import R1, Alpha, Divergence, OneSidedSquared, RelativisticAverage
 from lawful.errors import InputError
-from lawful.evaluation.features import embed
-from lawful.games.algorithm import adversarial_moves
-from lawful.games.game import Batch, Game
-from lawful.games.optimizers import Adam
-from lawful.networks.symmetric import (
+from lawful.laws import Condition
+from lawful.metrics.features import embed
+from lawful.nn.symmetric import (
     Norm,
     Pose,
     SymmetricCritic,
     SymmetricGenerator,
     latent_entries,
 )
-from lawful.networks.weights import device_of
-from lawful.studies.study import Quantity, Study
+from lawful.nn.weights import device_of
+from lawful.study import Quantity, Study
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
+from lawful.training.game import Batch, Game
+from lawful.training.moves import adversarial_moves
+from lawful.training.optimizers import Adam
 from lawful.typed import Count, Positive, Size, Weight, Within
 
 CHUNK = 250

@@ -12,10 +12,10 @@ from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.studies.model import Model
-from lawful.studies.run import history
-from lawful.studies.study import Study
+from lawful.model import Model
+from lawful.run import history
 from lawful.studies.symmetric import Loss, SymmetricStudy, generate
+from lawful.study import Study
 
 FULL: Mapping[str, Any] = {
     "generator": "equivariant", "pose": "latent", "critic": "invariant", "treatment": "none",

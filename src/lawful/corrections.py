@@ -1,0 +1,83 @@
+"""Corrections of generated fields, each kept only where it is judged to be an improvement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lawful.laws import Condition, Estimate, Law
+from lawful.study import Study, obeyed
+
+# A correction contracts; a smaller fall is within what the judge itself does not know.
+FALL = 0.9
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Fields after some tries of a correction.
+
+    Arguments:
+        estimate: Of what is left to the solution, where the study can give it.
+        accepted: How many of the tries each sample has taken.
+    """
+
+    fields: Tensor
+    estimate: Estimate | None
+    accepted: Int[Tensor, " batch"]
+
+
+def correct(
+    study: Study, network: nn.Module, fields: Tensor, condition: Condition, times: int
+) -> Corrected:
+    """Correct `fields` by the study's refiner, `times` tries a sample.
+
+    A try is taken where the corrected field is finite and the study's estimate falls below 0.9 of
+    what it was; where the study gives none, the refiner's violation. What the network obeys by
+    construction must hold as well as it did, to rounding. Elsewhere the sample stays, and its next
+    try is half as long. A correction must contract: where M overshoots in some directions, a
+    shorter one does.
+    """
+    with torch.no_grad():
+        estimate = study.estimate(network, fields, condition)
+        limits = _limits(obeyed(network), study.observe(fields), condition)
+    refiner = study.refiner()
+    accepted = torch.zeros(len(fields), dtype=torch.long, device=fields.device)
+    if refiner is None or not times:
+        return Corrected(fields, estimate, accepted)
+
+    def score(judged: Estimate | None, x: Tensor) -> Tensor:
+        found = refiner.violation(x, condition) if judged is None else judged.absolute
+        return found.nan_to_num(nan=torch.inf)
+
+    rows = (-1, *[1] * (fields.ndim - 1))
+    length, best = torch.ones(len(fields)).to(fields), score(estimate, fields).detach()
+    for _ in range(times):
+        moved = fields + length.view(rows) * refiner.correction(fields, condition)
+        with torch.no_grad():
+            judged = study.estimate(network, moved, condition)
+            found = score(judged, moved)
+            better = (found < FALL * best) & moved.isfinite().flatten(1).all(1)
+            seen = study.observe(moved)
+            for law, limit in limits:
+                better &= law.violation(seen, condition) <= limit
+        fields, best = torch.where(better.view(rows), moved, fields), best.where(~better, found)
+        if estimate is not None and judged is not None:
+            estimate = judged.where(better, estimate)
+        accepted, length = accepted + better, torch.where(better, length, length / 2)
+    return Corrected(fields, estimate, accepted)
+
+
+def _limits(
+    laws: Sequence[Law], x: Tensor, condition: Condition
+) -> list[tuple[Law, Float[Tensor, " batch"]]]:
+    """Each law's violation of `x`, or of `x` with a few roundings, whichever is larger."""
+    rows = (-1, *[1] * (x.ndim - 1))
+    ulp = torch.finfo(x.dtype).eps * x.flatten(1).abs().amax(1).view(rows)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    rounded = x + 8 * ulp * noise
+    return [
+        (law, law.violation(x, condition).maximum(law.violation(rounded, condition)))
+        for law in laws
+    ]

@@ -1,0 +1,210 @@
+r"""A law is a residual :math:`r(x, c)`, zero where the law holds.
+
+Everything said of a law is derived from its residual: the loss is the batch mean of the violation
+squared, the violation of a sample is the root mean square of its residual.
+
+.. math:: v_b = \sqrt{\operatorname{mean}_i r_{bi}^2},\qquad \ell = \operatorname{mean}_b v_b^2
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lawful.errors import InputError
+
+# What a sample is asked to be: named tensors with one leading batch axis.
+Condition = Mapping[str, Tensor]
+Residual = Callable[[Tensor, Condition], Tensor]
+
+
+class Law(ABC):
+    """A residual with a name and a unit.
+
+    A plain function `(x, c) -> residual` becomes a law through `law`. A subclass may also be able
+    to move a field onto the law (`AffineLaw`) or towards it (`CorrectableLaw`).
+    """
+
+    name: str
+    unit: str = "1"
+
+    @abstractmethod
+    def __call__(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch *residual"]:
+        """The residual of each sample; zero where the law holds.
+
+        Arguments:
+            x: Fields.
+            c: Condition, every entry with the same leading batch axis as `x`.
+        """
+
+    def violation(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, " batch"]:
+        """Root mean square of each sample's residual, in the unit of the law."""
+        return self.rows(x, c).square().mean(1).sqrt()
+
+    def worst(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, " batch"]:
+        """Largest magnitude of each sample's residual, in the unit of the law."""
+        return self.rows(x, c).abs().amax(1)
+
+    def loss(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Float[Tensor, ""]:
+        """Mean square of the residual (InvNet, eq. 2)."""
+        return self.rows(x, c).square().mean()
+
+    def rows(self, x: Tensor, c: Condition) -> Tensor:
+        """The residual with a row a sample."""
+        r = self(x, c)
+        if r.ndim == 0 or len(r) != len(x):
+            raise InputError(
+                f"law {self.name!r}: expected a residual of shape (batch = {len(x)}, …), "
+                f"got {tuple(r.shape)}"
+            )
+        return r.reshape(len(r), -1)
+
+
+class AffineLaw(Law):
+    """A law of the form P x = m(c), P an orthogonal projector on some entries of x."""
+
+    @abstractmethod
+    def enforce(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        """The nearest field that obeys the law exactly: (I - P) x + m(c)."""
+
+    @abstractmethod
+    def hide(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        """(I - P) x: what a critic may see when its data does not obey the law (section 3.1)."""
+
+
+class LinearizedLaw(Law):
+    """A law that knows its Jacobian in closed form; others are differentiated row by row."""
+
+    @abstractmethod
+    def jacobian(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch residual channel *space"]:
+        """Derivative of each entry of each sample's residual, flattened, by the field."""
+
+
+OWN_JUDGE = "one correction, of the discrete law only"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How far each sample is thought to be from the solution, found without knowing it.
+
+    Arguments:
+        absolute: Root mean square distance from the corrected field, in the unit of the field.
+        relative: The same over the root mean square of the corrected field. Where that is zero
+            there is no scale, and it is the absolute distance.
+        judge: The law that corrected, in words: what the estimate cannot see is its own error.
+
+    Both are NaN for a sample whose corrections did not settle.
+    """
+
+    absolute: Float[Tensor, " batch"]
+    relative: Float[Tensor, " batch"]
+    judge: str
+
+    @classmethod
+    def of(
+        cls,
+        x: Float[Tensor, "batch *space"],
+        corrected: Float[Tensor, "batch *space"],
+        judge: str,
+    ) -> "Estimate":
+        """The distance of `x` from what corrections made of it, in float64 until the end."""
+        distance = _root_mean_square(x.double() - corrected.double())
+        scale = _root_mean_square(corrected.double())
+        relative = distance / scale.masked_fill(scale == 0, 1.0)
+        return cls(distance.to(x), relative.to(x), judge)
+
+    def where(self, mask: Bool[Tensor, " batch"], other: "Estimate") -> "Estimate":
+        """This where the mask holds, the other elsewhere."""
+        absolute = torch.where(mask, self.absolute, other.absolute)
+        return replace(
+            self, absolute=absolute, relative=torch.where(mask, self.relative, other.relative)
+        )
+
+    def cpu(self) -> "Estimate":
+        """The same on the processor, for reports."""
+        return replace(self, absolute=self.absolute.cpu(), relative=self.relative.cpu())
+
+    @classmethod
+    def merge(cls, parts: Sequence["Estimate"]) -> "Estimate":
+        """One estimate of the samples of several, by the same judge."""
+        absolute = torch.cat([part.absolute for part in parts])
+        return cls(absolute, torch.cat([part.relative for part in parts]), parts[0].judge)
+
+
+def _root_mean_square(x: Tensor) -> Tensor:
+    return x.flatten(1).square().mean(1).sqrt()
+
+
+class CorrectableLaw(Law):
+    r"""A law with an approximate inverse M of its linearisation A.
+
+    Near a solution :math:`x^*`, :math:`r(x) \approx A (x - x^*)`; where :math:`M \approx A^{-1}`,
+    :math:`-M r(x)` estimates the *error* :math:`x^* - x` in the units of the field, however badly
+    conditioned A is. It serves three ends: a training target, the refinement of a sample, and the
+    estimate of a sample's error when no reference is known (defect correction: Stetter 1978).
+
+    M must contract: a correction turns the error e into :math:`(I - M A) e`, so that repeated
+    corrections converge only where the spectral radius of I - M A is below 1, and each one helps
+    only where its norm :math:`\rho` is; then the error is between
+    :math:`\|M r\| / (1 + \rho)` and :math:`\|M r\| / (1 - \rho)`. Training asks for less:
+    eigenvalues of M A with positive real parts.
+    """
+
+    @abstractmethod
+    def correction(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        """-M r(x): what to add to `x` to come closer to the law."""
+
+    def correction_loss(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, ""]:
+        """Mean square distance of `x` from its own corrected self, which is held constant.
+
+        Its gradient with respect to `x` is -2 × correction / size: function-space Newton descent,
+        without differentiating the residual.
+        """
+        with torch.no_grad():
+            target = x + self.correction(x, c)
+        return (x - target).square().mean()
+
+    def error_estimate(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Estimate:
+        """The size of one correction: an estimate of the distance from this law's own solution.
+
+        A discrete law cannot see its own discretisation's error, and the estimate says so.
+        """
+        return Estimate.of(x, x + self.correction(x, c), OWN_JUDGE)
+
+
+@dataclass(frozen=True)
+class FunctionLaw(Law):
+    """A law given by a plain function."""
+
+    function: Residual
+    name: str
+    unit: str = "1"
+
+    def __call__(self, x: Tensor, c: Condition) -> Tensor:
+        return self.function(x, c)
+
+
+def law(function: Law | Residual) -> Law:
+    """`function` itself if it is a law, else a law named after it."""
+    if isinstance(function, Law):
+        return function
+    return FunctionLaw(function, getattr(function, "__name__", type(function).__name__))

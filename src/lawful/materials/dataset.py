@@ -1,0 +1,353 @@
+r"""Two-phase images of spinodal decomposition, made by the project's own solver.
+
+A quench :math:`c = \bar c + 0.25\,\mathcal N(0, 1)` of the Cahn-Hilliard equation (gamma = 1,
+h = 1, periodic) coarsens; the phase c > 0 at a time t is an image. Mean compositions are uniform
+in [-0.45, 0.45]; the times of a batch of runs are log-uniform in equal strata of log t. Images
+whose volume fraction p1 leaves [0.25, 0.75] are left out.
+
+Runs 2k and 2k + 1 are replicates: composition and times are the same, the noise is another. Their
+difference is the natural spread between two samples of one state. Snapshots of a run resemble each
+other, so whole pairs are held out, every sixteenth.
+
+Batch b is drawn from a generator seeded by (seed, b) and made on one thread, so it is equal bit for
+bit on one machine, whoever makes it and in what order. Processors that round differently may give
+other pixels where c is near 0.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import h5py
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from lawful.atomic import cache, replacing, write_all
+from lawful.errors import InputError
+from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
+from lawful.reading import (
+    check_memory,
+    dataset,
+    fixed_text,
+    opened_hdf5,
+    parse_json,
+    read_npz,
+    read_rows,
+    text_attribute,
+)
+from lawful.typed import Count, Positive, Seed, Within, build, check_fields
+
+FORMAT = "lawful-microstructures-2"  # another number with another solver
+HELD_OUT = 16  # every sixteenth pair of runs
+LANES = 16  # runs advanced at a time: their fields fit into the cache of a core
+CHUNK = 256  # images in a chunk of the file
+SIDES = (16, 1024)
+LEAST = 16  # images of a small set
+COLUMNS = ("run", "pair", "seed", "composition", "time", "volume_fraction")
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class CoarseningSet:
+    """What a set holds; equal recipes give equal sets.
+
+    Arguments:
+        images: Number of images.
+        side: Pixels a side, of one unit of length each.
+        seed: Of all random numbers, with the number of the batch.
+        times: First and last time of coarsening.
+        composition: Largest |mean composition|.
+        fractions: Least and largest volume fraction of an image.
+        dt: First time step.
+        noise: Standard deviation of the quench.
+        snapshots: Images of a run, before those outside `fractions` are left out.
+        runs: Runs of a batch, an even number.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    images: Annotated[int, Within(1, 10_000_000)] = 34_000
+    side: Annotated[int, Within(*SIDES)] = 64
+    seed: Seed = 0
+    times: tuple[float, float] = (30.0, 300.0)
+    composition: Annotated[float, Within(0, 1, below=True)] = 0.45
+    fractions: tuple[float, float] = (0.25, 0.75)
+    dt: Positive = FIRST
+    noise: Annotated[float, Within(0, 0.3, above=True)] = 0.25
+    snapshots: Count = 4
+    runs: Annotated[int, Within(2, 100_000)] = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 < self.dt <= self.times[0] < self.times[1] < math.inf:
+            raise InputError(f"times: expected dt <= first < last, got {self.times}, dt {self.dt}")
+        if not 0 <= self.fractions[0] < self.fractions[1] <= 1:
+            raise InputError(f"fractions: expected 0 <= least < largest <= 1, got {self.fractions}")
+        if self.runs % 2:
+            raise InputError(f"runs: expected an even number, got {self.runs}")
+
+    def identity(self) -> str:
+        """What a batch depends on: the recipe without the number of images, and the equation."""
+        parts = {**asdict(self), "format": FORMAT, "equation": asdict(CahnHilliard())}
+        del parts["images"]
+        return json.dumps(parts)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Binary images and what is known of each.
+
+    Arguments:
+        images: 1 in the phase that the volume fraction is of, 0 elsewhere.
+        time: Of coarsening; NaN where it is not known.
+        pair: Images of different pairs are independent.
+    """
+
+    images: UInt8[Tensor, "images side side"]
+    volume_fraction: Float[Tensor, " images"]
+    time: Float[Tensor, " images"]
+    pair: Int[Tensor, " images"]
+
+
+@dataclass(frozen=True)
+class Microstructures:
+    """Two-phase images, split into what may be trained on and what is held out.
+
+    Arguments:
+        source: Where they come from, for manifests.
+        periodic: Whether an image continues at its opposite side.
+    """
+
+    train: Images
+    held_out: Images
+    source: str
+    periodic: bool = True
+
+
+def batch(recipe: CoarseningSet, number: int) -> Columns:
+    """The images of one batch, run after run, as rows of bits, and the columns beside them.
+
+    Raises:
+        InputError: No image of the batch is within the volume fractions asked for.
+    """
+    state = np.random.SeedSequence([recipe.seed, number]).generate_state(1, np.uint64)
+    seed = int(state[0]) >> 1
+    generator = torch.Generator().manual_seed(seed)
+    pairs = 2 * torch.rand(recipe.runs // 2, generator=generator) - 1
+    composition = recipe.composition * pairs.repeat_interleave(2)
+    times = _times(recipe, generator)
+    start = quench(recipe.side, recipe.side, composition, generator, noise=recipe.noise)
+    with _one_thread():
+        phase = torch.cat([_phase(recipe, lanes, times) for lanes in start.split(LANES)])
+    phase = phase.flatten(0, 1)
+    fraction = phase.flatten(1).float().mean(1)
+    run = torch.arange(recipe.runs).repeat_interleave(recipe.snapshots)
+    columns = {
+        "run": run + number * recipe.runs,
+        "pair": (run + number * recipe.runs) // 2,
+        "seed": torch.full_like(run, seed),
+        "composition": composition[run],
+        "time": torch.tensor(times).repeat(recipe.runs),
+        "volume_fraction": fraction,
+    }
+    keep = (fraction >= recipe.fractions[0]) & (fraction <= recipe.fractions[1])
+    if not bool(keep.any()):
+        raise InputError(f"images: none of a batch has a volume fraction in {recipe.fractions}")
+    bits = np.packbits(phase[keep].flatten(1).numpy(), axis=1)
+    return {"bits": bits} | {name: value[keep].numpy() for name, value in columns.items()}
+
+
+def _times(recipe: CoarseningSet, generator: torch.Generator) -> list[float]:
+    """One time in each stratum of log t."""
+    first, last = recipe.times
+    place = torch.arange(recipe.snapshots) + torch.rand(recipe.snapshots, generator=generator)
+    times: list[float] = (first * (last / first) ** (place / recipe.snapshots)).tolist()
+    return times
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Transforms by several threads are rounded differently, which the flow amplifies."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _phase(recipe: CoarseningSet, start: Tensor, times: list[float]) -> Tensor:
+    """(run, snapshot, row, column): where c > 0."""
+    fields = evolve(CahnHilliard(), start, times, dt=recipe.dt)
+    return torch.stack([field > 0 for field in fields], 1)
+
+
+def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
+    """Make the set and write it to `path`; yields the number of images so far.
+
+    Batches are kept in a folder beside `path` until the file is complete, so that the next call
+    goes on where this one was interrupted. One that is damaged or of another recipe is made anew.
+
+    Raises:
+        InputError: The place cannot be written, or the set does not fit into memory.
+    """
+    check_memory(3.0 * recipe.images * recipe.side**2, f"images: {recipe.images}")
+    parts = path.with_name(f".{path.name}.parts")
+    batches: list[Columns] = []
+    count = 0
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        while count < recipe.images:
+            batches.append(_kept(recipe, len(batches), parts))
+            count += len(batches[-1]["run"])
+            yield min(count, recipe.images)
+        write_all({path: _file_image(recipe, _join(recipe, batches))})
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _kept(recipe: CoarseningSet, number: int, folder: Path) -> Columns:
+    """The batch from its file in `folder`, else made and put there."""
+    path = folder / f"{number}.npz"
+    with suppress(InputError, KeyError):  # made anew
+        kept = read_npz(path, texts=("recipe",))
+        if kept["recipe"] == recipe.identity():
+            return {name: kept[name] for name in ("bits", *COLUMNS)}
+    made: dict[str, Any] = batch(recipe, number)
+    with replacing(path) as temporary:
+        np.savez(temporary, recipe=recipe.identity(), **made)
+    return made
+
+
+def _join(recipe: CoarseningSet, batches: list[Columns]) -> Columns:
+    """All batches, cut after the last image, with `images` in place of bits."""
+    names = ("bits", *COLUMNS)
+    rows = {n: np.concatenate([part[n] for part in batches])[: recipe.images] for n in names}
+    pixels = np.unpackbits(rows.pop("bits"), axis=1, count=recipe.side**2)
+    return {"images": pixels.reshape(-1, recipe.side, recipe.side), **rows}
+
+
+def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
+    """The HDF5 file, made in memory: HDF5 does not survive a disk that fills up."""
+    memory = BytesIO()
+    with h5py.File(memory, "w") as file:
+        file.attrs["format"] = fixed_text(FORMAT)
+        file.attrs["recipe"] = fixed_text(json.dumps(asdict(recipe)))
+        file.attrs["equation"] = json.dumps(asdict(CahnHilliard()))
+        file.attrs["lawful"] = version("lawful")
+        for name, value in {**columns, "held_out": columns["pair"] % HELD_OUT == 0}.items():
+            chunks = (min(CHUNK if value.ndim > 1 else 2**14, len(value)), *value.shape[1:])
+            file.create_dataset(
+                name, data=value, chunks=chunks, compression="gzip", fletcher32=True
+            )
+    return memory.getvalue()
+
+
+def load(path: Path) -> Microstructures:
+    """A set that `make` wrote.
+
+    Raises:
+        InputError: The file is missing, truncated, damaged, or of another format.
+    """
+    with _opened(path) as file:
+        recipe = _recipe(file, path)
+        found = {name: dataset(file, name, path) for name in ("images", *COLUMNS)}
+        columns = {n: read_rows(d, slice(None), f"{path}: {n}") for n, d in found.items() if d.ndim}
+    _check(recipe, columns, path)
+    return _split(columns, f"{path.name}: {_source(recipe)}")
+
+
+def read_recipe(path: Path) -> CoarseningSet:
+    """The recipe of a set that `make` wrote.
+
+    Raises:
+        InputError: The file is missing, truncated, or of another format.
+    """
+    with _opened(path) as file:
+        return _recipe(file, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, for as long as the block lasts."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file; lawful data cahn-hilliard makes it")
+    with opened_hdf5(path) as file:
+        if (found := text_attribute(file, "format", path)) != FORMAT:
+            own = found.startswith(FORMAT[:-1])
+            what = "; of another solver: remove it, and it is made anew" if own else ""
+            raise InputError(f"{path}: expected format {FORMAT}, found {found:.60}{what}")
+        yield file
+
+
+def _recipe(file: Any, path: Path) -> CoarseningSet:
+    place = f"{path}: recipe"
+    return build(CoarseningSet, parse_json(text_attribute(file, "recipe", path), place), place)
+
+
+def _check(recipe: CoarseningSet, columns: Columns, path: Path) -> None:
+    if columns.keys() != {"images", *COLUMNS} or any(columns[n].ndim != 1 for n in COLUMNS):
+        raise InputError(f"{path}: expected images and a number of each, {', '.join(COLUMNS)}")
+    images, lengths = columns["images"], {len(value) for value in columns.values()}
+    expected = (recipe.images, recipe.side, recipe.side)
+    if images.shape != expected or images.dtype != np.uint8 or lengths != {recipe.images}:
+        raise InputError(f"{path}: expected {expected} bytes, got {images.shape} {images.dtype}")
+    fraction = images.reshape(len(images), -1).mean(1)
+    if images.max() > 1 or not np.allclose(fraction, columns["volume_fraction"], atol=1e-6):
+        raise InputError(f"{path}: the volume fractions are not those of the images: damaged")
+
+
+def _split(columns: Columns, source: str) -> Microstructures:
+    held = columns["pair"] % HELD_OUT == 0
+    parts = []
+    for rows in (~held, held):
+        names = ("images", "volume_fraction", "time", "pair")
+        parts.append(Images(*(torch.from_numpy(columns[name][rows]) for name in names)))
+    return Microstructures(parts[0], parts[1], source)
+
+
+def _source(recipe: CoarseningSet) -> str:
+    return (
+        f"{recipe.images} Cahn-Hilliard images of {recipe.side} x {recipe.side}, "
+        f"seed {recipe.seed}, {FORMAT}, lawful {version('lawful')}"
+    )
+
+
+def default_path(recipe: CoarseningSet | None = None) -> Path:
+    """Where a set is kept in the cache, by its number of images, side and seed."""
+    recipe, usual = recipe or CoarseningSet(), CoarseningSet()
+    side = f"-side{recipe.side}" if recipe.side != usual.side else ""
+    seed = f"-seed{recipe.seed}" if recipe.seed != usual.seed else ""
+    return cache() / f"cahn-hilliard-{recipe.images}{side}{seed}.h5"
+
+
+def small(images: int, side: int = 64, seed: int = 0) -> Microstructures:
+    """A small set made in memory, with batches no larger than it needs.
+
+    Pairs are numbered without gaps, so that neither part is empty.
+
+    Raises:
+        InputError: Fewer than 16 images are asked for.
+    """
+    usual = CoarseningSet(images=images, side=side, seed=seed)
+    if images < LEAST:
+        raise InputError(f"images: expected at least {LEAST} for two parts, got {images}")
+    runs = min(usual.runs, 2 * math.ceil(images / usual.snapshots / 1.5) + 2)
+    recipe = replace(usual, runs=runs)
+    batches: list[Columns] = []
+    while sum(len(part["run"]) for part in batches) < images:
+        batches.append(batch(recipe, len(batches)))
+    columns = _join(recipe, batches)
+    columns["pair"] = np.unique(columns["pair"], return_inverse=True)[1]
+    return _split(columns, _source(recipe))

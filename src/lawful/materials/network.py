@@ -1,0 +1,221 @@
+r"""Two-phase microstructures from their statistics: a spectral field, reshaped by a network.
+
+The generator colours white noise to the Gaussian correlation whose level cut has the asked-for
+two-point correlation (`physics.random_field`), lets a periodic convolutional network reshape that
+latent field, and cuts it at the level that leaves exactly round(phi N) pixels in the phase. It
+keeps no memory of the image's size: any multiple of `UNIT` pixels comes from the same weights.
+Exchanging the phases is a symmetry of it, since the network sees the minority phase only:
+
+.. math:: G(1 - \phi,\ 1 - 2\phi + p_2,\ z) = 1 - G(\phi, p_2, z).
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful.errors import InputError
+from lawful.laws import Condition
+from lawful.materials.random_field import latent_correlation, random_field
+from lawful.symmetry.planar import Planar
+from lawful.symmetry.symmetrize import group_mean
+
+UNIT = 4
+SLOPE = 0.2
+BLUR = 1.5  # pixels: the interfaces of a level cut are as smooth as its field
+SHARP = 2.5  # pixels: interfaces nearer to each other than this are blurred less
+
+
+def periodic_conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """A convolution on the torus."""
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="circular")
+
+
+def minority(
+    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch radius"], Float[Tensor, " batch"]]:
+    """The statistics of the phase that is at most half, and -1 where that is not phase 1."""
+    sign = torch.where(volume_fraction > 0.5, -1.0, 1.0).to(volume_fraction)
+    other = 1 - 2 * volume_fraction[:, None] + two_point
+    phi = torch.where(sign < 0, 1 - volume_fraction, volume_fraction)
+    return phi, torch.where(sign[:, None] < 0, other, two_point), sign
+
+
+class StatisticsEmbedding(nn.Module):
+    """A vector from a volume fraction and the normalised correlation at every radius."""
+
+    def __init__(self, radii: int, size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(radii, 2 * size), nn.SiLU(), nn.Linear(2 * size, size), nn.SiLU()
+        )
+
+    def forward(
+        self, phi: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
+    ) -> Float[Tensor, "batch size"]:
+        variance = (phi * (1 - phi))[:, None].clamp_min(1e-4)
+        rho = (two_point - phi.square()[:, None]) / variance
+        features = torch.cat([4 * (phi[:, None] - 0.35), rho[:, 1:]], 1)
+        out: Tensor = self.layers(features)
+        return out
+
+
+class PeriodicBlock(nn.Module):
+    """Two periodic convolutions beside the identity, modulated between them (FiLM)."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.first = periodic_conv(channels, channels)
+        self.second = periodic_conv(channels, channels)
+        self.modulation = nn.Linear(embedding, 2 * channels)
+
+    def forward(
+        self, x: Float[Tensor, "batch channel h w"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch channel h w"]:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, 1)
+        h = self.first(F.leaky_relu(x, SLOPE)) * (1 + scale) + shift
+        out: Tensor = x + self.second(F.leaky_relu(h, SLOPE))
+        return out
+
+
+class MicrostructureGenerator(nn.Module):
+    """`volume_fraction` (B,), `two_point` (B, radius), `noise` (B, N, N) to latent fields.
+
+    The level cut of a latent field at its volume fraction is the sample.
+
+    Arguments:
+        radii: Of the two-point correlation.
+        width: Channels, at a quarter of the side.
+        blocks: Number of residual blocks.
+        embedding: Size of the vector that modulates them.
+        prior: Noise coloured to the target's spectrum, or only blurred, so that the network has to
+            learn the statistics.
+        group: Turns and reflections that the generator commutes with, acting on the noise and on
+            the field: the network's change is its group mean. White noise has their symmetry, so
+            samples are isotropic in law, as far as those elements go.
+    """
+
+    def __init__(
+        self,
+        radii: int = 32,
+        *,
+        width: int = 48,
+        blocks: int = 2,
+        embedding: int = 64,
+        prior: Literal["spectral", "white"] = "spectral",
+        group: Planar | None = None,
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.group = group if group is not None and group.order > 1 else None
+        self.embed = StatisticsEmbedding(radii, embedding)
+        self.stem = periodic_conv(UNIT**2, width)
+        self.blocks = nn.ModuleList(PeriodicBlock(width, embedding) for _ in range(blocks))
+        self.head = periodic_conv(width, UNIT**2)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias if self.head.bias is not None else self.head.weight)
+
+    def forward(
+        self, condition: Condition, trust: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch 1 rows columns"]:
+        """The field whose level cut is the sample; unit variance.
+
+        Arguments:
+            trust: Share of the network's change that is added, where it is not all of it.
+        """
+        noise = condition["noise"]
+        if noise.ndim != 3 or any(n % UNIT for n in noise.shape[1:]):
+            raise InputError(
+                f"microstructure: expected sides divisible by {UNIT}, got {tuple(noise.shape[1:])}"
+            )
+        phi, two_point, sign = minority(condition["volume_fraction"], condition["two_point"])
+        start = self.start(noise, phi, two_point)
+        e = self.embed(phi, two_point)
+        moved = self._change if self.group is None else self._symmetrized
+        change = moved(start, e)
+        w = start + (change if trust is None else trust[:, None, None] * change)
+        scale = w.square().mean((1, 2)).rsqrt() * sign
+        return (w * scale[:, None, None]).unsqueeze(1)
+
+    def _change(self, start: Tensor, embedding: Tensor) -> Tensor:
+        """What the network adds to a field (B, N, N)."""
+        h = self.stem(F.pixel_unshuffle(start.unsqueeze(1), UNIT))
+        for block in self.blocks:
+            h = block(h, embedding)
+        return F.pixel_shuffle(self.head(F.leaky_relu(h, SLOPE)), UNIT).squeeze(1)
+
+    def _symmetrized(self, start: Tensor, embedding: Tensor) -> Tensor:
+        """The group mean of the change, all elements in one batch."""
+        group = self.group or Planar(1)
+        moved = group.orbit(start).flatten(0, 1)
+        changes = self._change(moved, embedding.repeat(group.order, 1)).unflatten(
+            0, (-1, len(start))
+        )
+        return group_mean(changes, group)
+
+    def start(
+        self,
+        noise: Float[Tensor, "batch rows columns"],
+        phi: Float[Tensor, " batch"],
+        two_point: Float[Tensor, "batch radius"],
+    ) -> Float[Tensor, "batch rows columns"]:
+        """The field that the network reshapes."""
+        if self.prior == "white":
+            white = torch.zeros_like(two_point)
+            white[:, 0] = 1.0
+            return random_field(noise, white, blur=BLUR)
+        return spectral_field(noise, phi, two_point)
+
+
+def spectral_field(
+    noise: Float[Tensor, "batch rows columns"],
+    phi: Float[Tensor, " batch"],
+    two_point: Float[Tensor, "batch radius"],
+) -> Float[Tensor, "batch rows columns"]:
+    """Noise coloured to the Gaussian correlation of the target, and blurred by `BLUR` pixels.
+
+    Where p2 would fall to phi^2 within `SHARP` pixels at its first slope, the blur shrinks with
+    that distance.
+    """
+    reach = phi * (1 - phi) / (two_point[:, 0] - two_point[:, 1]).clamp_min(1e-6)
+    blur = BLUR * (reach / SHARP).clamp_max(1.0)
+    return random_field(noise, latent_correlation(two_point, phi), blur=blur)
+
+
+class MicrostructureCritic(nn.Module):
+    """Images and their statistics to scores (B,): periodic, and blind to which phase is which.
+
+    The score is a mean over patches, each judged by itself and against the statistics (projection:
+    Miyato & Koyama 2018).
+
+    Arguments:
+        width: Channels at half the side; twice at a quarter, three times at an eighth.
+    """
+
+    def __init__(self, radii: int = 32, *, width: int = 32, embedding: int = 64) -> None:
+        super().__init__()
+        self.embed = StatisticsEmbedding(radii, embedding)
+        self.layers = nn.Sequential(
+            periodic_conv(4, width), nn.LeakyReLU(SLOPE),
+            nn.Conv2d(width, 2 * width, 2, stride=2), nn.LeakyReLU(SLOPE),
+            periodic_conv(2 * width, 2 * width), nn.LeakyReLU(SLOPE),
+            nn.Conv2d(2 * width, 3 * width, 2, stride=2), nn.LeakyReLU(SLOPE),
+            periodic_conv(3 * width, 3 * width), nn.LeakyReLU(SLOPE),
+        )  # fmt: skip
+        self.own = nn.Conv2d(3 * width, 1, 1)
+        self.against = nn.Linear(embedding, 3 * width)
+
+    def forward(
+        self, x: Float[Tensor, "batch 1 rows columns"], condition: Condition
+    ) -> Float[Tensor, " batch"]:
+        if any(n % 8 for n in x.shape[2:]):
+            raise InputError(
+                f"microstructure: expected images of sides divisible by 8, got {tuple(x.shape[2:])}"
+            )
+        phi, two_point, sign = minority(condition["volume_fraction"], condition["two_point"])
+        shown = (x - 0.5) * sign[:, None, None, None]
+        h = self.layers(F.pixel_unshuffle(shown, 2))
+        along = (h * self.against(self.embed(phi, two_point))[:, :, None, None]).mean((1, 2, 3))
+        return self.own(h).mean((1, 2, 3)) + along

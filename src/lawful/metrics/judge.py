@@ -1,0 +1,90 @@
+"""A judge of small images: features of an autoencoder, and a classifier beside it."""
+
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from lawful.laws import Condition
+from lawful.metrics.frozen import unit_images
+from lawful.nn.weights import load_weights
+
+
+@lru_cache(maxsize=2)
+def load_judge(name: Literal["digits", "rotated-digits"] = "digits") -> "Judge":
+    """The judge of digits, or of digits in every orientation, in evaluation mode."""
+    path = Path(str(resources.files("lawful"))) / "models" / name / "model.safetensors"
+    with torch.random.fork_rng(devices=[]):  # a run's random numbers do not depend on its judge
+        judge = Judge(28)
+    return load_weights(judge, path)
+
+
+class Judge(nn.Module):
+    """An autoencoder whose code serves as features, and a classifier with weights of its own.
+
+    `{"image": (B, 1, side, side)}` to reconstructions, so that it is trained and shipped like a
+    generator. Neither half is invariant under any group: what it must not hide is a lost pose.
+
+    Arguments:
+        side: Divisible by 4.
+        classes: Of the classifier.
+        features: Size of the code.
+        width: Channels of the encoder at half resolution.
+    """
+
+    def __init__(
+        self, side: int, *, classes: int = 10, features: int = 64, width: int = 24
+    ) -> None:
+        super().__init__()
+        quarter = side // 4
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, width, 4, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.GELU(),
+            nn.Flatten(), nn.Linear(2 * width * quarter**2, features),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(
+            nn.Linear(features, 2 * width * quarter**2), nn.GELU(),
+            nn.Unflatten(1, (2 * width, quarter, quarter)),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.GELU(),
+            nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1), nn.Sigmoid(),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1), nn.GELU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1), nn.GELU(), nn.MaxPool2d(2),
+            nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Dropout2d(0.2),
+            nn.Flatten(), nn.Linear(64 * quarter**2, 96), nn.GELU(), nn.Dropout(0.5),
+            nn.Linear(96, classes),
+        )  # fmt: skip
+
+    def features(self, image: Num[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch features"]:
+        """The autoencoder's code of images in [0, 1], or bytes.
+
+        Raises:
+            InputError: They are neither.
+        """
+        code: Tensor = self.encoder(unit_images(image))
+        return code
+
+    def probabilities(
+        self, image: Num[Tensor, "batch 1 side side"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Of each class, by the classifier, of images in [0, 1], or bytes.
+
+        Raises:
+            InputError: They are neither.
+        """
+        return torch.softmax(self({"image": unit_images(image)}, "classes"), 1)
+
+    def forward(
+        self, condition: Condition, head: Literal["image", "classes"] = "image"
+    ) -> Float[Tensor, "batch *out"]:
+        """The reconstruction of `condition["image"]`, or the logits of its classes."""
+        image = condition["image"]
+        out: Tensor = (
+            self.decoder(self.encoder(image)) if head == "image" else self.classifier(image)
+        )
+        return out

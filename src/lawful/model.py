@@ -1,0 +1,450 @@
+"""A trained generator with its study: samples that come with their law report."""
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Required, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lawful import files as checkpoint
+from lawful import registry
+from lawful.corrections import correct
+from lawful.errors import InputError, LawfulWarning
+from lawful.files import write_json
+from lawful.laws import Condition
+from lawful.metrics.report import LawReport, Refinement, law_report, merge
+from lawful.nn.weights import device_of
+from lawful.reading import as_path, check_memory, parse_json, read_bytes, read_text, reason
+from lawful.study import Study
+from lawful.training.state import make_dense
+from lawful.typed import Within, check_fields, shown, typed
+
+CHUNK = 64
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+
+WORSENED = "the estimate says that {} of {} samples are further from the solution than before"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated fields with what was asked and how well each obeys.
+
+    Arguments:
+        fields: `(batch, channel, *space)` with one to three axes of space, float32.
+        condition: The condition of each sample, completed.
+        report: Per-sample violation of every law.
+    """
+
+    fields: Float[Tensor, "batch channel *space"]
+    condition: Condition
+    report: LawReport
+
+    def __repr__(self) -> str:
+        laws = ", ".join(line.name for line in self.report.lines)
+        asked = ", ".join(self.condition)
+        return f"Samples({tuple(self.fields.shape)}, of {asked}; laws: {laws})"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn and what is done to them; the arguments of `Model.sample`.
+
+    Arguments:
+        estimated: Whether their errors are estimated, where laws can do that.
+    """
+
+    n: Annotated[int, Within(1, 10**9)]
+    seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
+    refine: Annotated[int, Within(0, 1_000)] = 0
+    enforce: bool = False
+    tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
+    grad: bool = False
+    estimated: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def check(self, study: Study) -> None:
+        """Refuse what the study cannot do.
+
+        Raises:
+            InputError: Names the option.
+        """
+        if self.refine and study.refiner() is None:
+            raise InputError(f"refine: {self.refine} steps; study {study.name!r} allows none")
+        if self.enforce and not study.affine():
+            raise InputError(f"enforce: study {study.name!r} has no affine law")
+        if self.tolerance is not None and (self.refine or self.enforce or self.grad):
+            raise InputError("tolerance: goes with none of refine, enforce and grad")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator ready to sample from.
+
+    Arguments:
+        study: What it was trained for.
+        network: Its generator, in evaluation mode.
+        manifest: Configuration, versions, training time and measured quality.
+        folder: Where it was loaded from, if it was.
+    """
+
+    study: Study
+    network: nn.Module
+    manifest: Mapping[str, Any]
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.network.parameters())
+        asked = ", ".join(quantity.name for quantity in self.study.quantities)
+        of = "" if self.folder is None else f", from {self.folder}"
+        return f"Model({self.study.name}: {count:,} parameters, sampled by {asked}{of})"
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        refine: int = 0,
+        enforce: bool = False,
+        tolerance: float | None = None,
+        grad: bool = False,
+        condition: Mapping[str, Any] | None = None,
+        **quantities: Any,
+    ) -> Samples:
+        """Generate fields for the given conditions.
+
+        Arguments:
+            n: Number of samples; where not given, as many as the longest condition has values.
+                Shorter conditions are repeated in turn; those not given are drawn.
+            seed: Of whatever is drawn; the same seed gives the same samples.
+            refine: Tries of a correction by the study's law on the raw samples. A sample takes
+                those that lower its estimated error; the report says how many.
+            enforce: Enforce the study's affine laws on the observed fields, in order. The bounds of
+                `Study.observe` have the last word; the report has the violation that is left.
+            tolerance: Bring every sample's violation of every law below this, by Gauss-Newton
+                steps and exchanges of pixels; the report says which samples it did not reach.
+                What the network obeys by construction stays as it is.
+            grad: Keep the graph, so that a function of the fields can be differentiated by the
+                conditions that are tensors and require gradients. The inverse M of a correction is
+                held constant, which is exact where a sample obeys the law; the report carries none.
+            condition: Tensors, arrays, lists or numbers, by the names of the study's quantities.
+            quantities: The same as keyword arguments, for names that are not among the above.
+
+        Raises:
+            InputError: A name is unknown, a value cannot be used, samples that should be binary are
+                not, or the fields do not depend on a condition that requires gradients.
+        """
+        given = self._tensors(_merged(condition, quantities))
+        if n is None:
+            n = max((len(value) for value in given.values()), default=1)
+        chunks: list[Samples] = []
+        for chunk in self._stream(Options(n, seed, refine, enforce, tolerance, grad), given):
+            if not chunks:
+                check_memory(n / len(chunk.fields) * chunk.fields.nbytes, f"n: {n}")
+            chunks.append(chunk)
+        report = merge([chunk.report for chunk in chunks])
+        done = report.refinement
+        if done is not None and done.worsened is not None and bool(done.worsened.any()):
+            said = WORSENED.format(int(done.worsened.sum()), n)
+            warnings.warn(f"tolerance {tolerance:g}: {said}", LawfulWarning, stacklevel=2)
+        names = chunks[0].condition.keys()
+        fields = torch.cat([chunk.fields for chunk in chunks])
+        if grad:
+            _check_gradients(fields, given)
+        return Samples(
+            fields,
+            {name: torch.cat([chunk.condition[name] for chunk in chunks]) for name in names},
+            report,
+        )
+
+    def stream(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        refine: int = 0,
+        enforce: bool = False,
+        tolerance: float | None = None,
+        condition: Mapping[str, Any] | None = None,
+        **quantities: Any,
+    ) -> Iterator[Samples]:
+        """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
+        options = Options(n, seed, refine, enforce, tolerance)
+        yield from self._stream(options, self._tensors(_merged(condition, quantities)))
+
+    def watched(self, n: int, seed: int) -> Samples:
+        """Up to 64 samples without an estimate of their errors: training need not pay for it."""
+        return next(self._stream(Options(n, seed, estimated=False), {}))
+
+    def like(
+        self,
+        picture: Any,
+        condition: Mapping[str, Any] | None = None,
+        **quantities: Any,
+    ) -> dict[str, Tensor]:
+        """The condition of samples like a picture's, to be given to `sample`.
+
+        Arguments:
+            picture: A file, or what the study takes in its place. Microstructures take a picture,
+                the `statistics.csv` that `lawful stats` writes, what `read_micrograph` read, or a
+                two-point correlation at 0, 1, 2, … pixels.
+            condition, quantities: What is to be otherwise than in the picture.
+        """
+        given = self._tensors(_merged(condition, quantities))
+        return dict(self.study.like(picture, given))
+
+    def resized(self, size: int) -> "Model":
+        """The same weights on fields of another size, for studies whose networks allow it."""
+        return replace(self, study=self.study.resized(size))
+
+    def _stream(self, options: "Options", given: Condition) -> Iterator[Samples]:
+        n = options.n
+        options.check(self.study)
+        strict = too_strict(options.tolerance, manifest_floors(self.manifest))
+        if strict is not None:
+            warnings.warn(strict, LawfulWarning, stacklevel=3)
+        for first in range(0, n, CHUNK):
+            rows = torch.arange(first, min(first + CHUNK, n))
+            values = {name: value[rows % len(value)] for name, value in given.items()}
+            generator = torch.Generator().manual_seed((options.seed * 1_000_003 + first) % 2**63)
+            with registry.own_faults(type(self.study)):
+                whole = self.study.complete(self.network, values, len(rows), generator)
+                chunk = self._chunk(whole, options)
+            yield chunk
+
+    def _chunk(self, values: Condition, options: "Options") -> Samples:
+        with torch.set_grad_enabled(options.grad):
+            return self._sampled(values, options)
+
+    def _sampled(self, values: Condition, options: "Options") -> Samples:
+        study = self.study
+        plain = {name: value.detach() for name, value in values.items()}
+        outside = tuple(study.outside(self.network, plain).items())
+        condition = study.condition(values)
+        device = device_of(self.network)
+        placed = {name: value.to(device) for name, value in condition.items()}
+        refinement = accepted = estimate = before = None
+        if options.tolerance is None:
+            fields = self.network(placed)
+            if options.refine:
+                done = correct(study, self.network, fields, placed, options.refine)
+                fields, accepted, estimate = done.fields, done.accepted.cpu(), done.estimate
+            seen = study.observe(fields)
+        else:
+            if options.estimated:
+                raw = study.observe(self.network(placed))
+                before = study.estimate(self.network, raw, placed)
+            refined = study.refine(self.network, placed, options.tolerance)
+            refinement = Refinement.of(refined, options.tolerance)
+            fields = seen = study.observe(refined.fields)
+        study.space(seen.shape)  # refuses a shape that no file could hold
+        for affine in study.affine() if options.enforce else ():
+            fields = seen = study.observe(affine.enforce(seen, placed))
+        if study.binary and not bool(((seen == 0) | (seen == 1)).all()):
+            raise InputError(
+                f"study {study.name!r} is binary: expected samples of 0 and 1 alone, got values "
+                f"from {float(seen.min()):.3g} to {float(seen.max()):.3g}"
+            )
+        if options.estimated and (estimate is None or options.enforce):
+            with torch.no_grad():
+                estimate = study.estimate(self.network, fields.detach(), placed)
+        seen = seen.cpu().float()
+        lines = law_report(study.all_laws(self.network), seen, condition).lines
+        if refinement is not None:
+            refinement = refinement.checked(lines).judged(before, estimate)
+        estimate = None if estimate is None else estimate.cpu()
+        report = LawReport(
+            lines, estimate, outside, options.refine, accepted, options.enforce, refinement
+        )
+        dropped = {q.name for q in study.quantities if not q.kept}
+        kept = {name: value for name, value in condition.items() if name not in dropped}
+        return Samples(seen, kept, report)
+
+    def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Checked float32 tensors with a leading batch axis."""
+        known = {q.name: q for q in self.study.quantities}
+        given = {}
+        for name, value in condition.items():
+            if name not in known:
+                raise InputError(f"{name}: unknown condition; there are {', '.join(known)}")
+            parts = value if isinstance(value, list | tuple) else ()
+            if any(torch.is_tensor(part) and part.requires_grad for part in parts):
+                raise InputError(f"{name}: a list of tensors carries no gradient; stack them")
+            try:
+                tensor = torch.as_tensor(value, dtype=torch.float32)
+            except (TypeError, ValueError, RuntimeError, OverflowError):
+                raise InputError(f"{name}: expected numbers, got {shown(value)}") from None
+            if tensor.is_meta or tensor.layout != torch.strided:
+                raise InputError(f"{name}: expected a dense tensor with values")
+            if tensor.ndim == len(known[name].shape):
+                tensor = tensor.unsqueeze(0)
+            if tensor.ndim == 0 or not len(tensor):
+                raise InputError(f"{name}: expected at least one value, got none")
+            known[name].check(tensor)
+            given[name] = tensor
+        return given
+
+
+def _merged(condition: Mapping[str, Any] | None, quantities: dict[str, Any]) -> dict[str, Any]:
+    """Conditions by name from a mapping and from keyword arguments."""
+    if condition is not None and not isinstance(condition, Mapping):
+        raise InputError(
+            f"condition: expected values by name, got {condition!r:.40}; a quantity of this name "
+            "is given as condition={'condition': …}"
+        )
+    if twice := sorted(set(condition or {}) & set(quantities)):
+        raise InputError(f"{twice[0]}: given twice, in condition and by its name")
+    return {**(condition or {}), **quantities}
+
+
+def _check_gradients(fields: Tensor, given: Condition) -> None:
+    """Refuse conditions that ask for gradients and would get none."""
+    asked = {name: value for name, value in given.items() if value.requires_grad}
+    slopes = (
+        torch.autograd.grad(
+            fields.sum(), list(asked.values()), retain_graph=True, allow_unused=True
+        )
+        if asked and fields.requires_grad
+        else ()
+    )
+    for name, slope in zip_longest(asked, slopes):
+        if slope is None:
+            raise InputError(f"grad: the fields have no derivative by {name}")
+
+
+def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:
+    """Write weights and manifest into `folder`, each atomically."""
+    checkpoint.save(folder / WEIGHTS, dict(network.state_dict()))
+    write_json(folder / MANIFEST, {**manifest, "weights_sha256": digest(folder / WEIGHTS)})
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        InputError: It cannot be read, or does not fit into memory.
+    """
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+class Sampled(TypedDict, total=False):
+    """What was asked of the samples in a file."""
+
+    refine: Annotated[int, Within(0, 1_000)]
+    enforce: bool
+    tolerance: float | None
+
+
+class LawQuality(TypedDict):
+    """A law as it was measured when the model was made."""
+
+    law: str
+    floor: float | None
+
+
+class Quality(TypedDict, total=False):
+    """Figures of the model; those beyond the laws are the study's own."""
+
+    laws: list[LawQuality]
+
+
+class Manifest(TypedDict, total=False):
+    """What a manifest says; entries beyond these are left as they are."""
+
+    study: Required[str]
+    config: Required[dict[str, Any]]
+    source: dict[str, str]
+    preset: str | None
+    seed: Annotated[int, Within(0, 2**63 - 1)]
+    steps: int
+    training_seconds: float
+    data: dict[str, str]
+    versions: dict[str, str]
+    quality: Quality
+    weights_sha256: str
+    sampled: Sampled
+    images: bool
+
+
+def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
+    """Each law's violation by the trusted solver, as measured when the model was made."""
+    laws = manifest.get("quality", {}).get("laws", [])
+    return {entry["law"]: entry["floor"] for entry in laws}
+
+
+def too_strict(tolerance: float | None, floors: Mapping[str, float | None]) -> str | None:
+    """What to say of a tolerance that a solver's own fields miss, and that leads away from them."""
+    floor, name = max(((floor or 0.0, name) for name, floor in floors.items()), default=(0.0, ""))
+    if tolerance is None or tolerance >= floor:
+        return None
+    return (
+        f"tolerance {tolerance:g} is below the floor of law {name!r}, {floor:.2g}: a solver's own "
+        "fields violate it so much, and samples may get further from the solution"
+    )
+
+
+def read_manifest(text: str, place: object) -> dict[str, Any]:
+    """The manifest that a text in JSON is.
+
+    Raises:
+        InputError: It is none: an entry is missing or of another type.
+    """
+    return dict(typed(parse_json(text, f"manifest {place}"), Manifest, f"manifest {place}"))
+
+
+def shipped() -> dict[str, Path]:
+    """Folders of the models that come with the package, by name."""
+    root = Path(str(resources.files("lawful"))) / "models"
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{WEIGHTS}"))}
+
+
+def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = None) -> Model:
+    """A shipped model by name, or the model of a finished run by its folder.
+
+    Arguments:
+        study: The study of a run of a user's own, or the file that defines it. Needed where its
+            text is not known yet: a run from elsewhere holds a copy of it, which is code, and
+            runs only when it is named here, or was named or trained before on this account.
+
+    Raises:
+        InputError: There is no such model, its files are truncated or foreign, or its study is
+            not known and not named.
+    """
+    folder = shipped().get(str(name), as_path(name, "model"))
+    if not folder.is_dir():
+        names = ", ".join(shipped()) or "none"
+        raise InputError(
+            f"model {shown(str(name))}: expected a run folder or a shipped model ({names})"
+        )
+    if not (folder / WEIGHTS).is_file() or not (folder / MANIFEST).is_file():
+        raise InputError(f"model {folder}: no {WEIGHTS} and {MANIFEST}; is the run finished?")
+    manifest = read_manifest(read_text(folder / MANIFEST), folder / MANIFEST)
+    made = registry.recall(manifest, folder, study).from_config(manifest["config"])
+    if manifest.get("weights_sha256") != digest(folder / WEIGHTS):
+        raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
+    state = checkpoint.load_weights(folder / WEIGHTS)
+    return Model(made, restored(made, state, f"weights {folder / WEIGHTS}"), manifest, folder)
+
+
+def restored(study: Study, state: Mapping[str, Any], place: str) -> nn.Module:
+    """The study's network with a saved state, in evaluation mode.
+
+    Raises:
+        InputError: The state is of another network.
+    """
+    with registry.own_faults(type(study)):
+        network = study.network()
+    make_dense(network, place)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"{place}: truncated or of another network ({reason(error)})") from None
+    return network.eval()

@@ -1,0 +1,5 @@
+"""Networks that subjects share."""
+
+from lawful.nn.unet import UNet
+
+__all__ = ["UNet"]

@@ -1,0 +1,95 @@
+"""Motifs: a pattern of given values on a set of pixels (InvNet, section 3.1, eq. 3)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lawful.errors import InputError
+from lawful.laws import AffineLaw, Condition
+
+
+@dataclass(frozen=True, eq=False)
+class MotifLaw(AffineLaw):
+    r"""P x = m: the entries of `mask` have the values of `motif`, in every sample and channel.
+
+    .. math:: r(x) = (x_i - m_i)_{i \in \Omega}
+
+    Arguments:
+        mask: The set Omega, over the last axes of a field.
+        motif: The values; those outside the mask are of no account.
+    """
+
+    mask: Bool[Tensor, "*space"]
+    motif: Float[Tensor, "*space"]
+    name: str = "motif"
+    unit: str = "grey level"
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.motif.shape or not bool(self.mask.any()):
+            raise InputError(
+                f"motif: expected a mask with at least one pixel and values of its shape, got "
+                f"{int(self.mask.sum())} pixels of {tuple(self.mask.shape)} and "
+                f"{tuple(self.motif.shape)}"
+            )
+        if self.mask.dtype != torch.bool or not bool(torch.isfinite(self.motif[self.mask]).all()):
+            raise InputError("motif: expected a mask of truth values and finite values on it")
+
+    def __call__(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel pixel"]:
+        self._check(x)
+        return x[..., self.mask.to(x.device)] - self.motif[self.mask].to(x)
+
+    def enforce(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        self._check(x)
+        return torch.where(self.mask.to(x.device), self.motif.to(x), x)
+
+    def hide(
+        self, x: Float[Tensor, "batch channel *space"], c: Condition
+    ) -> Float[Tensor, "batch channel *space"]:
+        self._check(x)
+        return x.masked_fill(self.mask.to(x.device), 0.0)
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[-self.mask.ndim :] != self.mask.shape:
+            raise InputError(
+                f"motif: expected fields of {tuple(self.mask.shape)}, got {tuple(x.shape)}"
+            )
+
+
+def plus(side: int, size: int, row: int, column: int, thickness: int = 1) -> Bool[Tensor, "h w"]:
+    """A plus of `size` pixels across, centred at (row, column) of a square image.
+
+    Raises:
+        InputError: It does not fit into the image, or its size is no odd number.
+    """
+    reach, half = _extent(side, size, row, column, thickness)
+    down = (torch.arange(side) - row).abs()[:, None].expand(side, side)
+    along = (torch.arange(side) - column).abs()[None, :].expand(side, side)
+    return ((down <= half) & (along <= reach)) | ((along <= half) & (down <= reach))
+
+
+def cross(side: int, size: int, row: int, column: int, thickness: int = 1) -> Bool[Tensor, "h w"]:
+    """A cross of two diagonals, `size` pixels across, centred at (row, column)."""
+    reach, half = _extent(side, size, row, column, thickness)
+    down = (torch.arange(side) - row)[:, None].expand(side, side)
+    along = (torch.arange(side) - column)[None, :].expand(side, side)
+    near = torch.maximum(down.abs(), along.abs()) <= reach
+    return near & (((down - along).abs() <= half) | ((down + along).abs() <= half))
+
+
+def _extent(side: int, size: int, row: int, column: int, thickness: int) -> tuple[int, int]:
+    if size % 2 == 0 or thickness % 2 == 0 or not 1 <= thickness <= size:
+        raise InputError(
+            f"motif: expected odd size and thickness, thickness <= size; got {size}, {thickness}"
+        )
+    reach = size // 2
+    if not (reach <= row < side - reach and reach <= column < side - reach):
+        raise InputError(
+            f"motif: {size} pixels around ({row}, {column}) do not fit into {side} x {side}"
+        )
+    return reach, thickness // 2

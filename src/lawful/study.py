@@ -1,0 +1,471 @@
+"""What a study is: its conditions, laws, network and game, with a typed configuration.
+
+A user's own study is a frozen dataclass that derives from `Study`, in a file of its own; the
+commands take the file's path where they take a study's name.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from lawful.distance import distance_to_solution
+from lawful.errors import InputError
+from lawful.laws import AffineLaw, Condition, CorrectableLaw, Estimate, Law, Residual, law
+from lawful.project import Refined, refine
+from lawful.training.game import Batch, Game, Move, Objective
+from lawful.training.losses import law_loss
+from lawful.training.optimizers import Adam
+from lawful.typed import Positive, Within, build, check_fields
+
+EXCHANGES = 80  # rounds, of samples that are binary
+RESERVED = re.compile(  # names of arrays and scales in files of samples
+    "sample|channel|fields|estimated_error.*|corrections_accepted|"
+    "(condition|violation|outside|refinement)(_.*)?"
+)
+HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One entry of a condition: an argument of `sample` and an option of the command line.
+
+    Arguments:
+        name: Name of the entry.
+        lower, upper: Range of its values in training; outside it a sample is marked.
+        isolated: Single values outside the range that are trained too.
+        minimum: Smallest value with a meaning; below it a value is refused.
+        shape: Shape of one sample's value; `()` for a number.
+        required: Whether a sample needs it; what is required and not given is drawn.
+        distribution: Of the values drawn: over the range, standard normal, or whole numbers of the
+            range, its ends included; then no other number is taken.
+        kept: Whether samples and files carry it; noise as large as the field need not be.
+        unit, about: For help and reports.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    isolated: tuple[float, ...] = ()
+    minimum: float = float("-inf")
+    shape: tuple[int, ...] = ()
+    required: bool = True
+    distribution: Literal["uniform", "normal", "integer"] = "uniform"
+    kept: bool = True
+    unit: str = "1"
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"quantity: expected a name, got {self.name!r}")
+
+    def check(self, value: Float[Tensor, "batch *shape"]) -> Bool[Tensor, " batch"]:
+        """Which samples lie outside the trained range.
+
+        Raises:
+            InputError: A value has the wrong shape, is not finite, or is below the minimum.
+        """
+        if tuple(value.shape[1:]) != self.shape:
+            expected = " x ".join(map(str, self.shape)) or "one number"
+            found = " x ".join(map(str, value.shape[1:])) or "one number"
+            raise InputError(f"{self.name}: expected {expected} a sample, got {found}")
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"{self.name}: expected finite values, got NaN or infinity")
+        if bool((value < self.minimum).any()):
+            least = float(value.min())
+            raise InputError(f"{self.name}: expected at least {self.minimum:g}, got {least:g}")
+        if self.distribution == "integer":
+            wrong = value[(value != value.round()) | (value < self.lower) | (value > self.upper)]
+            if wrong.numel():
+                raise InputError(
+                    f"{self.name}: expected whole numbers from {self.lower:g} to {self.upper:g}, "
+                    f"got {float(wrong.flatten()[0]):g}"
+                )
+        slack = 1e-6 * min(max(abs(self.lower), abs(self.upper)), 1e30)
+        inside = (value >= self.lower - slack) & (value <= self.upper + slack)
+        for single in self.isolated:
+            inside |= value == single
+        return ~inside.flatten(1).all(1) if self.shape else ~inside
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Independent values over the trained range.
+
+        Standard normal, whole numbers, or uniform; log-uniform over a positive range of a decade
+        or more; and a fifth of them at the isolated values, where there are any.
+        """
+        if self.distribution == "integer":
+            ends = int(self.lower), int(self.upper) + 1
+            return torch.randint(*ends, (count, *self.shape), generator=generator).float()
+        if self.distribution == "normal":
+            return torch.randn((count, *self.shape), generator=generator)
+        unit = torch.rand((count, *self.shape), generator=generator)
+        if 0 < 10 * self.lower <= self.upper:
+            value = self.lower * (self.upper / self.lower) ** unit
+        else:
+            value = self.lower + (self.upper - self.lower) * unit
+        for k, single in enumerate(self.isolated):
+            chosen = torch.rand(count, generator=generator) < 0.2 / (len(self.isolated) - k)
+            value[chosen] = single
+        return value
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a study's fields: space or time.
+
+    Arguments:
+        name: Of the coordinate in files and pictures.
+        lower, upper: Ends of the axis.
+        unit: Of the coordinate.
+        nodes: The first and the last value lie at the ends; else values are those of cells between.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    unit: str = "1"
+    nodes: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or RESERVED.fullmatch(self.name):
+            raise InputError(f"axis {self.name!r}: expected another name, of letters and digits")
+        if not -inf < self.lower < self.upper < inf:
+            raise InputError(
+                f"axis {self.name}: expected lower < upper, got {self.lower:g} and {self.upper:g}"
+            )
+
+    @property
+    def label(self) -> str:
+        """The name, with the unit where there is one."""
+        return self.name if self.unit == "1" else f"{self.name} ({self.unit})"
+
+    def step(self, size: int) -> float:
+        """Distance of neighbours among `size` values."""
+        return (self.upper - self.lower) / max(size - self.nodes, 1)
+
+    def places(self, size: int) -> Float[np.ndarray, " size"]:
+        """Where the `size` values are."""
+        step = self.step(size)
+        return self.lower + (0.0 if self.nodes else step / 2) + step * np.arange(size)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Size and pace of a run.
+
+    Arguments:
+        steps: Turns of the game.
+        batch: Samples a repetition of a move.
+        learning_rate: Peak rate of Adam.
+        average: Decay of the exponential average of the generator that is sampled from.
+        seed: Of initial weights and of every batch.
+        checkpoint: Steps between checkpoints.
+    """
+
+    steps: Annotated[int, Within(1, 1_000_000_000)]
+    batch: Annotated[int, Within(1, 1_000_000)] = 16
+    learning_rate: Positive = 2e-3
+    average: Annotated[float, Within(0, 1, below=True)] = 0.995
+    seed: Annotated[int, Within(0, 2**32 - 1)] = 0
+    checkpoint: Annotated[int, Within(1, 1_000_000_000)] = 250
+
+    def __post_init__(self) -> None:
+        check_fields(self, "training.")
+
+
+@dataclass(frozen=True)
+class Study(ABC):
+    """Data, laws, networks and game behind one result; its fields are its configuration.
+
+    Its fields have the shape `(batch, channel, *space)` with one, two or three axes of space.
+    `axes` describes these in their order, `unit` the values; where `axes` is empty, cells are
+    counted. `images` says that the fields are pictures, first row on top, shown in grey; `binary`
+    that their values are 0 and 1 only.
+    """
+
+    training: Training
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    quantities: ClassVar[tuple[Quantity, ...]] = ()
+    axes: ClassVar[tuple[Axis, ...]] = ()
+    unit: ClassVar[str] = "1"
+    images: ClassVar[bool] = False
+    binary: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if isinstance(cls.quantities, tuple):
+            check_names(cls.quantities)
+        if isinstance(cls.axes, tuple):
+            check_axes(cls.axes)
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A freshly initialised generator: condition to fields `(batch, channel, *space)`."""
+
+    @abstractmethod
+    def laws(self) -> tuple[Law | Residual, ...]:
+        """The laws that samples are reported against."""
+
+    def space(self, shape: Sequence[int]) -> tuple[Axis, ...]:
+        """The axes of fields `(batch, channel, *space)`; numbers of cells where none is stated.
+
+        Raises:
+            InputError: There are not one to three, or not as many as the study states.
+        """
+        sizes = shape[2:]
+        if not 1 <= len(sizes) <= 3 or 0 in sizes or len(self.axes) not in (0, len(sizes)):
+            stated = f", and space of {len(self.axes)} as stated" if self.axes else ""
+            raise InputError(
+                f"study {self.name!r}: expected fields (batch, channel, *space) with 1 to 3 axes "
+                f"of space{stated}; its generator's have the shape {tuple(shape)}"
+            )
+        pairs = zip(("z", "y", "x")[-len(sizes) :], sizes, strict=True)
+        return self.axes or tuple(Axis(n, 0, max(size - 1, 1), nodes=True) for n, size in pairs)
+
+    def places(self, shape: Sequence[int]) -> list[tuple[str, np.ndarray]]:
+        """Of each axis of such fields its label and where the values are."""
+        return [(a.label, a.places(n)) for a, n in zip(self.space(shape), shape[2:], strict=True)]
+
+    def players(self) -> dict[str, nn.Module]:
+        """Freshly initialised players by name; the one called `generator` is sampled from."""
+        return {"generator": self.network()}
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Self]:
+        """Named configurations; the first is the default."""
+        try:
+            return {"full": cls()}  # type: ignore[call-arg]
+        except TypeError as error:
+            raise InputError(f"study {cls.name}: a field has no default ({error})") from None
+
+    def condition(self, given: Condition) -> Condition:
+        """The condition of the network from values of `quantities`; adds what they imply."""
+        return given
+
+    def implied_by(self, optional: set[str]) -> set[str]:
+        """Required quantities that need not be drawn because these optional ones are given."""
+        return set()
+
+    def complete(
+        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
+    ) -> Condition:
+        """`given` with every required quantity that is neither given nor implied drawn."""
+        complete = dict(given)
+        implied = self.implied_by(
+            {q.name for q in self.quantities if not q.required} & given.keys()
+        )
+        for quantity in self.quantities:
+            missing = quantity.required and quantity.name not in given
+            if missing and quantity.name not in implied:
+                complete[quantity.name] = self.draw_quantity(quantity, count, generator)
+        return complete
+
+    def draw(self, count: int, generator: torch.Generator) -> Condition:
+        """Conditions to train on; independent uniform quantities where not overridden."""
+        return self.condition(
+            {q.name: q.draw(count, generator) for q in self.quantities if q.required}
+        )
+
+    def game(self) -> Game:
+        """The game to play; where not overridden, a move for each law, without data."""
+        adam = Adam(self.training.learning_rate)
+        moves = [
+            Move(entry.name, (Objective("generator", law_loss(entry), adam),))
+            for entry in map(law, self.laws())
+        ]
+        return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
+
+    def observe(self, fields: Tensor) -> Tensor:
+        """What users see of generated fields; the fields themselves where not overridden.
+
+        What is observed already is left as it is, but for bounds that were left since: samples
+        are bounded once more after a refinement and after an enforcement.
+        """
+        return fields
+
+    def all_laws(self, network: nn.Module) -> tuple[Law, ...]:
+        """The laws of reports: the study's own, and what the network obeys by construction.
+
+        A network says that by a method `obeys() -> tuple[Law, ...]`, of observed fields.
+        """
+        stated = tuple(map(law, self.laws()))
+        names = {entry.name for entry in stated}
+        return stated + tuple(entry for entry in obeyed(network) if entry.name not in names)
+
+    def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
+        """Observed samples taken below a tolerance of every law, by moving the sample itself.
+
+        Affine laws that the network obeys by construction are not touched. Samples that are
+        binary stay so: their pixels are exchanged along interfaces, and nothing else is done.
+        """
+        x = self.observe(network(condition))
+        if self.binary:
+            laws, rounds = self.all_laws(network), EXCHANGES
+            return refine(laws, x, condition, tolerance=tolerance, iterations=0, exchanges=rounds)
+        kept, others = self._kept(network)
+        return refine(others or kept, x, condition, tolerance=tolerance, kept=kept)
+
+    def _kept(self, network: nn.Module) -> tuple[tuple[AffineLaw, ...], tuple[Law, ...]]:
+        """Affine laws that hold by construction, and all others of the report."""
+        kept = tuple(entry for entry in obeyed(network) if isinstance(entry, AffineLaw))
+        names = {entry.name for entry in kept}
+        return kept, tuple(entry for entry in self.all_laws(network) if entry.name not in names)
+
+    def affine(self) -> tuple[AffineLaw, ...]:
+        """The laws that `enforce` puts samples onto."""
+        return tuple(entry for entry in map(law, self.laws()) if isinstance(entry, AffineLaw))
+
+    def resized(self, size: int) -> Self:
+        """The same study on fields of `size` pixels a side.
+
+        Raises:
+            InputError: The study's fields have one size.
+        """
+        raise InputError(f"size: {size}; study {self.name!r} has fields of one size")
+
+    def like(self, shown: Any, given: Condition) -> Condition:
+        """The condition of samples like a picture, a path or what the study reads from one; `given`
+        has precedence over it.
+
+        Raises:
+            InputError: The study takes no picture.
+        """
+        raise InputError(f"like: study {self.name!r} takes no picture")
+
+    def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
+        """By quantity, which samples `(batch,)` lie outside what the network was trained on."""
+        return {q.name: q.check(condition[q.name]) for q in self.quantities if q.name in condition}
+
+    def left_out(self) -> Mapping[str, str]:
+        """By quantity, what happens to samples outside the trained range, if more than a mark."""
+        return {}
+
+    def obstacle(self, condition: Condition, tolerance: float) -> str | None:
+        """Why some samples of these conditions cannot be within a tolerance of every law, in a
+        sentence; None where that is not known."""
+        return None
+
+    def refiner(self) -> CorrectableLaw | None:
+        """The law that corrects generated fields, if there is one."""
+        return None
+
+    def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate | None:
+        """Estimated error of each field, generated or observed, if laws can give it.
+
+        Where not overridden the judge is all laws of the report together, solved from the samples
+        where they determine a solution (`laws.distance.distance_to_solution`); or else the law
+        that corrects, which cannot see what its correction is blind to. Either way it is of the
+        distance from the solution of these discrete laws only: override it with a finer law.
+        """
+        kept, others = self._kept(network)
+
+        def drawn() -> tuple[Tensor, Condition]:
+            values = self.complete(network, {}, 1, torch.Generator().manual_seed(0))
+            c = {name: value.to(fields.device) for name, value in self.condition(values).items()}
+            return self.observe(network(c)), c
+
+        seen = self.observe(fields)
+        found = distance_to_solution(others, seen, condition, drawn, kept=kept) if others else None
+        refiner = self.refiner()
+        if found is None and refiner is not None:
+            return refiner.error_estimate(fields, condition)
+        return found
+
+    def reference(self, condition: Condition) -> Tensor | None:
+        """Observed fields of a trusted solver, if there is one."""
+        return None
+
+    def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
+        """Figures of a report beyond the fields themselves, by title."""
+        return {}
+
+    def remarks(self, fields: Tensor) -> tuple[str, ...]:
+        """What a report says of the samples together, a sentence each."""
+        return ()
+
+    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+        """Values of a quantity that a sample needs and was not given."""
+        return quantity.draw(count, generator)
+
+    def origin(self) -> Mapping[str, str]:
+        """Where the data come from, for manifests."""
+        return {}
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        """Figures of a trained network beyond its laws, for manifests."""
+        return {}
+
+    def watch(self, network: nn.Module) -> Mapping[str, float]:
+        """Figures of the averaged generator taken at every checkpoint, for `metrics.jsonl`."""
+        return {}
+
+    def headline(self, quality: Mapping[str, Any]) -> str:
+        """The measured quality of a manifest in a line or two, for listings."""
+        error = quality.get("relative_error")
+        if error:
+            figures = ", ".join(f"{name} {error[key]:.4f}" for name, key in HEADLINE)
+            of = f" of {quality['samples']}" if "samples" in quality else ""
+            return f"relative error: {figures}{of}"
+        laws = (f"{e['law']} {e['violation']['mean']:.2g}" for e in quality.get("laws", []))
+        return f"mean violation: {', '.join(laws)}"
+
+    def config(self) -> dict[str, Any]:
+        """The configuration as plain values, for `config.yaml` and manifests."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The study of a configuration that `config` wrote.
+
+        Raises:
+            InputError: An entry is unknown, of another type or out of range, or one is missing.
+        """
+        return build(cls, config, cls.name)
+
+
+def obeyed(network: nn.Module) -> tuple[Law, ...]:
+    """The laws that a network says its observed fields obey by construction."""
+    return tuple(getattr(network, "obeys", tuple)())
+
+
+def spelled(name: str) -> str:
+    """A quantity's name as an option spells it: words joined by `-`."""
+    return re.sub(r"[\W_]+", "-", name).strip("-")
+
+
+def check_axes(axes: Sequence[Axis]) -> None:
+    """Refuse two axes of one name.
+
+    Raises:
+        InputError: Names them all.
+    """
+    names = [axis.name for axis in axes]
+    if len(set(names)) < len(names):
+        raise InputError(f"axes: expected names that differ, got {', '.join(names)}")
+
+
+def check_names(quantities: Sequence[Quantity]) -> None:
+    """Refuse two quantities whose options could not be told apart.
+
+    Raises:
+        InputError: Names both.
+    """
+    seen: dict[str, str] = {}
+    for quantity in quantities:
+        key = spelled(quantity.name) or quantity.name
+        if key in seen:
+            raise InputError(f"quantities: {seen[key]!r} and {quantity.name!r} are spelled alike")
+        seen[key] = quantity.name
