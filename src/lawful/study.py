@@ -188,7 +188,9 @@ class Study(ABC):
     Its fields have the shape `(batch, channel, *space)` with one, two or three axes of space.
     `axes` describes these in their order, `unit` the values; where `axes` is empty, cells are
     counted. `images` says that the fields are pictures, first row on top, shown in grey; `binary`
-    that their values are 0 and 1 only.
+    that their values are 0 and 1 only. `sample_options` is a dataclass of what `lawful sample`
+    takes for this study alone; its `apply(model, condition)` returns the model and the condition
+    to sample, and what files say of them.
     """
 
     training: Training
@@ -200,6 +202,7 @@ class Study(ABC):
     unit: ClassVar[str] = "1"
     images: ClassVar[bool] = False
     binary: ClassVar[bool] = False
+    sample_options: ClassVar[type | None] = None
 
     def __post_init__(self) -> None:
         check_fields(self)

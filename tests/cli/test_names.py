@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -16,10 +17,11 @@ from lawful.cli.main import main
 from lawful.laws import FunctionLaw
 from lawful.study import Axis
 
-TAKEN = ("phase", "scale", "size", "threshold", "like", "n", "seed", "tolerance", "refine",
-         "enforce", "out", "model", "crop", "median", "study", "help", "grad", "condition",
-         "self", "quantities", "picture", "no-enforce", "tyro-print-completion")  # fmt: skip
-FREE = ("wave-number", "wave len", "ν", "a/b", "..", "50%", "class", "2nd", "k_x", "$x$", "[b]")
+TAKEN = ("n", "seed", "tolerance", "refine", "enforce", "out", "model", "study", "help", "grad",
+         "condition", "self", "quantities", "picture", "no-enforce", "size",
+         "tyro-print-completion")  # fmt: skip
+FREE = ("wave-number", "wave len", "ν", "a/b", "..", "50%", "class", "2nd", "k_x", "$x$", "[b]",
+        "phase")  # fmt: skip
 NAMES = (*TAKEN, *FREE)
 
 
@@ -35,6 +37,18 @@ class Listing(nn.Module):
         return self.scale * values[:, None, None, :].expand(-1, 1, 2, -1)
 
 
+@dataclass(frozen=True)
+class Own:
+    """Options of a study's own: what is sampled has twice the size."""
+
+    size: int = 1
+
+    def apply(self, model, condition):
+        network = deepcopy(model.network)
+        network.scale.data *= self.size
+        return replace(model, network=network), condition, {"size": self.size}
+
+
 def off(x, c):
     return x.mean((1, 2)) - torch.stack([c[name] for name in NAMES], 1)
 
@@ -45,6 +59,7 @@ class Named(Study):
     name = "named"
     about = "fields that list their condition"
     quantities = tuple(Quantity(name, 0.0, 1.0) for name in NAMES)
+    sample_options = Own
 
     def laws(self):
         return (off,)
@@ -105,9 +120,24 @@ def test_an_option_is_spelled_with_dashes_or_underscores(run, tmp_path, monkeypa
 
 
 def test_messages_name_the_option_as_it_was_given(run, capsys):
-    for name in ("--wave-number", "--c.phase"):
+    for name in ("--wave-number", "--c.seed"):
         assert main(["sample", str(run), "--out", "a.h5", name, "nan"]) == 2
         assert name in capsys.readouterr().err
+
+
+def test_a_study_adds_options_of_its_own(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for size in ("1", "2"):
+        arguments = ["--size", size, "--c.size", "0.5", "--out", f"{size}.h5"]
+        assert main(["sample", str(run), *arguments]) == 0
+    with h5py.File("1.h5") as one, h5py.File("2.h5") as two:
+        torch.testing.assert_close(
+            torch.tensor(two["fields"][:]), 2 * torch.tensor(one["fields"][:])
+        )
+        assert json.loads(two.attrs["lawful"])["sampled"]["size"] == 2
+        assert two["condition/size"][:].tolist() == [0.5]
+    assert main(["sample", "burgers", "--size", "2", "--out", "a.h5"]) == 2
+    assert "Unrecognized options: --size" in capsys.readouterr().err
 
 
 def test_options_of_the_product_stay_its_own_in_python(run):

@@ -68,14 +68,18 @@ def own_options(options: type) -> set[str]:
     return always | {spelled(name) for name in names | switches}
 
 
-def with_conditions(options: type, quantities: Sequence[Quantity]) -> type:
+def with_conditions(options: type, quantities: Sequence[Quantity], own: type | None = None) -> type:
     """`options` with an option for each quantity: numbers, or a file of them for a vector.
+
+    A study's `own` options stand beside those of the command and are the entry `own`.
 
     A quantity's option is `--NAME` where the command has no such option of its own, and `--c.NAME`
     in any case. `given_values` reads them.
     """
-    taken = own_options(options)
-    extra = []
+    taken = own_options(options) | (set() if own is None else own_options(own))
+    extra: list[Any] = []
+    if own is not None:
+        extra.append(("own", Annotated[own, tyro.conf.arg(name="")], field(default=own())))
     for i, quantity in enumerate(quantities):
         plain = spelled(quantity.name)
         always = f"c.{plain or i}"

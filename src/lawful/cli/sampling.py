@@ -1,12 +1,11 @@
 """`lawful sample`: streams samples and their violations into a file."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from textwrap import fill
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -18,13 +17,6 @@ from lawful.cli.options import STUDY_HELP, given_values, parse, value_of, with_c
 from lawful.cli.report_text import print_report, warning_lines
 from lawful.cli.writers import FORMATS, Arrays, write_samples
 from lawful.errors import InputError
-from lawful.materials.micrographs import (
-    Correlation,
-    Micrograph,
-    read_correlation,
-    read_micrograph,
-    rescaled,
-)
 from lawful.metrics.summary import Summary
 from lawful.model import Model, load, manifest_floors
 from lawful.reading import read_npy
@@ -47,19 +39,6 @@ class SampleOptions:
     tolerance: Annotated[
         float | None, tyro.conf.arg(help="refine until every violation is below this")
     ] = None
-    size: Annotated[int | None, tyro.conf.arg(help="pixels a side of a sample")] = None
-    like: Annotated[Path | None, tyro.conf.arg(help="a picture, or statistics.csv, to be like")] = (
-        None
-    )
-    threshold: Annotated[float | None, tyro.conf.arg(help="of --like's grey levels [Otsu]")] = None
-    phase: Annotated[
-        Literal["bright", "dark"], tyro.conf.arg(help="side of --like's threshold described")
-    ] = "bright"
-    scale: Annotated[float, tyro.conf.arg(help="pixels of a sample a pixel of --like")] = 1.0
-    crop: Annotated[
-        int | None, tyro.conf.arg(help="rows to cut from the bottom of --like [its banner]")
-    ] = None
-    median: Annotated[int, tyro.conf.arg(help="median filter on --like, pixels")] = 1
     study: Annotated[str | None, tyro.conf.arg(help=STUDY_HELP)] = None
 
 
@@ -72,45 +51,13 @@ def run(arguments: list[str]) -> None:
         )
     model = load(arguments[0], study=value_of("--study", arguments))
     quantities = [q for q in model.study.quantities if q.kept]
-    kind = with_conditions(SampleOptions, quantities)
+    kind = with_conditions(SampleOptions, quantities, model.study.sample_options)
     options: Any = parse(kind, arguments, "lawful sample")
-    if options.size is not None:
-        model = model.resized(options.size)
-    given = given_conditions(options, quantities)
-    origin = {}
-    if (shown := _like(options)) is not None:
-        given = dict(model.like(shown, given))
-        origin = {"like": _told(shown, options)}
+    given: Mapping[str, Any] = given_conditions(options, quantities)
+    origin: Mapping[str, Any] = {}
+    if model.study.sample_options is not None:
+        model, given, origin = options.own.apply(model, given)
     sample_to_file(model, options, given, origin)
-
-
-def _like(options: Any) -> Micrograph | Correlation | None:
-    """The picture, or the correlation, whose like is asked for, if there is one."""
-    names = ("threshold", "phase", "scale", "crop", "median")
-    values = {name: getattr(options, name) for name in names}
-    if options.like is not None and options.like.suffix.lower() != ".csv":
-        scale = values.pop("scale")
-        found = read_micrograph(options.like, **values)
-        return found if scale == 1 else rescaled(found, scale)
-    for name, value in values.items():
-        if value != getattr(SampleOptions, name):
-            raise InputError(f"--{name} {value}: goes with --like and a picture; there is none")
-    return None if options.like is None else read_correlation(options.like)
-
-
-def _told(shown: Micrograph | Correlation, options: Any) -> dict[str, Any]:
-    """Say how a picture was read; what is told of it in the file, by its name, not its place."""
-    told = {"path": options.like.name}
-    if not isinstance(shown, Micrograph):
-        print(f"like {options.like.name}: its two-point correlation, p1 = {shown[0]:.4f}")
-        return told
-    scaled = "" if options.scale == 1 else f"; scaled by {options.scale:g}"
-    print(fill(f"like {shown.described()}{scaled}", 80))
-    for note in shown.notes:
-        print(f"lawful: warning: {shown.source}: {note}", file=sys.stderr)
-    names = ("threshold", "phase", "banner", "pixel_size", "unit")
-    read = {name: getattr(shown, name) for name in names}
-    return {**told, **read, "scale": options.scale, "median": options.median}
 
 
 def given_conditions(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
@@ -140,7 +87,7 @@ def _vectors(quantity: Quantity, paths: Sequence[str]) -> np.ndarray:
 
 
 def sample_to_file(
-    model: Model, options: Any, given: dict[str, Any], origin: dict[str, Any]
+    model: Model, options: Any, given: Mapping[str, Any], origin: Mapping[str, Any]
 ) -> None:
     """Stream samples into `options.out` with a progress bar, then say how they do."""
     longest = max((len(value) for value in given.values()), default=1)

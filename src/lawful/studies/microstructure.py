@@ -34,6 +34,7 @@ from lawful.project import Refined, refine, unrolled
 from lawful.reading import as_path
 from lawful.residuals import Problem
 from lawful.studies.microstructure_figures import targets_figure
+from lawful.studies.microstructure_options import PictureOptions
 from lawful.studies.microstructure_quality import accuracy, generate, held_out, likeness
 from lawful.studies.microstructure_targets import (
     Bank,
@@ -158,6 +159,7 @@ class MicrostructureStudy(Study):
     about: ClassVar[str] = "two-phase images with given statistics (InvNet, figures 4-7)"
     images: ClassVar[bool] = True
     binary: ClassVar[bool] = True
+    sample_options: ClassVar[type] = PictureOptions
 
     def __post_init__(self) -> None:
         super().__post_init__()
