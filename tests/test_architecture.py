@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "corrections": {"study", "laws"},
     "model": CORE | {"study", "registry", "corrections"},
     "run": CORE | {"study", "registry", "model"},
-    "table": set(),
+    "table": {"model", "study"},
     "pde": LAWS | {"nn"},
     "data": {"symmetry"},
     "materials": LAWS | {"nn", "data", "symmetry"},

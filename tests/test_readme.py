@@ -18,8 +18,8 @@ from lawful import registry
 from lawful.cli import studying
 from lawful.cli.main import main
 from lawful.studies.burgers import BurgersStudy, refined_reference
-from lawful.studies.results import COMPUTED, Computed, Recipe
-from lawful.table import Result
+from lawful.studies.results import Computed
+from lawful.table import Recipe, Result
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -101,10 +101,9 @@ def small(arguments):
 
 @pytest.mark.parametrize("page", pages(commands_of))
 def test_commands_run(page, desk, monkeypatch, capsys):
-    empty = {name: Computed(entry.about, lambda: NOTHING) for name, entry in COMPUTED.items()}
     true = studying.recipe_of
-    stub = lambda name: Recipe(lambda models: NOTHING, lambda *_: {}, true(name).preset)  # noqa: E731
-    monkeypatch.setattr(studying, "COMPUTED", empty)
+    stub = lambda kind: Recipe(lambda models: NOTHING, lambda *_: {}, true(kind).preset)  # noqa: E731
+    monkeypatch.setattr(Computed, "result", lambda self: NOTHING)
     monkeypatch.setattr(studying, "recipe_of", stub)
     coarse = lambda self, condition: refined_reference(condition, 128)  # noqa: E731
     monkeypatch.setattr(BurgersStudy, "reference", coarse)

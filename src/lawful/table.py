@@ -1,17 +1,33 @@
-"""What `lawful study` writes: a table in Markdown, the same as data, and figures."""
+"""Tables of a study's result: rows are configurations and seeds, columns are figures.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+A result goes through three forms. A `Row` makes the runs of a configuration. Every trained model
+becomes a record, a plain mapping of figures by name, with its row's label and its seed. `table`
+writes one line per label: the median over its records and, where a column asks for it, the range.
+Records are also what `lawful study` stores as data, ready for a data frame.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isnan
+from statistics import median
+from typing import Any, NamedTuple, TypeVar
 
 from matplotlib.figure import Figure
 
+from lawful.errors import InputError
+from lawful.model import Model
+from lawful.study import Study
+
 LONG = 30
+SPELLED = {"μ": "mu", "α": "alpha", ",000": "000"}
+S = TypeVar("S", bound=Study)
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A reproduced table or figure.
+    """A reproduced table or figure: what `lawful study` writes.
 
     Arguments:
         title: Heading.
@@ -24,6 +40,185 @@ class Result:
     markdown: str
     data: Mapping[str, Any]
     figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a study's result comes about; a study's module states it as `RECIPE`.
+
+    Arguments:
+        result: Of trained models by the name of their run.
+        runs: Configurations to train by name, from a preset and its name; the preset alone where
+            not given.
+        preset: What is taken where none is asked for; None for the study's first.
+    """
+
+    result: Callable[[Mapping[str, Model]], Result]
+    runs: Callable[[Study, str], Mapping[str, Study]] = lambda study, preset: {
+        f"run-{preset}": study
+    }
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, decided by computed figures.
+
+    Arguments:
+        statement: What is claimed.
+        found: The figures that decide, in words.
+        holds: Whether they bear out the answer.
+        answer: The answer as derived: "yes", "no", or under which condition.
+    """
+
+    statement: str
+    found: str
+    holds: bool
+    answer: str = "yes"
+
+    @property
+    def verdict(self) -> str:
+        """The answer, where the figures bear it out."""
+        return self.answer if self.holds else "not as derived: see the figures"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: changes of a preset, trained with several seeds.
+
+    Arguments:
+        label: In the table.
+        changes: Fields of the study and their values.
+        seeds: How many runs, each with a seed of its own.
+        name: Of the runs; the words of the label where not given.
+        steps: Of training, as a multiple of the preset's.
+    """
+
+    label: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+    name: str = ""
+    steps: float = 1.0
+
+    @property
+    def slug(self) -> str:
+        """What the row's runs are called between their prefix and their seed."""
+        words = self.label.lower()
+        for letter, spelled in SPELLED.items():
+            words = words.replace(letter, spelled)
+        return self.name or re.sub("[^a-z0-9]+", "-", words)
+
+    def runs(self, study: S, prefix: str) -> dict[str, S]:
+        """Configurations by the name of the run, `PREFIX-ROW-SEED`."""
+        training = study.training
+        steps = round(self.steps * training.steps)
+        return {
+            f"{prefix}-{self.slug}-{k}": replace(
+                study, training=replace(training, steps=steps, seed=training.seed + k),
+                **self.changes,
+            )
+            for k in range(self.seeds)
+        }  # fmt: skip
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Arguments:
+        figure: Key of the records.
+        form: Format of the figure.
+        ranged: Show the least and the most of several records too.
+        of: Of several records' figures; the median where not given, `len` to count them.
+    """
+
+    figure: str
+    form: str = ".3g"
+    ranged: bool = False
+    of: Callable[[Sequence[float]], float] = median
+
+    def cell(self, records: Sequence[Record]) -> str:
+        """One line's entry: words as they are; empty where no record has the figure."""
+        values = [entry[self.figure] for entry in records if entry.get(self.figure) is not None]
+        if values and isinstance(values[0], str):
+            return values[0]
+        known = [value for value in values if not isnan(value)]
+        if not known:
+            return ""
+        return spread(known, self.form) if self.ranged else f"{self.of(known):{self.form}}"
+
+
+SEEDS, STEPS, MINUTES = (
+    Column("seed", "d", of=len),
+    Column("steps", ",.0f"),
+    Column("minutes", ".1f"),
+)
+
+
+def table(records: Sequence[Record], columns: Mapping[str, Column], corner: str = "") -> str:
+    """A Markdown table of records: a line per label, in order of appearance.
+
+    Arguments:
+        columns: By heading.
+        corner: Heading of the labels.
+    """
+    lines: dict[str, list[Record]] = {}
+    for entry in records:
+        lines.setdefault(entry["row"], []).append(entry)
+    cells = [
+        [label, *(column.cell(own) for column in columns.values())] for label, own in lines.items()
+    ]
+    return markdown_table((corner, *columns), cells)
+
+
+def record(label: str, model: Model, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A trained model as a record: its row, seed, steps and minutes of training, and figures."""
+    manifest = model.manifest
+    return {
+        "row": label, "seed": model.study.training.seed, "steps": manifest.get("steps"),
+        "minutes": float(manifest["training_seconds"]) / 60, **figures,
+    }  # fmt: skip
+
+
+def row_of(name: str, rows: Sequence[Row]) -> Row:
+    """The row of a run's name, `PREFIX-ROW-SEED`.
+
+    Raises:
+        InputError: It is none of them.
+    """
+    bare = name.rpartition("-")[0]
+    found = [row for row in rows if bare.endswith(f"-{row.slug}")]
+    if found:
+        return max(found, key=lambda row: len(row.slug))  # a name may end in another's
+    raise InputError(f"run {name}: of none of the rows {', '.join(row.slug for row in rows)}")
+
+
+def checked(study: Study, kind: type[S]) -> S:
+    """The study, if it is of this kind.
+
+    Raises:
+        InputError: It is another.
+    """
+    if not isinstance(study, kind):
+        raise InputError(f"{kind.name} table: expected the study {kind.name}, got {study.name}")
+    return study
+
+
+def spread(values: Sequence[float], form: str = ".3g") -> str:
+    """Median, and of several values the least and the most.
+
+    >>> spread([3.0, 1.0, 2.0], ".1f")
+    '2.0 (1.0–3.0)'
+    """
+    middle = f"{median(values):{form}}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):{form}}–{max(values):{form}})"
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    """What is claimed, what holds, and the figures that decide."""
+    rows = [(claim.statement, claim.verdict, claim.found) for claim in claims]
+    return markdown_table(("claim", "holds", "figures"), rows)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

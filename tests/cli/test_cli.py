@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +20,6 @@ import lawful
 from lawful.cli import demo, files, writers
 from lawful.cli.main import main
 from lawful.cli.training import Devices
-from lawful.studies import results
 
 TINY = str(Path(__file__).parents[1] / "core" / "tiny.py")
 SMALL = ["--training.steps", "20", "--training.checkpoint", "5"]
@@ -442,27 +440,30 @@ def test_help_of_a_study_shows_its_configuration_and_the_device(capsys):
         assert option in out
 
 
-def two(study, preset):
-    """Runs of two seeds."""
-    second = replace(study.training, seed=study.training.seed + 1)
-    return {f"{preset}-0": study, f"{preset}-1": replace(study, training=second)}
+TWO = """
+
+from lawful.studies.results import quality_result
+from lawful.table import Recipe, Row
+
+RECIPE = Recipe(quality_result, Row("two", seeds=2).runs)
+"""
 
 
 def test_every_run_of_a_study_has_the_overrides_and_one_device(here, monkeypatch, capsys):
-    monkeypatch.setitem(results.RECIPES, "tiny", replace(results.recipe_of("tiny"), runs=two))
+    Path("tiny.py").write_text(Path(TINY).read_text() + TWO)
     launches, fabric = [], Devices.fabric
     monkeypatch.setattr(Devices, "fabric", lambda self: launches.append(self) or fabric(self))
-    asked = ["study", TINY, "--out", "s", "--training.checkpoint", "5"]
+    asked = ["study", "tiny.py", "--out", "s", "--training.checkpoint", "5"]
     device = ["--device.precision", "bf16-mixed"]
     assert main([*asked, "--training.steps", "6", "--training.seed", "3", *device]) == 0
-    found = [lawful.load(f"s/full-{k}").manifest["config"]["training"] for k in (0, 1)]
+    found = [lawful.load(f"s/full-two-{k}").manifest["config"]["training"] for k in (0, 1)]
     assert [(run["steps"], run["seed"]) for run in found] == [(6, 3), (6, 4)]
     assert launches == [Devices(precision="bf16-mixed")]
     said(capsys)
     assert main([*asked, "--training.steps", "7"]) == 2
     error = said(capsys).err
     assert error.count("\n") == 1
-    assert "full-0/config.yaml: training." in error
+    assert "full-two-0/config.yaml: training." in error
 
 
 def test_another_process_than_the_first_writes_no_result(here, monkeypatch):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lawful import InputError
 from lawful.divergences import R1, Alpha, OneSidedSquared, TwoSided
-from lawful.studies.results import COMPUTED
 from lawful.symmetry.symmetrize import randomize
 from lawful.theory import symmetry_theory as theory
 from lawful.theory.symmetry_claims import UNEXPECTED, Computed, claims
@@ -238,4 +237,3 @@ def test_the_table_says_what_was_computed(trained):
     assert claims(replace(found, identities=[odd, *found.identities[1:]]))[0].holds == UNEXPECTED
     even = [trained[0], trained[2], replace(trained[2], design="flawed")]
     assert claims(replace(found, designs=even))[5].holds == UNEXPECTED
-    assert COMPUTED["symmetry"].about

@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> None:
     if any(argument.partition("=")[0] == "--model" for argument in arguments):
         _of_model(kind, arguments)
         return
-    recipe = recipe_of(kind.name)
+    recipe = recipe_of(kind)
     preset = choose_preset(kind, arguments, recipe.preset)
     plain = kind.presets()[preset]
     options = parse_overrides(StudyOptions, arguments, "lawful study", plain)
@@ -84,7 +84,7 @@ def _of_model(kind: type[Study], arguments: list[str]) -> None:
     if (found := model.study.name) != kind.name:
         raise InputError(f"--model {options.model}: a model of {found}, not {kind.name}")
     try:
-        result = recipe_of(kind.name).result({options.model: model})
+        result = recipe_of(kind).result({options.model: model})
     except (KeyError, TypeError) as error:
         said = f"its manifest lacks figures of the table ({reason(error)})"
         raise InputError(f"--model {options.model}: {said}") from error

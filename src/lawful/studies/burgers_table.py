@@ -15,7 +15,7 @@ from lawful.metrics.report import relative_error
 from lawful.metrics.summary import SPREAD, Spread
 from lawful.model import Model, Samples
 from lawful.studies.burgers import euler_reference, refined_reference
-from lawful.table import Result, markdown_table
+from lawful.table import Recipe, Result, markdown_table
 
 FREQUENCIES = (2.0, 4.0, 5.5, 6.0)
 VISCOSITIES = (0.0, 0.002, 0.006, 0.02, 0.03)
@@ -190,3 +190,6 @@ def figure_3(model: Model, cases: Sequence[tuple[float, float]] = FIGURE_CASES) 
     return comparison_figure(
         samples.fields, reference, titles, model.study.places(samples.fields.shape)
     )
+
+
+RECIPE = Recipe(lambda models: burgers_result(next(iter(models.values()))))

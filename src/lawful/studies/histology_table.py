@@ -42,7 +42,7 @@ from lawful.studies.symmetric_table import (
 )
 from lawful.study import Study
 from lawful.symmetry.symmetrize import orbit_samples
-from lawful.table import Result, markdown_table
+from lawful.table import Recipe, Result, markdown_table
 
 DESIGNS = (
     Design("plain", "plain G, plain D", PLAIN, seeds=3),
@@ -192,3 +192,6 @@ def _deciding(rows: Sequence[Row[TissueQuality]], seen: Match | None) -> list[st
 def _against(ours: Sequence[float], theirs: Sequence[float]) -> str:
     share = ratio(ours, theirs)
     return spread(theirs) + (f" (ratio {share:.2f})" if known([share]) else "")
+
+
+RECIPE = Recipe(histology_result, histology_runs, "quick")

@@ -38,7 +38,7 @@ from lawful.studies.microstructure_quality import (
 )
 from lawful.studies.microstructure_targets import load_data
 from lawful.study import Study
-from lawful.table import Result, markdown_table
+from lawful.table import Recipe, Result, markdown_table
 
 TOLERANCE = 1e-3
 TARGETS, ALIKE, FRESH = 256, 1_000, 1_600
@@ -255,3 +255,6 @@ def _free(
     parts += ["## Data-free", "Trained by the law alone, on one target each, from blurred white "
               "noise; one law step in the sampler.", markdown_table(head, rows)]  # fmt: skip
     figures["figure-6"], figures["figure-7"] = single_target_figures(shown)
+
+
+RECIPE = Recipe(microstructure_result, microstructure_runs)

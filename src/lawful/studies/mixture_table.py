@@ -20,7 +20,7 @@ from lawful.studies.mixture_quality import (
     plane_figure,
 )
 from lawful.study import Study
-from lawful.table import Result, markdown_table
+from lawful.table import Recipe, Result, markdown_table
 
 PLAIN: Mapping[str, Any] = {"generator": "plain", "critic": "plain"}
 FLAWED: Mapping[str, Any] = {"generator": "plain", "critic": "invariant"}
@@ -156,3 +156,6 @@ def _comparison(judged: Mapping[str, Sequence[MixtureQuality]]) -> list[str]:
             rows.append([rest, f"{energy / other:.3f}"])
     head = ("full against plain pair", "ratio of energy distances")
     return [markdown_table(head, rows)] if rows else []
+
+
+RECIPE = Recipe(mixture_result, mixture_runs)

@@ -17,7 +17,7 @@ from lawful.run import history, snapshots
 from lawful.studies.digit_quality import SAMPLES, DigitQuality, digit_quality, real_floor
 from lawful.studies.motif import MotifStudy, generate
 from lawful.study import Study
-from lawful.table import Result, markdown_table
+from lawful.table import Recipe, Result, markdown_table
 
 STANDARD: Mapping[str, Any] = {"critic": "standard"}
 WGAN: Mapping[str, Any] = {
@@ -234,3 +234,6 @@ def _curves_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figur
 def _smooth(values: Sequence[float], window: int = 20) -> list[float]:
     ends = range(1, len(values) + 1)
     return [sum(part) / len(part) for k in ends if (part := values[max(0, k - window) : k])]
+
+
+RECIPE = Recipe(motif_result, motif_runs, "quick")

@@ -1,85 +1,69 @@
 """The result of each study: which configurations it trains, and what is made of their models.
 
-A study of a user's own gets its quality as a table. Results that need no training are computed.
+A study's recipe is `RECIPE` in its own module, or in the one that `PLACES` names. A study of a
+user's own without a recipe gets its quality as a table. Results without training are computed.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 from lawful.metrics.summary import SPREAD
 from lawful.model import Model
+from lawful.registry import STUDIES
 from lawful.run import quality
-from lawful.studies.burgers_table import burgers_result
-from lawful.studies.histology_table import histology_result, histology_runs
-from lawful.studies.microstructure_table import microstructure_result, microstructure_runs
-from lawful.studies.mixture_table import mixture_result, mixture_runs
-from lawful.studies.motif_table import motif_result, motif_runs
-from lawful.studies.rotmnist_table import rotmnist_result, rotmnist_runs
 from lawful.study import Study
-from lawful.table import Result, markdown_table
-from lawful.theory.linear_table import ABOUT, linear_result
-from lawful.theory.symmetry_table import ABOUT as ABOUT_SYMMETRY
-from lawful.theory.symmetry_table import symmetry_result
+from lawful.table import Recipe, Result, markdown_table
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A result without training.
+    """A result without training, imported when asked for.
 
     Arguments:
         about: For listings.
-        result: Computes it.
+        module: Where its function `result` is.
     """
 
     about: str
-    result: Callable[[], Result]
+    module: str
 
-
-def itself(study: Study, preset: str) -> Mapping[str, Study]:
-    """The preset alone."""
-    return {f"run-{preset}": study}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a study's result comes about.
-
-    Arguments:
-        result: From trained models by name.
-        runs: Configurations to train by name, from a preset and its name.
-        preset: What is taken where none is asked for; None for the study's first.
-    """
-
-    result: Callable[[Mapping[str, Model]], Result]
-    runs: Callable[[Study, str], Mapping[str, Study]] = itself
-    preset: str | None = None
+    def result(self) -> Result:
+        """Compute it."""
+        found: Result = import_module(self.module).result()
+        return found
 
 
 COMPUTED: Mapping[str, Computed] = {
-    "game": Computed(ABOUT, linear_result),
-    "symmetry": Computed(ABOUT_SYMMETRY, symmetry_result),
+    "game": Computed(
+        "the linear game of InvNet's section 4, computed: what its theorems say and what holds",
+        "lawful.theory.linear_table",
+    ),
+    "symmetry": Computed(
+        "the theory of structure-preserving GANs, computed: what its theorems need, what collapses",
+        "lawful.theory.symmetry_table",
+    ),
 }
-RECIPES: Mapping[str, Recipe] = {
-    "burgers": Recipe(lambda models: burgers_result(_only(models))),
-    "histology": Recipe(histology_result, histology_runs, "quick"),
-    "microstructure": Recipe(microstructure_result, microstructure_runs),
-    "mixture": Recipe(mixture_result, mixture_runs),
-    "motif": Recipe(motif_result, motif_runs, "quick"),
-    "rotmnist": Recipe(rotmnist_result, rotmnist_runs, "quick"),
+PLACES: Mapping[str, str] = {
+    name: f"lawful.studies.{name}_table"
+    for name in ("burgers", "histology", "microstructure", "mixture", "motif", "rotmnist")
 }
 
 
-def recipe_of(name: str) -> Recipe:
+def recipe_of(kind: type[Study]) -> Recipe:
     """The recipe of a study; that of one without its own reports its quality."""
-    return RECIPES.get(name, Recipe(lambda models: quality_result(_only(models))))
+    place = kind.__module__
+    if STUDIES.get(kind.name) is kind and kind.name in PLACES:
+        place = PLACES[kind.name]
+        import_module(place)
+    own = getattr(sys.modules[place], "RECIPE", None)
+    return own if isinstance(own, Recipe) else Recipe(quality_result)
 
 
-def _only(models: Mapping[str, Model]) -> Model:
-    return next(iter(models.values()))
-
-
-def quality_result(model: Model) -> Result:
+def quality_result(models: Mapping[str, Model]) -> Result:
     """Violations of every law and, where there is a reference, errors, on drawn conditions."""
+    model = next(iter(models.values()))
     data = quality(model)
     entries = {f"{entry['law']} ({entry['unit']})": entry["violation"] for entry in data["laws"]}
     for name in ("estimated_error", "estimated_error_absolute", "relative_error"):

@@ -34,7 +34,7 @@ from lawful.studies.symmetric_table import (
     watched,
 )
 from lawful.study import Study
-from lawful.table import Result, markdown_table
+from lawful.table import Recipe, Result, markdown_table
 
 DESIGNS = (
     Design("plain", "plain G, plain D", PLAIN, seeds=3, pace=3.0),
@@ -237,3 +237,6 @@ def _cells(several: Sequence[RotatedQuality]) -> list[str]:
         f"{q.kernel:.3f}", f"{q.precision:.2f}", f"{q.recall:.2f}", f"{q.coverage:.2f}",
         f"{q.read:.0%}", f"{q.invariance:.3f}", cell(q.equivariance, ".0e"),
     ]  # fmt: skip
+
+
+RECIPE = Recipe(rotmnist_result, rotmnist_runs, "quick")

@@ -24,7 +24,6 @@ from lawful.theory.linear_verdicts import (
     verdicts,
 )
 
-ABOUT = "the linear game of InvNet's section 4, computed: what its theorems say and what holds"
 # Rule, critic, data, steps; simultaneous steps leave the range of numbers after two thousand.
 PLAYED: tuple[tuple[str, CriticKind, int | None, int], ...] = (
     ("extragradient", "projected", None, STEPS), ("extragradient", "standard", None, STEPS),
@@ -35,7 +34,7 @@ PLAYED: tuple[tuple[str, CriticKind, int | None, int], ...] = (
 AGREE = 1e-8
 
 
-def linear_result() -> Result:
+def result() -> Result:
     """All tables and pictures; some twenty seconds."""
     rows, cases, limits = verdicts(), grid(), bounds()
     played = [play(r, critic, data=data, steps=steps) for r, critic, data, steps in PLAYED]

@@ -36,11 +36,10 @@ from lawful.theory.symmetry_theory import (
     random_identities,
 )
 
-ABOUT = "the theory of structure-preserving GANs, computed: what its theorems need, what collapses"
 RANDOM = 60
 
 
-def symmetry_result() -> Result:
+def result() -> Result:
     """All tables and pictures; some forty seconds, most of them small trainings."""
     return made_of(
         Computed(
