@@ -1,6 +1,6 @@
 """Shapes and types of public signatures are checked at run time in every test.
 
-Not in `games`: the checker draws from Python's random generator, which is part of a run's state.
+Not in `training`: the checker draws from Python's random generator, which is part of a run's state.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-PARTS = ("physics", "symmetry", "divergences", "data", "laws", "networks", "evaluation")
+PARTS = ("pde", "materials", "symmetry", "divergences", "data", "nn", "metrics", "laws", "krylov",
+         "residuals", "exchange", "project", "distance")  # fmt: skip
 
 hook = jaxtyping.install_import_hook([f"lawful.{part}" for part in PARTS], "beartype.beartype")
 
