@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lawful.nn.equivariant import GroupConv, export
-from lawful.nn.symmetric import SymmetricGenerator
+from lawful.nn.images import SymmetricGenerator
 from lawful.studies.rotmnist import RotatedDigitsStudy
 from lawful.studies.symmetric import generate
 from lawful.symmetry.planar import Planar, planar

@@ -1,6 +1,7 @@
 """Layers commute with the group, in every mode; exported they are ordinary convolutions."""
 
 import copy
+from functools import partial
 from math import sqrt
 
 import pytest
@@ -12,20 +13,18 @@ from torch import nn
 from torch.func import functional_call
 
 from lawful import InputError
+from lawful.nn.blocks import Modulation, ResidualBlock, RMSNorm, pixel_norm
 from lawful.nn.equivariant import (
     FieldNorm,
     GroupConv,
-    GroupResidual,
     LiftingConv,
     LoweringConv,
-    Modulation,
-    PixelNorm,
     down,
     export,
     pool_group,
     up,
 )
-from lawful.nn.symmetric import SymmetricCritic, SymmetricGenerator
+from lawful.nn.images import SymmetricCritic, SymmetricGenerator
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized, equivariance_error, invariance_error
 
@@ -46,6 +45,12 @@ class Function(nn.Module):
         return self.function(x, EMBEDDING.to(x)) if self.embedded else self.function(x)
 
 
+def residual(group, inputs, outputs, embedding=0, *, spectral=False, first=False):
+    conv = partial(GroupConv, group, spectral=spectral)
+    norm = pixel_norm if embedding else None
+    return ResidualBlock(inputs, outputs, embedding, conv=conv, norm=norm, first=first)
+
+
 LAYERS = {
     "lifting": lambda g: LiftingConv(g, 3, 2),
     "lifting, spectral": lambda g: LiftingConv(g, 3, 2, spectral=True),
@@ -57,18 +62,18 @@ LAYERS = {
     "lowering": lambda g: LoweringConv(g, 3, 2),
     "lowering, spectral": lambda g: LoweringConv(g, 3, 2, spectral=True),
     "field norm": lambda g: FieldNorm(3),
-    "pixel norm": lambda g: PixelNorm(),
+    "pixel norm": lambda g: RMSNorm(),
     "modulation": lambda g: Function(Modulation(3, 5), embedded=True),
     "group max": lambda g: Function(pool_group),
     "group mean": lambda g: Function(lambda x: pool_group(x, "mean")),
     "down": lambda g: Function(down),
     "up": lambda g: Function(up),
     "up, smoothly": lambda g: Function(lambda x: up(x, smooth=True)),
-    "residual": lambda g: GroupResidual(g, 3, 2),
-    "residual, same width": lambda g: GroupResidual(g, 3, 3, spectral=True),
-    "residual, up": lambda g: Function(GroupResidual(g, 3, 2, resample="up", embedding=5), True),
-    "residual, down": lambda g: GroupResidual(g, 3, 2, resample="down", spectral=True),
-    "residual, modulated": lambda g: Function(GroupResidual(g, 3, 3, embedding=5), True),
+    "residual": lambda g: residual(g, 3, 2),
+    "residual, same width": lambda g: residual(g, 3, 3, spectral=True),
+    "residual, modulated": lambda g: Function(residual(g, 3, 3, 5), True),
+    "residual, wider": lambda g: Function(residual(g, 3, 2, 5), True),
+    "residual, modulated first": lambda g: Function(residual(g, 3, 2, 5, first=True), True),
 }
 
 
@@ -177,7 +182,7 @@ def test_convolutions_are_their_formulas(acting, size):
 
 def test_norms_and_modulation_do_what_they_say():
     x = 3 * torch.randn(2, 3, 4, 6, 6, dtype=torch.float64) + 2
-    squares = PixelNorm()(x).square().mean((1, 2))
+    squares = RMSNorm()(x).square().mean((1, 2))
     torch.testing.assert_close(squares, torch.ones_like(squares), rtol=0, atol=1e-4)
     y = FieldNorm(3).double()(x)
     assert y.mean((0, 2, 3, 4)).abs().max() < 1e-12
@@ -185,7 +190,9 @@ def test_norms_and_modulation_do_what_they_say():
         y.square().mean((0, 2, 3, 4)), torch.ones(3).double(), rtol=1e-4, atol=0
     )
     modulation = Modulation(3, 5).double()
-    gain, shift = modulation.linear(EMBEDDING.double())[..., None, None, None].chunk(2, 1)
+    gain, shift = nn.Linear.forward(modulation, EMBEDDING.double())[..., None, None, None].chunk(
+        2, 1
+    )
     expected = (1 + gain) * x + shift
     torch.testing.assert_close(modulation(x, EMBEDDING.double()), expected, rtol=0, atol=1e-13)
 
@@ -235,7 +242,7 @@ def test_exported_players_are_the_same_to_the_bit(acting, residual):
     assert torch.equal(images, generator.eval()(condition))
     for spectral in (False, True):
         critic = SymmetricCritic(
-            group, side=8, widths=(2, 3), features=2, reach=3, classes=3, residual=residual,
+            group, side=8, widths=(2, 3), features=2, kernel=3, classes=3, residual=residual,
             spectral=spectral,
         )  # fmt: skip
         randomised(critic)(images, condition)
@@ -352,7 +359,7 @@ def test_the_stored_filters_understate_the_norm(acting):
 def test_every_convolution_of_a_spectral_critic_is_held():
     for residual in (False, True):
         critic = SymmetricCritic(
-            planar("C4"), side=8, widths=(2, 3), reach=3, residual=residual, spectral=True
+            planar("C4"), side=8, widths=(2, 3), kernel=3, residual=residual, spectral=True
         )
         assert all(part.spectral for part in critic.modules() if isinstance(part, GroupConv))
 
@@ -443,7 +450,7 @@ def test_finer_rotations_are_approximate_and_say_so(acting, kind):
         assert float(errors[~turns].max()) < 0.2
 
 
-@pytest.mark.parametrize("name", ["conv 3", "conv 1", "lowering", "lifting", "residual, up",
+@pytest.mark.parametrize("name", ["conv 3", "conv 1", "lowering", "lifting", "residual, wider",
                                   "modulation", "field norm"])  # fmt: skip
 def test_the_order_of_memory_changes_no_number(name):
     group = planar("D4")
@@ -456,7 +463,7 @@ def test_the_order_of_memory_changes_no_number(name):
 
 def test_images_stay_channels_last_from_layer_to_layer():
     h = LiftingConv(planar("C4"), 1, 3)(torch.rand(2, 1, 8, 8))
-    modulated = Modulation(3, 5)(PixelNorm()(GroupConv(planar("C4"), 3, 3)(up(h))), EMBEDDING)
+    modulated = Modulation(3, 5)(RMSNorm()(GroupConv(planar("C4"), 3, 3)(up(h))), EMBEDDING)
     for x in (h, modulated):
         assert x.flatten(1, 2).is_contiguous(memory_format=torch.channels_last)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lawful import InputError
-from lawful.nn.blocks import ScalarEmbedding
+from lawful.nn.unet import ScalarEmbedding
 from lawful.pde import EvolutionGenerator
 from lawful.pde.grid import refine
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.laws import Condition
 from lawful.materials.random_field import latent_correlation, random_field
+from lawful.nn.blocks import SLOPE, ResidualBlock, leaky_relu
 from lawful.symmetry.planar import Planar
 from lawful.symmetry.symmetrize import group_mean
 
 UNIT = 4
-SLOPE = 0.2
 BLUR = 1.5  # pixels: the interfaces of a level cut are as smooth as its field
 SHARP = 2.5  # pixels: interfaces nearer to each other than this are blurred less
 
@@ -62,24 +62,6 @@ class StatisticsEmbedding(nn.Module):
         return out
 
 
-class PeriodicBlock(nn.Module):
-    """Two periodic convolutions beside the identity, modulated between them (FiLM)."""
-
-    def __init__(self, channels: int, embedding: int) -> None:
-        super().__init__()
-        self.first = periodic_conv(channels, channels)
-        self.second = periodic_conv(channels, channels)
-        self.modulation = nn.Linear(embedding, 2 * channels)
-
-    def forward(
-        self, x: Float[Tensor, "batch channel h w"], embedding: Float[Tensor, "batch embedding"]
-    ) -> Float[Tensor, "batch channel h w"]:
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, 1)
-        h = self.first(F.leaky_relu(x, SLOPE)) * (1 + scale) + shift
-        out: Tensor = x + self.second(F.leaky_relu(h, SLOPE))
-        return out
-
-
 class MicrostructureGenerator(nn.Module):
     """`volume_fraction` (B,), `two_point` (B, radius), `noise` (B, N, N) to latent fields.
 
@@ -112,7 +94,9 @@ class MicrostructureGenerator(nn.Module):
         self.group = group if group is not None and group.order > 1 else None
         self.embed = StatisticsEmbedding(radii, embedding)
         self.stem = periodic_conv(UNIT**2, width)
-        self.blocks = nn.ModuleList(PeriodicBlock(width, embedding) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, width, embedding, conv=periodic_conv) for _ in range(blocks)
+        )
         self.head = periodic_conv(width, UNIT**2)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias if self.head.bias is not None else self.head.weight)
@@ -144,7 +128,7 @@ class MicrostructureGenerator(nn.Module):
         h = self.stem(F.pixel_unshuffle(start.unsqueeze(1), UNIT))
         for block in self.blocks:
             h = block(h, embedding)
-        return F.pixel_shuffle(self.head(F.leaky_relu(h, SLOPE)), UNIT).squeeze(1)
+        return F.pixel_shuffle(self.head(leaky_relu(h)), UNIT).squeeze(1)
 
     def _symmetrized(self, start: Tensor, embedding: Tensor) -> Tensor:
         """The group mean of the change, all elements in one batch."""

@@ -21,18 +21,16 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.symmetry.planar import Planar
 
-SLOPE = 0.2
-
 
 class GroupConv(nn.Module):
     """Fields to fields; zero padding keeps the size unless `valid`.
 
     Arguments:
         inputs, outputs: Numbers of fields.
-        size: Of the filters; odd.
+        size: Side of the filters; odd.
         spectral: Divide by the largest singular value of the moved filters as one matrix, not of
             the stored ones, which understates it by up to the root of the order; one step of the
-            power iteration a forward pass in training (Miyato et al. 2018).
+            power iteration per forward pass in training (Miyato et al. 2018).
 
     Raises:
         InputError: The size is even.
@@ -60,14 +58,15 @@ class GroupConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         filters = group.filters(size)
         self.register_buffer("index", self._index(filters), persistent=False)
-        bound = 1 / math.sqrt(len(self.index) / self.layers)  # as of the ordinary convolution
+        bound = 1 / math.sqrt(len(self.index) / self.layers)  # that of the ordinary convolution
         nn.init.uniform_(self.weight, -bound, bound)
         self.register_buffer(
             "moves", torch.empty(0) if group.exact_filters else filters.float(), persistent=False
         )
         owners = torch.arange(outputs).repeat_interleave(self.layers)
         self.register_buffer("owners", owners, persistent=False)
-        # Equal entries would be moved onto themselves, and no iteration would leave such vectors.
+        # Not of equal entries: each moved filter bank maps such a vector onto itself, and the
+        # power iteration would never leave it.
         start = torch.randn(outputs * self.layers, generator=torch.Generator().manual_seed(0))
         self.register_buffer("left", F.normalize(start, dim=0))
 
@@ -78,7 +77,7 @@ class GroupConv(nn.Module):
 
     @property
     def layers(self) -> int:
-        """Layers of an output field: one an element of the group."""
+        """Layers of an output field: one per element of the group."""
         return self.group.order
 
     @property
@@ -168,7 +167,7 @@ class LoweringConv(GroupConv):
 
     .. math:: y_o = \sum_{i, h} (T_h w_{o, i}) * x_{i, h} + b_o,
 
-    every linear equivariant map between the two, up to the filters' reach.
+    every linear equivariant map between the two, as far as a filter of this size goes.
     """
 
     @property
@@ -222,9 +221,8 @@ def export(network: nn.Module) -> nn.Module:
 class FieldNorm(nn.Module):
     """Batch normalisation of every field over batch, group and pixels; no gain of its own.
 
-    The statistics are the group's too, so the layer is equivariant in both modes.
-
-    A batch has a tenth of the running statistics (the papers' has nine tenths).
+    Statistics are over the group too, so the layer is equivariant in training and in evaluation.
+    A batch enters the running statistics with weight 0.1 (in the papers, with 0.9).
     """
 
     def __init__(self, fields: int) -> None:
@@ -236,38 +234,8 @@ class FieldNorm(nn.Module):
         return out
 
 
-class PixelNorm(nn.Module):
-    """Root mean square over fields and group at every pixel made 1; the same in both modes."""
-
-    def forward(self, x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "..."]:
-        return x * torch.rsqrt(x.square().mean((1, 2), keepdim=True) + 1e-5)
-
-
-def normalisation(how: str, fields: int) -> nn.Module:
-    """`PixelNorm` or, over the `batch`, `FieldNorm`."""
-    return FieldNorm(fields) if how == "batch" else PixelNorm()
-
-
-class Modulation(nn.Module):
-    """(1 + γ) x + β with γ and β of an embedding, shared over the group (conditional norm)."""
-
-    def __init__(self, fields: int, embedding: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(embedding, 2 * fields)
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch field order h w"],
-        embedding: Float[Tensor, "batch embedding"],
-    ) -> Float[Tensor, "batch field order h w"]:
-        # Once an element: with channels last, a number shared over the group costs four times more.
-        shared = self.linear(embedding).repeat_interleave(x.shape[2], 1)
-        scale, shift = shared[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(shift, x.flatten(1, 2), 1 + scale).unflatten(1, x.shape[1:3])
-
-
-class Grain(nn.Module):
-    """x + w * n: an image n of noise, lifted by a filter a field; little at first."""
+class NoiseInjection(nn.Module):
+    """x + w * n: an image n of noise, lifted by one filter per field; little at first."""
 
     def __init__(self, group: Planar, fields: int) -> None:
         super().__init__()
@@ -309,57 +277,3 @@ def up(
     mode = "bilinear" if smooth else "nearest"
     large = F.interpolate(x.flatten(1, 2), scale_factor=2.0, mode=mode)
     return large.unflatten(1, x.shape[1:3])
-
-
-class GroupResidual(nn.Module):
-    """Two group convolutions beside the identity, or beside a pointwise map of it.
-
-    Arguments:
-        inputs, outputs: Numbers of fields.
-        resample: `up` or `down` doubles or halves the sides, None keeps them.
-        embedding: Size of the vector that modulates the normalised features; 0 for neither
-            normalisation nor modulation, as a critic has it.
-        norm: `pixel` or `batch`.
-        smooth: Double sides bilinearly.
-        grain: Add noise to the normalised features.
-    """
-
-    def __init__(
-        self,
-        group: Planar,
-        inputs: int,
-        outputs: int,
-        *,
-        resample: str | None = None,
-        embedding: int = 0,
-        norm: str = "pixel",
-        smooth: bool = False,
-        grain: bool = False,
-        spectral: bool = False,
-    ) -> None:
-        super().__init__()
-        self.resample, self.smooth = resample, smooth
-        self.first = GroupConv(group, inputs, outputs, spectral=spectral)
-        self.second = GroupConv(group, outputs, outputs, spectral=spectral)
-        self.skip = (
-            GroupConv(group, inputs, outputs, 1, spectral=spectral)
-            if inputs != outputs
-            else nn.Identity()
-        )
-        self.norm = normalisation(norm, outputs) if embedding else nn.Identity()
-        self.grain = Grain(group, outputs) if grain else None
-        self.modulation = Modulation(outputs, embedding) if embedding else None
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch field order h w"],
-        embedding: Float[Tensor, "batch embedding"] | None = None,
-        noise: Float[Tensor, "batch 1 h2 w2"] | None = None,
-    ) -> Float[Tensor, "batch out order h2 w2"]:
-        x = up(x, self.smooth) if self.resample == "up" else x
-        h = self.norm(self.first(F.leaky_relu(x, SLOPE)))
-        h = h if self.grain is None else self.grain(h, noise)
-        if self.modulation is not None and embedding is not None:
-            h = self.modulation(h, embedding)
-        out: Tensor = self.skip(x) + self.second(F.leaky_relu(h, SLOPE))
-        return down(out) if self.resample == "down" else out

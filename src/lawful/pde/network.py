@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition, Law
-from lawful.nn.blocks import ScalarEmbedding
-from lawful.nn.unet import UNet
+from lawful.nn.unet import ScalarEmbedding, UNet
 from lawful.pde.grid import coarsen, refine
 from lawful.pde.values import InitialLaw
 

@@ -18,7 +18,7 @@ from lawful.divergences import R1, Alpha, Divergence, OneSidedSquared, Relativis
 from lawful.errors import InputError
 from lawful.laws import Condition
 from lawful.metrics.features import embed
-from lawful.nn.symmetric import (
+from lawful.nn.images import (
     Norm,
     Pose,
     SymmetricCritic,
@@ -201,14 +201,14 @@ class SymmetricStudy(Study):
             self._acting("generator"), poses=self.symmetry, pose=self.pose, side=self.side,
             channels=self.channels, widths=self.widths("generator")[::-1], noise=self.noise,
             classes=len(self.classes), residual=self.residual, start=self.start,
-            embedding=self.embedding, norm=self.norm, smooth=self.smooth, grain=self.grain,
+            embedding=self.embedding, norm=self.norm, smooth=self.smooth, injection=self.grain,
         )  # fmt: skip
 
     def players(self) -> dict[str, nn.Module]:
         widths = self.widths("critic")
         critic = SymmetricCritic(
             self._acting("critic"), side=self.side, channels=self.channels, widths=widths,
-            features=widths[-1], reach=self.reach, classes=len(self.classes),
+            features=widths[-1], kernel=self.reach, classes=len(self.classes),
             residual=self.residual, bright=self.bright,
         )  # fmt: skip
         return {"generator": self.network(), "critic": critic}
