@@ -44,7 +44,7 @@ def test_where_the_gradient_is_taken():
 
 def test_interpolates_lie_on_the_segments():
     torch.manual_seed(0)
-    points = TwoSided().place(REAL, FAKE)
+    points = TwoSided().points(REAL, FAKE)
     share = (points - REAL) / (FAKE - REAL)
     assert bool(((share >= 0) & (share <= 1)).all())
     flat = share.flatten(1)

@@ -24,13 +24,14 @@ X = M + Y
 
 
 def test_gaussian_kernel_of_gaussians():
+    x, y = X[1::3], Y[1::3]  # quantiles again
     for s in (0.5, 1.0, 3.0):
         scale = math.sqrt(s**2 / (s**2 + 2))
         exact = 2 * scale * (1 - math.exp(-(M**2) / (2 * (s**2 + 2))))
-        # The samples are quantiles, so a diagonal term of 1/N remains.
-        assert float(MMD(Gaussian((s,)))(X, Y)) == pytest.approx(exact, abs=3 / N)
-    both = MMD(Gaussian((0.5, 3.0)))(X, Y)
-    apart = MMD(Gaussian((0.5,)))(X, Y) + MMD(Gaussian((3.0,)))(X, Y)
+        # The samples are quantiles, so a diagonal term of one over their number remains.
+        assert float(MMD(Gaussian((s,)))(x, y)) == pytest.approx(exact, abs=3 / len(x))
+    both = MMD(Gaussian((0.5, 3.0)))(x, y)
+    apart = MMD(Gaussian((0.5,)))(x, y) + MMD(Gaussian((3.0,)))(x, y)
     torch.testing.assert_close(both, apart)
 
 
@@ -227,6 +228,17 @@ def test_every_shape_and_type_works_or_is_refused(case, entry):
     else:
         with pytest.raises(InputError, match=words):
             entry(real, fake)
+
+
+def test_blocks_bound_the_memory_of_kernels_and_change_nothing(monkeypatch, largest):
+    x, y = X[::10], Y[::10]
+    for entry in ENTRIES:
+        whole = entry(x, y)
+        monkeypatch.setattr(samples, "BLOCK", 32)
+        with largest:
+            torch.testing.assert_close(entry(x, y), whole, rtol=1e-12, atol=1e-14)
+        monkeypatch.undo()
+    assert largest.most <= 5 * 32 * len(x)  # five kernels of different shapes at once
 
 
 def test_misuse_is_named():

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 import lawful
 from lawful import InputError, Training
 from lawful.data.digits import load_digits
+from lawful.divergences import DIVERGENCES
 from lawful.metrics.judge import load_judge
 from lawful.model import load
 from lawful.run import checkpoints, history, snapshots, train
 from lawful.studies.digit_quality import digit_quality, real_floor
-from lawful.studies.motif import DIVERGENCES, MotifStudy, generate
+from lawful.studies.motif import MotifStudy, generate
 from lawful.studies.motif_law import cross
 from lawful.studies.motif_table import WAYS, label, motif_result, motif_runs
 

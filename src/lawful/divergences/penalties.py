@@ -17,7 +17,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lawful.errors import InputError
 
+__all__ = ["R1", "R2", "OneSided", "OneSidedSquared", "Penalty", "TwoSided", "spectral_norm"]
+
 Critic = Callable[[Tensor], Tensor]
+TINY = 1e-12  # gives the root of a squared norm a finite slope at zero
 
 
 def check_pair(name: str, real: Tensor, fake: Tensor, least: int = 1) -> None:
@@ -39,7 +42,11 @@ def check_pair(name: str, real: Tensor, fake: Tensor, least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Penalty(ABC):
-    """A mean over a batch of a function of the critic's gradient, times `weight`."""
+    """A mean over a batch of a function of the critic's gradient, times `weight`.
+
+    The gradient is taken at interpolates, one uniform point of the segment between each real sample
+    and a generated one, where a subclass does not say otherwise.
+    """
 
     weight: float = 10.0
 
@@ -56,37 +63,26 @@ class Penalty(ABC):
         """The weighted penalty, differentiable in the critic's parameters.
 
         Arguments:
-            critic: Samples to scores, `(batch,)` or more a sample, of which the sum is taken; each
-                a function of its own sample.
+            critic: Samples to scores, `(batch,)` or more per sample, of which the sum is taken;
+                each is a function of its own sample.
             real, fake: Of equal shape; those of which the gradient is not taken may be any number.
 
         Raises:
             InputError: Samples that cannot be compared, or that the scores do not depend on.
         """
         check_pair(type(self).__name__, real, fake)
-        x = self.place(real.detach(), fake.detach()).requires_grad_(True)
+        x = self.points(real.detach(), fake.detach()).requires_grad_(True)
         scores, gradient = critic(x).sum(), None
         if scores.requires_grad:
-            # Each score depends on its own sample alone, so the sum's gradient has a row a sample.
+            # Each score depends on its own sample alone, so row i of the sum's gradient is of i.
             (gradient,) = torch.autograd.grad(scores, x, create_graph=True, allow_unused=True)
         if gradient is None:
             raise InputError(f"{type(self).__name__}: the critic's scores do not depend on samples")
-        return self.weight * self.height(gradient.reshape(len(x), -1).square().sum(1)).mean()
+        square = gradient.reshape(len(x), -1).square().sum(1)
+        return self.weight * self.of_square(square).mean()
 
-    @abstractmethod
-    def place(self, real: Tensor, fake: Tensor) -> Tensor:
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
         """Where the gradient is taken."""
-
-    @abstractmethod
-    def height(self, square: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """The penalty as a function of the squared norm of each sample's gradient."""
-
-
-@dataclass(frozen=True)
-class _AtInterpolates(Penalty):
-    """Taken at one uniform point of the segment between each real sample and a generated one."""
-
-    def place(self, real: Tensor, fake: Tensor) -> Tensor:
         if len(real) != len(fake):
             raise InputError(
                 f"{type(self).__name__}: expected as many real as generated samples, got "
@@ -95,30 +91,29 @@ class _AtInterpolates(Penalty):
         share = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device)
         return torch.lerp(real, fake.to(real), share.to(real))
 
-
-def _norm(square: Tensor) -> Tensor:
-    """The square root with a finite slope at zero."""
-    return (square + 1e-12).sqrt()
+    @abstractmethod
+    def of_square(self, square: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """The penalty as a function of the squared norm of each sample's gradient."""
 
 
 @dataclass(frozen=True)
-class TwoSided(_AtInterpolates):
+class TwoSided(Penalty):
     """(‖g‖ - 1)², at interpolates (WGAN-GP: Gulrajani et al. 2017, eq. 3)."""
 
-    def height(self, square: Tensor) -> Tensor:
-        return (_norm(square) - 1).square()
+    def of_square(self, square: Tensor) -> Tensor:
+        return ((square + TINY).sqrt() - 1).square()
 
 
 @dataclass(frozen=True)
-class OneSided(_AtInterpolates):
+class OneSided(Penalty):
     """max(0, ‖g‖ - 1)², at interpolates (WGAN-LP: Petzka et al. 2018, eq. 7)."""
 
-    def height(self, square: Tensor) -> Tensor:
-        return (_norm(square) - 1).relu().square()
+    def of_square(self, square: Tensor) -> Tensor:
+        return ((square + TINY).sqrt() - 1).relu().square()
 
 
 @dataclass(frozen=True)
-class OneSidedSquared(_AtInterpolates):
+class OneSidedSquared(Penalty):
     """max(0, ‖g‖² / L² - 1), at interpolates (Lipschitz-alpha GAN of structure-preserving GANs).
 
     Arguments:
@@ -132,7 +127,7 @@ class OneSidedSquared(_AtInterpolates):
         if not 0 < self.lipschitz < inf:
             raise InputError(f"penalty: expected lipschitz above 0, got {self.lipschitz:g}")
 
-    def height(self, square: Tensor) -> Tensor:
+    def of_square(self, square: Tensor) -> Tensor:
         return (square / self.lipschitz**2 - 1).relu()
 
 
@@ -140,10 +135,10 @@ class OneSidedSquared(_AtInterpolates):
 class R1(Penalty):
     """‖g‖² / 2 at real samples (Mescheder et al. 2018, eq. 9)."""
 
-    def place(self, real: Tensor, fake: Tensor) -> Tensor:
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
         return real
 
-    def height(self, square: Tensor) -> Tensor:
+    def of_square(self, square: Tensor) -> Tensor:
         return square / 2
 
 
@@ -151,14 +146,14 @@ class R1(Penalty):
 class R2(R1):
     """‖g‖² / 2 at generated samples (Mescheder et al. 2018, eq. 10)."""
 
-    def place(self, real: Tensor, fake: Tensor) -> Tensor:
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake
 
 
 def spectral_norm(critic: nn.Module) -> nn.Module:
     """`critic` with the spectral norm of every linear and convolutional weight held at 1.
 
-    Power iteration, one step a forward pass in training (Miyato et al. 2018); for a convolution
+    Power iteration, one step per forward pass in training (Miyato et al. 2018); for a convolution
     the norm is that of its weight as a matrix, not of the operator.
 
     Raises:

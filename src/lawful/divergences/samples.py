@@ -1,8 +1,11 @@
-"""Divergences between samples that need no critic: kernel discrepancies and optimal transport."""
+"""Divergences between samples that need no critic: kernel discrepancies and optimal transport.
+
+Everything is computed in double precision, whatever the samples are in.
+"""
 
 import warnings
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil, inf, isfinite, log, log2, nan
 
 import torch
@@ -12,17 +15,11 @@ from torch import Tensor
 from lawful.divergences.penalties import check_pair
 from lawful.errors import InputError, LawfulWarning
 
+__all__ = ["MMD", "Energy", "Gaussian", "Polynomial", "RationalQuadratic", "Sinkhorn"]
+
 ROUNDS = 1_000  # of Sinkhorn's iteration at most, at every weight of the entropy
-
-
-class Kernel(ABC):
-    """A conditionally positive definite function of two samples, in double precision."""
-
-    @abstractmethod
-    def __call__(
-        self, x: Float[Tensor, "n entry"], y: Float[Tensor, "m entry"]
-    ) -> Float[Tensor, "n m"]:
-        """k(x_i, y_j)."""
+BLOCK = 1_024  # rows of a kernel's matrix at a time
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, entry), (m, entry) to k(x_i, y_j), (n, m)
 
 
 def double(x: Tensor) -> Tensor:
@@ -30,8 +27,10 @@ def double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def _square(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances, in double precision and about a common centre.
+def squared_distances(
+    x: Float[Tensor, "n entry"], y: Float[Tensor, "m entry"]
+) -> Float[Tensor, "n m"]:
+    """‖x_i - y_j‖², in double precision and about a common centre.
 
     They are differences of squared norms, which is fast and twice differentiable. Single precision
     would leave no digits to a short distance, and a root's slope is largest there.
@@ -49,8 +48,8 @@ def _positive(name: str, values: tuple[float, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Gaussian(Kernel):
-    """Sum over `scales` s of exp(-‖x - y‖² / 2s²)."""
+class Gaussian:
+    """The kernel: sum over `scales` s of exp(-‖x - y‖² / 2s²)."""
 
     scales: tuple[float, ...] = (1.0,)
 
@@ -58,13 +57,13 @@ class Gaussian(Kernel):
         _positive("scales", self.scales)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        square = _square(x, y)
+        square = squared_distances(x, y)
         return torch.stack([torch.exp(-square / (2 * s**2)) for s in self.scales]).sum(0)
 
 
 @dataclass(frozen=True)
-class RationalQuadratic(Kernel):
-    """Sum over `shapes` a of (1 + ‖x - y‖² / 2a)^-a (Binkowski et al. 2018)."""
+class RationalQuadratic:
+    """The kernel: sum over `shapes` a of (1 + ‖x - y‖² / 2a)^-a (Binkowski et al. 2018)."""
 
     shapes: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -72,21 +71,21 @@ class RationalQuadratic(Kernel):
         _positive("shapes", self.shapes)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        square = _square(x, y)
+        square = squared_distances(x, y)
         return torch.stack([(1 + square / (2 * a)).pow(-a) for a in self.shapes]).sum(0)
 
 
 @dataclass(frozen=True)
-class Energy(Kernel):
-    """-‖x - y‖: the energy distance (Szekely & Rizzo 2013); it has no scale to be chosen."""
+class Energy:
+    """The kernel -‖x - y‖ of the energy distance (Szekely & Rizzo 2013); it needs no scale."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        square = _square(x, y)
+        square = squared_distances(x, y)
         return -square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()  # of slope 0 at 0
 
 
 @dataclass(frozen=True)
-class Polynomial(Kernel):
+class Polynomial:
     """(⟨x, y⟩ / dimension + 1)^degree, of the kernel distance (Binkowski et al. 2018)."""
 
     degree: int = 3
@@ -99,29 +98,37 @@ class Polynomial(Kernel):
 class MMD:
     """Squared maximum mean discrepancy, the unbiased estimate (Gretton et al. 2012, eq. 3).
 
+    Kernels are taken by blocks of rows: where no gradient is asked for, memory grows with the
+    number of samples, not with its square.
+
     Raises:
         InputError: Fewer than two samples on a side, samples of different shapes, or integers.
     """
 
-    kernel: Kernel = field(default_factory=Energy)
+    kernel: Kernel = Energy()
 
     def __call__(
         self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
     ) -> Float[Tensor, ""]:
         x, y = _rows("MMD", real, fake, 2)
-        within = [_mean_off_diagonal(self.kernel(z, z)) for z in (x, y)]
-        return (within[0] + within[1] - 2 * self.kernel(x, y).mean()).to(fake)
+        n, m = len(x), len(y)
+        within = self._sum(x) / (n * (n - 1)) + self._sum(y) / (m * (m - 1))
+        return (within - 2 * self._sum(x, y) / (n * m)).to(fake)
+
+    def _sum(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Of all kernels of two sets, or of all of different samples of one."""
+        total = x.new_zeros(())
+        for first in range(0, len(x), BLOCK):
+            gram = self.kernel(x[first : first + BLOCK], x if y is None else y)
+            own = gram.diagonal(first).sum() if y is None else 0.0
+            total = total + (gram.sum() - own)
+        return total
 
 
 def _rows(name: str, real: Tensor, fake: Tensor, least: int) -> tuple[Tensor, Tensor]:
     check_pair(name, real, fake, least)
     x, y = (double(z).reshape(len(z), -1) for z in (real, fake))
     return x, y
-
-
-def _mean_off_diagonal(gram: Tensor) -> Tensor:
-    n = len(gram)
-    return (gram.sum() - gram.diagonal().sum()) / (n * (n - 1))
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class Sinkhorn:
 
     def _transport(self, x: Tensor, y: Tensor) -> Tensor:
         """T of two sets of samples of equal weights, by its dual."""
-        cost, weight = _square(x, y) / 2, self.blur**2
+        cost, weight = squared_distances(x, y) / 2, self.blur**2
         if not isfinite(float(cost.detach().max())):
             return cost.sum() * nan
         with torch.no_grad():

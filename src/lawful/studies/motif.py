@@ -1,6 +1,6 @@
 """Motifs planted in generated digits (InvNet, section 3.1, figure 2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
@@ -11,22 +11,7 @@ from torch import Tensor, nn
 
 from lawful.data.digits import SIDE, Digits, load_digits
 from lawful.data.masks import PREFIX, Motif, decode_motif, encode_motif, read_motif
-from lawful.divergences import (
-    KL,
-    R1,
-    Alpha,
-    Divergence,
-    Hellinger,
-    Hinge,
-    LeastSquares,
-    NonSaturating,
-    OneSidedSquared,
-    RelativisticAverage,
-    TwoSided,
-    Wasserstein,
-    r3gan,
-    spectral_norm,
-)
+from lawful.divergences import DIVERGENCES, DivergenceName, spectral_norm
 from lawful.errors import InputError
 from lawful.laws import Law
 from lawful.nn.images import ImageCritic, ImageGenerator
@@ -43,17 +28,6 @@ from lawful.typed import Count, Positive, Size, Weight, Within
 NOISE, SAMPLES = 64, 2_000
 SHAPES = {"plus": plus, "cross": cross}
 LawBy = Literal["penalty", "alternation", "lagrangian", "config", "enforce", "data", "none"]
-DIVERGENCES: Mapping[str, Callable[[float], Divergence]] = {
-    "non-saturating": lambda weight: NonSaturating((R1(weight),)),
-    "wasserstein": lambda weight: Wasserstein((TwoSided(weight),)),
-    "relativistic-average": lambda weight: RelativisticAverage((R1(weight),)),
-    "r3gan": r3gan,
-    "hinge": lambda weight: Hinge((R1(weight),)),
-    "least-squares": lambda weight: LeastSquares((R1(weight),)),
-    "kl": lambda weight: KL((OneSidedSquared(weight),), shift=True),
-    "alpha": lambda weight: Alpha((OneSidedSquared(weight),)),
-    "hellinger": lambda weight: Hellinger((R1(weight),)),
-}
 
 
 @dataclass(frozen=True)
@@ -95,10 +69,7 @@ class MotifStudy(Study):
     critic: Literal["projected", "standard"] = "projected"
     law: LawBy = "penalty"
     weight: Weight = 10.0
-    divergence: Literal[
-        "non-saturating", "wasserstein", "relativistic-average", "r3gan", "hinge",
-        "least-squares", "kl", "alpha", "hellinger",
-    ] = "non-saturating"  # fmt: skip
+    divergence: DivergenceName = "non-saturating"
     penalty: Weight = 1.0
     rule: Literal[
         "alternating", "simultaneous", "extragradient", "optimistic", "lookahead", "consensus"
