@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
-from lawful.materials.correlation import RADII, two_point
+from lawful.materials.statistics import RADII, two_point
 from lawful.table import markdown_table
 
 LANES, SIDE, NOISE, COMPOSITION, IMAGES = 32, 64, 0.25, 0.45, 4

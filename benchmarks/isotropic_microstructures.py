@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lawful.cli.training import train_with_progress
-from lawful.materials import morphology
+from lawful.materials import statistics
 from lawful.model import Model, load
 from lawful.studies.microstructure import MicrostructureStudy
 from lawful.symmetry.invariance import invariance_test
@@ -52,7 +52,7 @@ def row(model: Model) -> list[str]:
     group, network = planar("D4"), model.network
     samples = model.sample(COUNT, seed=1)
     fields, target = samples.fields[:, 0].numpy(), samples.condition["two_point"].numpy()
-    error = np.sqrt(np.square(morphology.two_point(fields) - target).mean(1))
+    error = np.sqrt(np.square(statistics.two_point(fields > 0.5).numpy() - target).mean(1))
     few = {name: value[:8] for name, value in samples.condition.items() if name != "noise"}
     noise = torch.randn(8, *samples.fields.shape[-2:], generator=torch.Generator().manual_seed(2))
     moved = equivariance_error(

@@ -5,7 +5,7 @@
 Each image is a path, or `sem` for the scanning electron micrograph of nanoporous gold that the
 package `aquami` ships. The target is the two-point correlation of the image, not taken for
 periodic; `path@2` gives a pixel of the picture two pixels of a sample. Figures are of
-binary samples, by code that training does not use.
+binary samples, exactly counted.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 
 import lawful
 from lawful.atomic import replacing
-from lawful.materials import morphology
+from lawful.materials import statistics
 from lawful.materials.micrographs import Micrograph, read_micrograph, rescaled, sem_sample
 from lawful.studies.microstructure_figures import like_figure
 from lawful.table import markdown_table
@@ -54,19 +54,19 @@ def compare(
     """A row of the table and of the figure."""
     image = rescaled(image, scale)
     condition = model.like(image)
-    target = morphology.two_point(image.image, periodic=False)
+    target = statistics.two_point(image.image, periodic=False).numpy()
     raw = model.sample(COUNT, seed=1, **condition)
     refined = model.sample(COUNT, seed=1, tolerance=TOLERANCE, **condition)
     errors = [
-        np.sqrt(np.square(morphology.two_point(s.fields[:, 0].numpy()) - target).mean(1))
+        np.sqrt(np.square(statistics.two_point(s.fields[:, 0] > 0.5).numpy() - target).mean(1))
         for s in (raw, refined)
     ]
     surfaces = (
-        float(morphology.specific_surface(image.image, periodic=False)),
-        float(np.median(morphology.specific_surface(refined.fields[:, 0].numpy()))),
+        float(statistics.specific_surface(image.image, periodic=False)),
+        float(np.median(statistics.specific_surface(refined.fields[:, 0]))),
     )
-    pieces = morphology.components(refined.fields[:, 0].numpy()).mean() / SIZE**2 * 64**2
-    real = morphology.components(image.image, periodic=False) / image.image.size * 64**2
+    pieces = statistics.components(refined.fields[:, 0]).mean() / SIZE**2 * 64**2
+    real = statistics.components(image.image, periodic=False) / image.image.size * 64**2
     far = dict(raw.report.outside)
     row = [
         title, f"{scale:g}", f"{image.image.mean():.3f}", f"{surfaces[0]:.3f}",

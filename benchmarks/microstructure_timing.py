@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 import lawful
-from lawful.materials import morphology
+from lawful.materials import statistics as measured
 from lawful.materials.cahn_hilliard import CahnHilliard, evolve, quench
 from lawful.materials.dataset import CoarseningSet, Images, batch
 from lawful.materials.random_field import level_cut
@@ -171,7 +171,7 @@ def peer(path: str | None, targets: np.ndarray) -> dict[str, Row]:
         seconds = float(np.median(file["seconds"]))
     if not np.array_equal(mine, targets[: len(mine)]):
         raise SystemExit(f"--mcrpy: {path} has other targets; write them anew by --targets")
-    phi = torch.from_numpy(morphology.volume_fraction(mine))
+    phi = torch.from_numpy(measured.volume_fraction(mine))
     cut = level_cut(torch.from_numpy(grey), phi).numpy()
     return {
         "MCRpy 0.2.0, rounded (own process)": Row(images, mine, seconds),
@@ -184,9 +184,9 @@ def short(value: float) -> str:
 
 
 def line(name: str, row: Row, base: float) -> list[str]:
-    curves = morphology.two_point(row.images) - morphology.two_point(row.targets)
+    curves = (measured.two_point(row.images) - measured.two_point(row.targets)).numpy()
     error = 1e3 * np.sqrt((curves**2).mean(-1))
-    surfaces = [morphology.specific_surface(x) for x in (row.images, row.targets)]
+    surfaces = [measured.specific_surface(x) for x in (row.images, row.targets)]
     figures = (np.median(error), np.quantile(error, 0.95), error.max())
     return [
         name, str(len(error)), short(1e3 * row.seconds), short(row.seconds / base),

@@ -10,7 +10,6 @@ import torch
 
 from lawful import InputError
 from lawful.materials import dataset as cahn_hilliard
-from lawful.materials.correlation import two_point
 from lawful.materials.dataset import (
     COLUMNS,
     CoarseningSet,
@@ -21,6 +20,7 @@ from lawful.materials.dataset import (
     read_recipe,
     small,
 )
+from lawful.materials.statistics import two_point
 
 RECIPE = CoarseningSet(images=70, side=16, times=(4.0, 20.0), runs=8, composition=0.2)
 

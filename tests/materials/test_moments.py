@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.materials.correlation import two_point
 from lawful.materials.moments import TwoPoint, VolumeFraction
+from lawful.materials.statistics import two_point
 
 RADII = 8
 seeds = st.integers(0, 10**6)

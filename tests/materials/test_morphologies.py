@@ -7,8 +7,8 @@ import torch
 
 from lawful import InputError
 from lawful.data.pictures import area_weights
-from lawful.materials.correlation import two_point
 from lawful.materials.morphologies import load_morphologies
+from lawful.materials.statistics import two_point
 
 ROWS = 64
 

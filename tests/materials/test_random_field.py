@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
-from lawful.materials.correlation import two_point
 from lawful.materials.random_field import (
     latent_correlation,
     level_cut,
@@ -18,6 +17,7 @@ from lawful.materials.random_field import (
     radial_interpolation,
     random_field,
 )
+from lawful.materials.statistics import two_point
 
 
 def bivariate(g, phi):

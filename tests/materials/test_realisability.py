@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.materials.correlation import RADII, correlation_map, shells, two_point
 from lawful.materials.dataset import small
 from lawful.materials.random_field import level_cut, random_field
 from lawful.materials.realisability import (
@@ -20,6 +19,7 @@ from lawful.materials.realisability import (
     nearest_realisable,
     spectral_distance,
 )
+from lawful.materials.statistics import RADII, correlation_map, shells, two_point
 
 both = pytest.mark.parametrize("periodic", [True, False])
 R = torch.arange(RADII).double()
@@ -190,7 +190,7 @@ def test_correlations_in_closed_form_are_at_no_distance(shape):
         "sum": 0.3 * torch.exp(-r / 2) + 0.7 * torch.exp(-(r**2) / 30),
         "hole": torch.exp(-(r**2) / 40) * torch.special.bessel_j0(0.6 * r),
     }[shape]
-    curve = shells(SIDE, SIDE, RADII) @ lag_map.flatten()
+    curve = lag_map.flatten() @ shells(SIDE, SIDE, RADII)
     assert spectral_distance(0.4, 0.16 + 0.24 * curve) < 1e-5
 
 
@@ -208,7 +208,7 @@ def waves():
     steps = 2 * torch.pi * torch.arange(SIDE).double() / SIDE
     phase = torch.arange(SIDE).double()
     cosines = torch.cos(steps[: SIDE // 2 + 1, None] * phase)  # a quarter of the waves is enough
-    weights = shells(SIDE, SIDE, RADII).unflatten(1, (SIDE, SIDE))
+    weights = shells(SIDE, SIDE, RADII).T.unflatten(1, (SIDE, SIDE))
     return torch.einsum("ryx,ky,lx->rkl", weights, cosines, cosines).flatten(1)
 
 

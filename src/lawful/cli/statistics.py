@@ -15,14 +15,14 @@ from lawful.errors import InputError
 from lawful.files import json_bytes
 from lawful.materials.curves import statistics_figure
 from lawful.materials.micrographs import Micrograph, read_micrograph
-from lawful.materials.morphology import (
+from lawful.materials.statistics import (
     components,
-    directional_two_point,
+    correlation_map,
     lag_memory,
     lineal_path,
     mean_chord_length,
+    radial_mean,
     specific_surface,
-    two_point,
     volume_fraction,
 )
 from lawful.reading import check_memory
@@ -105,9 +105,8 @@ def _radii(asked: int | None, micrograph: Micrograph, periodic: bool) -> int:
 
 def statistics_of(image: np.ndarray, radii: int, *, periodic: bool = False) -> Statistics:
     """Measure the phase in which the boolean `image` is true."""
-    down, across = (
-        directional_two_point(image, axis, radii, periodic=periodic) for axis in (-2, -1)
-    )
+    lags = correlation_map(image, radii, periodic=periodic)
+    down, across = lags[:radii, 0], lags[0, :radii]
     near = 1 + min(image.shape) // 4
     return Statistics(
         p1=float(volume_fraction(image)),
@@ -116,8 +115,8 @@ def statistics_of(image: np.ndarray, radii: int, *, periodic: bool = False) -> S
         mean_chord_other=float(mean_chord_length(~image, periodic=periodic)),
         components=int(components(image, periodic=periodic)),
         components_other=int(components(~image, periodic=periodic)),
-        anisotropy=float(np.abs(down - across)[:near].max()),
-        p2=two_point(image, radii, periodic=periodic).tolist(),
+        anisotropy=float((down - across)[:near].abs().max()),
+        p2=radial_mean(lags, radii).tolist(),
         lineal_path=lineal_path(image, radii, periodic=periodic).tolist(),
         p2_down=down.tolist(),
         p2_across=across.tolist(),

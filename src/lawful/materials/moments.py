@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, LinearizedLaw
-from lawful.materials.correlation import RADII, pairs, shells, two_point
+from lawful.materials.statistics import RADII, pairs, shells, two_point
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _kernels(
 ) -> Float[Tensor, "residual rows half"]:
     """Spectra of the derivative of each residual by the field, but for the field itself."""
     size = (rows, columns) if periodic else (2 * rows - 1, 2 * columns - 1)
-    weights = shells(*size, radii).unflatten(1, size)
-    weights = weights / (rows * columns) if periodic else weights / pairs(rows, columns)
+    weights = shells(*size, radii).T.unflatten(1, size)
+    weights = weights / (rows * columns) if periodic else weights / pairs(rows, columns, *size)
     spectra = torch.fft.rfft2(torch.einsum("sr,rij->sij", _view(radii, kept, modes), weights))
     return (2 * spectra.real).to(dtype)

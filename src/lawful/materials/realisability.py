@@ -22,7 +22,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.materials.correlation import shell_spectra
+from lawful.materials.statistics import shells
 
 ORIGIN, BOUND = 1e-3, 1e-3  # probability; a bin of an image of 64 x 64 has 1e-6 or less
 TRIANGLE, SPECTRUM = 0.1, 1e-2
@@ -174,5 +174,6 @@ def is_map(curves: Float[Tensor, "batch radius"]) -> bool:
 def _waves(radii: int, side: int = SIDE) -> np.ndarray:
     """Radial p2 of each distinct plane wave of the cell, a column a wave."""
     side = max(side, 2 * radii)
-    spectra = shell_spectra(side, side, radii).flatten(1).numpy()
-    return np.unique(spectra.round(10), axis=1)
+    weights = shells(side, side, radii).T.unflatten(1, (side, side))
+    spectra = torch.fft.rfft2(weights).real.flatten(1)
+    return np.unique(spectra.numpy().round(10), axis=1)

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, Law
-from lawful.materials import morphology
-from lawful.materials.correlation import RADII, two_point
 from lawful.materials.dataset import Microstructures
 from lawful.materials.levelcut import LevelCut
 from lawful.materials.micrographs import Correlation, Micrograph, read_like, read_micrograph
@@ -30,6 +28,7 @@ from lawful.materials.realisability import (
     least_violation,
     nearest_realisable,
 )
+from lawful.materials.statistics import RADII, two_point
 from lawful.project import Refined, refine, unrolled
 from lawful.reading import as_path
 from lawful.residuals import Problem
@@ -326,10 +325,10 @@ class MicrostructureStudy(Study):
         if not isinstance(shown, Micrograph | np.ndarray):
             shown = read_like(as_path(shown, "like"))
         if isinstance(shown, Micrograph):
-            found = morphology.two_point(shown.image, RADII, periodic=False)
-        elif len(found := shown[:RADII]) < RADII:
+            found = two_point(shown.image, RADII, periodic=False)
+        elif len(found := torch.from_numpy(shown[:RADII])) < RADII:
             raise InputError(f"like: expected p2 at {RADII} distances, got {len(shown)}")
-        curve = nearest_realisable(torch.from_numpy(found))[None].float()
+        curve = nearest_realisable(found)[None].float()
         phi = given.get("volume_fraction")
         if phi is None:
             return {**given, "volume_fraction": curve[:, 0], "two_point": curve}
@@ -350,7 +349,7 @@ class MicrostructureStudy(Study):
                 values.expand(MEASURED, *values.shape[1:]) for values in self.statistics()
             )
             made = generate(network, {"volume_fraction": phi, "two_point": curve}, self.side)
-            found = torch.from_numpy(morphology.two_point(made[:, 0].numpy(), RADII))
+            found = two_point(made[:, 0] > 0.5, RADII)
             error = (found - curve).square().mean(1).sqrt()
             return {
                 "p2_rmse_median": float(error.median()),

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lawful.laws import Condition
-from lawful.materials import morphology
-from lawful.materials.correlation import RADII
+from lawful.materials.statistics import RADII, two_point
 from lawful.studies.microstructure_quality import HeldOut, generate
 
 TARGET, MADE = "#d1752b", "#1f4e79"
@@ -50,8 +49,8 @@ def targets_figure(fields: Tensor, condition: Condition, shown: int = 4) -> Figu
     figure = Figure(figsize=(3.0 * len(first), 2.6), layout="constrained")
     axes = figure.subplots(1, len(first), squeeze=False)[0]
     for axis, number in zip(axes, first, strict=True):
-        made = fields[which == number, 0].numpy()
-        curves(axis, morphology.two_point(made, RADII), targets[number].numpy())
+        made = fields[which == number, 0] > 0.5
+        curves(axis, two_point(made, RADII).numpy(), targets[number].numpy())
     axes[0].legend(fontsize=7, frameon=False)
     return figure
 
@@ -70,7 +69,7 @@ def fixed_moments_figure(network: nn.Module, against: HeldOut, targets: int = 3)
             title = "samples" if column == 1 and not row else ""
             show(axes[row, column], made[column - 1], title, MADE)
         target = against.condition["two_point"][index].numpy()
-        curves(axes[row, 7], morphology.two_point(made.numpy(), RADII), target)
+        curves(axes[row, 7], two_point(made > 0.5, RADII).numpy(), target)
     axes[0, 7].legend(fontsize=7, frameon=False)
     return figure
 
@@ -80,7 +79,7 @@ def curves_figure(made: Tensor, against: HeldOut) -> Figure:
     figure = Figure(figsize=(11, 2.8), layout="constrained")
     first, *rest = figure.subplots(1, 5)
     asked = against.condition["volume_fraction"].numpy()
-    found = morphology.volume_fraction(made[:, 0].numpy())
+    found = made.mean((1, 2, 3)).numpy()
     bins = np.linspace(asked.min() - 0.01, asked.max() + 0.01, 25)
     first.hist(asked, bins, color=TARGET, alpha=0.9, label="targets")
     first.hist(found, bins, histtype="step", color=MADE, lw=1.5, label="samples")
@@ -92,7 +91,7 @@ def curves_figure(made: Tensor, against: HeldOut) -> Figure:
     places = np.linspace(0.05, 0.95, 4) * (len(order) - 1)
     for axis, index in zip(rest, order[places.astype(int)], strict=True):
         target = against.condition["two_point"][index].numpy()
-        curves(axis, morphology.two_point(made[index].numpy(), RADII), target,
+        curves(axis, two_point(made[index] > 0.5, RADII).numpy(), target,
                f"p1 {asked[index]:.3f}\n")  # fmt: skip
     rest[0].legend(fontsize=7, frameon=False)
     return figure
@@ -146,7 +145,7 @@ def like_figure(images: Sequence[tuple[str, Tensor, Tensor, Tensor]], *, crop: i
         show(line[0], picture[:crop, :crop].float(), title, TARGET)
         for axis, sample in zip(line[1:3], samples, strict=False):
             show(axis, sample[0, :crop, :crop], "", MADE)
-        found = morphology.two_point(samples[:, 0].numpy(), RADII)
+        found = two_point(samples[:, 0] > 0.5, RADII).numpy()
         curves(line[3], found, curve.numpy())
     axes[0, 1].set_title("samples like it", fontsize=8, color=MADE, pad=3)
     axes[0, 3].legend(fontsize=7, frameon=False)

@@ -23,12 +23,12 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from lawful.laws import Condition
-from lawful.materials import correlation
 from lawful.materials.network import BLUR, minority, spectral_field
 from lawful.materials.random_field import (
     blur_transfer,
     level_cut,
 )
+from lawful.materials.statistics import two_point as two_point_of
 from lawful.project import Refined, unrolled
 from lawful.studies.microstructure import (
     DAMPING,
@@ -81,7 +81,7 @@ def _optimised(
     def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
         u = torch.from_numpy(values).to(start).view(size).requires_grad_()
         soft = torch.sigmoid(SIGMOID * field(u))
-        loss = SCALE * (correlation.two_point(soft, len(target)) - target).square().mean()
+        loss = SCALE * (two_point_of(soft, len(target)) - target).square().mean()
         (slope,) = torch.autograd.grad(loss, u)
         return float(loss.detach()), slope.double().numpy().ravel()
 

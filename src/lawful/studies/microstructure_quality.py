@@ -1,4 +1,4 @@
-"""How samples of microstructures compare with held-out images, by code that training does not use.
+"""How samples of microstructures compare with held-out images.
 
 Every sample is compared with the image whose statistics were its target. The natural spread is the
 same comparison with that image's replicate: another simulation of the same composition and time.
@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lawful.laws import Condition
-from lawful.materials import morphology
-from lawful.materials.correlation import RADII
+from lawful.materials import statistics
 from lawful.materials.dataset import Images
+from lawful.materials.statistics import RADII
 
 LENGTHS = 24  # of the lineal path
 FRACTIONS = (0.3, 0.7)  # of the held-out targets
@@ -65,11 +65,11 @@ def likeness(samples: Tensor, against: "HeldOut") -> Likeness:
 
 def _described(images: np.ndarray, periodic: bool) -> dict[str, np.ndarray]:
     return {
-        "volume": morphology.volume_fraction(images),
-        "two_point": morphology.two_point(images, RADII, periodic=periodic),
-        "surface": morphology.specific_surface(images, periodic=periodic),
-        "lineal_path": morphology.lineal_path(images, LENGTHS, periodic=periodic),
-        "components": morphology.components(images, periodic=periodic),
+        "volume": statistics.volume_fraction(images),
+        "two_point": statistics.two_point(images, RADII, periodic=periodic).numpy(),
+        "surface": statistics.specific_surface(images, periodic=periodic),
+        "lineal_path": statistics.lineal_path(images, LENGTHS, periodic=periodic),
+        "components": statistics.components(images, periodic=periodic),
     }
 
 
@@ -86,7 +86,7 @@ class HeldOut:
         images: As bytes.
         replicates: Of each; None where the data have none.
         pair: Images of different pairs are independent.
-        condition: Their statistics, by the training-independent code.
+        condition: Their statistics.
         periodic: Whether an image continues at its opposite side.
     """
 
@@ -119,7 +119,7 @@ def held_out(images: Images, count: int, seed: int = 0, *, periodic: bool = True
     rows = rows[order[:count]]
     chosen = images.images[rows]
     replicates = images.images[partner[rows]] if paired else None
-    condition = statistics(chosen, periodic)
+    condition = statistics_of(chosen, periodic)
     return HeldOut(chosen, replicates, images.pair[rows], condition, periodic)
 
 
@@ -136,10 +136,9 @@ def _partners(images: Images) -> Tensor:
     return partner
 
 
-def statistics(images: Tensor, periodic: bool) -> dict[str, Tensor]:
+def statistics_of(images: Tensor, periodic: bool) -> dict[str, Tensor]:
     """Volume fraction and radial two-point correlation of binary images."""
-    found = morphology.two_point(images.numpy(), RADII, periodic=periodic)
-    curves = torch.from_numpy(found).float()
+    curves = statistics.two_point(images, RADII, periodic=periodic).float()
     return {"volume_fraction": curves[:, 0].clone(), "two_point": curves}
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.materials import dataset as cahn_hilliard
 from lawful.materials import morphologies
-from lawful.materials.correlation import RADII, two_point
 from lawful.materials.dataset import Images, Microstructures
 from lawful.materials.network import minority
+from lawful.materials.statistics import RADII, two_point
 from lawful.reading import dataset_names, opened_hdf5
 from lawful.symmetry.invariance import distances
 from lawful.training.game import Batch
