@@ -92,6 +92,11 @@ from lawful.training.state import State
 
 def run(fabric, folder):
     torch.set_num_threads(1)
+    play(fabric, folder)  # replicas go before their process group: else gloo's threads can deadlock
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
+
+def play(fabric, folder):
     torch.manual_seed(0)
     def loss(players, batch):
         return {"l": (players["p"](batch.condition["x"]) - fabric.global_rank).square().mean()}
@@ -101,8 +106,6 @@ def run(fabric, folder):
     for s in fit(game, state, fabric, 500):
         pass
     (folder / f"ended-{fabric.global_rank}").write_text(str(s.step))
-    fabric.barrier()
-    torch.distributed.destroy_process_group()
 
 if __name__ == "__main__":
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")

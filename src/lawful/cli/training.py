@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -129,6 +130,10 @@ def launched(devices: Devices) -> Iterator[Fabric]:
     fabric = devices.fabric()
     try:
         yield fabric
+    except BaseException as error:
+        # A replica that outlives its process group can wait for gloo's threads for ever.
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()  # its threads must end before the interpreter
