@@ -76,7 +76,7 @@ def regression(study: BurgersStudy) -> Loss:
     def loss(players, batch):
         x = players["generator"](batch.condition)
         with torch.no_grad():
-            truth = solve(equation, x[:, 0, 0], batch.condition["viscosity"], ROWS.float())
+            truth = solve(equation, x[:, 0, 0], batch.condition, ROWS.float())
         return {"regression": (x[:, 0] - truth).square().mean()}
 
     return loss

@@ -21,9 +21,8 @@ import lawful
 from lawful.metrics.report import relative_error
 from lawful.metrics.summary import Spread
 from lawful.model import Model
-from lawful.pde.exact import raised_cosine
 from lawful.pde.grid import Grid
-from lawful.studies.burgers import CELLS, refined_reference
+from lawful.studies.burgers import CELLS, raised_cosine, refined_reference
 from lawful.table import markdown_table
 
 VISCOSITIES = (0.0, 0.0003, 0.001, 0.005, 0.02, 0.05)
@@ -39,7 +38,7 @@ def rows(count: int, seed: int = 0) -> dict[str, Tensor]:
         return low + (high - low) * torch.rand(count, *shape, generator=rng)
 
     def cosines(c: Tensor) -> Tensor:
-        return raised_cosine(Grid.line(CELLS), c).float()
+        return raised_cosine(Grid(CELLS), c).float()
 
     def bump() -> Tensor:
         return torch.exp(-(((x - uniform(0.1, 0.9, 1)) / uniform(0.03, 0.15, 1)) ** 2))

@@ -23,11 +23,18 @@ from compiled_burgers import muscl
 import lawful
 from lawful.corrections import correct
 from lawful.metrics.report import relative_error
-from lawful.pde.exact import raised_cosine
 from lawful.pde.grid import Grid, coarsen
 from lawful.pde.schemes import Muscl, Scheme, Weno5
 from lawful.pde.solve import solve
-from lawful.studies.burgers import CELLS, DURATION, ROWS, TIMES, equation, refined_reference
+from lawful.studies.burgers import (
+    CELLS,
+    DURATION,
+    ROWS,
+    TIMES,
+    equation,
+    raised_cosine,
+    refined_reference,
+)
 from lawful.studies.burgers_table import fresh_conditions
 from lawful.table import markdown_table
 
@@ -52,13 +59,14 @@ def main() -> None:
         return run
 
     def solved(scheme: Scheme, cells: int) -> Callable[[], torch.Tensor]:
-        initial = raised_cosine(Grid.line(cells), c).float()
+        initial = raised_cosine(Grid(cells), c).float()
         return lambda: coarsen(
-            solve(equation(cells, scheme), initial, nu, ROWS.float(), courant=0.9), cells // CELLS
+            solve(equation(cells, scheme), initial, condition, ROWS.float(), courant=0.9),
+            cells // CELLS,
         ).unsqueeze(1)
 
     def compiled(cells: int) -> Callable[[], torch.Tensor]:
-        initial = raised_cosine(Grid.line(cells), c).numpy()
+        initial = raised_cosine(Grid(cells), c).numpy()
         return lambda: torch.from_numpy(
             muscl(initial, nu.numpy(), DURATION, TIMES, CELLS)
         ).unsqueeze(1)

@@ -9,24 +9,25 @@ import torch
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, CorrectableLaw, LinearizedLaw, law
 from lawful.materials.moments import TwoPoint, VolumeFraction
-from lawful.pde.boundaries import Boundaries, Dirichlet, Outflow
-from lawful.pde.equations import Burgers
-from lawful.pde.grid import Grid
-from lawful.pde.laws import BurgersLaw, MassLaw
+from lawful.pde.equations import AdvectionDiffusion, Burgers
+from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow
+from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.schemes import FirstOrder, Muscl, Weno5
 from lawful.pde.sobel import SobelBurgersLaw
-from lawful.pde.values import BoundaryLaw, InitialLaw
 from lawful.residuals import rows_of
 from lawful.studies.motif_law import MotifLaw, cross
 
 ROWS, CELLS, DT = 6, 16, 0.004
 RADII = 4  # half of the rows, and the origin
 MASK = cross(CELLS, 5, 3, 7)[:ROWS]
-BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
 
 
 def burgers(scheme, theta=0.5):
-    return BurgersLaw(Burgers(Grid.line(CELLS), scheme, BOUNDARIES), DT, theta)
+    return ThetaLaw(Burgers(Grid(CELLS), scheme, Dirichlet(0.0), Outflow()), DT, theta)
+
+
+def carried(scheme, theta=0.5):
+    return ThetaLaw(AdvectionDiffusion(Grid(CELLS), scheme, Outflow(), Inflow(0.4)), DT, theta)
 
 
 def volume(x, c):
@@ -39,9 +40,15 @@ LAWS = {
     "muscl": burgers(Muscl()),
     "weno5": burgers(Weno5(1e-2)),
     "weno5 explicit": burgers(Weno5(1e-2), 0.0),
+    "advection, first-order": carried(FirstOrder(), 1.0),
+    "advection, muscl": carried(Muscl()),
+    "advection, weno5": carried(Weno5(1e-2)),
+    "periodic advection": ThetaLaw(AdvectionDiffusion(Grid(CELLS), Weno5(1e-2)), DT),
     "mass": MassLaw(burgers(FirstOrder())),
+    "mass, advection": MassLaw(carried(Muscl())),
     "initial": InitialLaw(),
     "boundary": BoundaryLaw(0.25),
+    "right boundary": BoundaryLaw(0.25, right=True),
     "sobel": SobelBurgersLaw(1 / 320, 1 / 64),
     "motif": MotifLaw(MASK, torch.linspace(0, 1, ROWS * CELLS).view(ROWS, CELLS).double()),
     "function": law(volume),
@@ -61,6 +68,8 @@ def condition(entry=None, batch=3):
     curves = torch.stack([looped_two_point(x[0], periodic) for x in field()])
     return {
         "viscosity": torch.tensor([0.0, 0.01, 0.05]).double()[:batch],
+        "velocity": torch.tensor([-0.7, 0.4, 1.0]).double()[:batch],
+        "diffusivity": torch.tensor([0.01, 0.0, 0.05]).double()[:batch],
         "initial": torch.rand(batch, CELLS, generator=generator).double(),
         "volume_fraction": torch.tensor([0.2, 0.5, 0.9]).double()[:batch],
         "two_point": curves[:batch],
@@ -90,13 +99,14 @@ def lawful_field(entry, c):
     """A field that obeys the law, made without its own `loss`."""
     x = field()
     if isinstance(entry, MassLaw):
-        return lawful_field(entry.burgers, c)
+        return lawful_field(entry.law, c)
     if isinstance(entry, CorrectableLaw):
         return _marched(entry, x, c)
     if isinstance(entry, InitialLaw):
         x[:, 0, 0] = c["initial"]
     elif isinstance(entry, BoundaryLaw):
-        x[:, 0, :, 1] = 3 * x[:, 0, :, 0] - 2 * entry.value
+        beside, following = (-1, -2) if entry.right else (0, 1)
+        x[..., following] = 3 * x[..., beside] - 2 * entry.value
     elif isinstance(entry, MotifLaw):
         x[..., entry.mask] = entry.motif[entry.mask]
     elif isinstance(entry, SobelBurgersLaw):
@@ -110,14 +120,13 @@ def lawful_field(entry, c):
 
 def _marched(entry, x, c):
     """Rows solved one after the other by fixed-point iteration of the theta method."""
-    nu = c["viscosity"][:, None]
     rows = [x[:, 0, 0]]
+    c = entry.equation.coefficients(c, rows[0])
     for _ in range(ROWS - 1):
         old, new = rows[-1], rows[-1]
-        for _ in range(300):
-            rate = entry.theta * entry.equation.tendency(new, nu)
-            rate = rate + (1 - entry.theta) * entry.equation.tendency(old, nu)
-            new = 0.5 * new + 0.5 * (old + DT * rate)
+        explicit = (1 - entry.theta) * entry.equation.tendency(old, c)
+        for _ in range(40):
+            new = old + DT * (entry.theta * entry.equation.tendency(new, c) + explicit)
         rows.append(new)
     return torch.stack(rows, 1).unsqueeze(1)
 
@@ -171,7 +180,9 @@ def test_closed_jacobians_are_those_of_automatic_differentiation(entry):
     assert float(rows.abs().amax((2, 3, 4)).min()) > 1e-4
 
 
-@pytest.mark.parametrize("entry", [InitialLaw(), BoundaryLaw(0.25), VolumeFraction()])
+@pytest.mark.parametrize(
+    "entry", [InitialLaw(), BoundaryLaw(0.25), BoundaryLaw(0.25, True), VolumeFraction()]
+)
 def test_affine_laws_project_orthogonally(entry):
     assert isinstance(entry, AffineLaw)
     c, x = condition(), field()
@@ -207,4 +218,4 @@ def test_a_residual_may_be_one_number_a_sample_and_nothing_less():
 
 def test_impossible_laws_are_refused():
     with pytest.raises(InputError, match="theta"):
-        BurgersLaw(Burgers(Grid.line(8), FirstOrder(), BOUNDARIES), 0.1, theta=1.5)
+        ThetaLaw(Burgers(Grid(8)), 0.1, theta=1.5)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.pde.grid import Grid, coarsen, refine
+from lawful.pde.equations import Burgers
+from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow, Periodic, coarsen, pad, refine
 
 
 def smooth(grid: Grid) -> torch.Tensor:
@@ -14,17 +15,15 @@ def smooth(grid: Grid) -> torch.Tensor:
 
 
 def test_geometry():
-    grid = Grid((4, 8), (0.0, -1.0), (2.0, 1.0))
-    assert grid.spacing(0) == 0.5
-    assert grid.spacing(1) == 0.25
-    assert torch.equal(grid.centres(0), torch.tensor([0.25, 0.75, 1.25, 1.75]).double())
-    assert grid.refined(2).cells == (8, 16)
+    grid = Grid(4, 0.0, 2.0)
+    assert grid.spacing == 0.5
+    assert torch.equal(grid.centres(), torch.tensor([0.25, 0.75, 1.25, 1.75]).double())
 
 
 def test_averages_are_exact_integrals():
-    grid = Grid.line(7, 1.0, 3.0)
+    grid = Grid(7, 1.0, 3.0)
     faces = grid.faces()
-    expected = (faces[1:] ** 3 - faces[:-1] ** 3) / 3 / grid.spacing()
+    expected = (faces[1:] ** 3 - faces[:-1] ** 3) / 3 / grid.spacing
     torch.testing.assert_close(grid.averages(lambda x: x**3 / 3), expected, rtol=0, atol=1e-14)
 
 
@@ -41,9 +40,9 @@ def test_refine_keeps_averages(cells, factor, seed):
 def test_refine_is_of_fifth_order():
     errors = []
     for cells in (64, 128, 256):
-        grid = Grid.line(cells)
+        grid = Grid(cells)
         fine = refine(smooth(grid), 4)
-        errors.append((fine - smooth(grid.refined(4))).abs().mean())
+        errors.append((fine - smooth(Grid(4 * cells))).abs().mean())
     slopes = [torch.log2(a / b) for a, b in pairwise(errors)]
     assert all(abs(slope - 5) < 0.25 for slope in slopes)
 
@@ -51,9 +50,8 @@ def test_refine_is_of_fifth_order():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Grid.line(0),
-        lambda: Grid.line(4, 1.0, 1.0),
-        lambda: Grid((4,), (0.0, 0.0), (1.0, 1.0)),
+        lambda: Grid(0),
+        lambda: Grid(4, 1.0, 1.0),
         lambda: coarsen(torch.zeros(10), 3),
         lambda: refine(torch.zeros(4), 2),
     ],
@@ -61,3 +59,32 @@ def test_refine_is_of_fifth_order():
 def test_impossible_grids_are_refused(make):
     with pytest.raises(InputError):
         make()
+
+
+U = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (Inflow(7.0), Outflow(), [7, 7, 1, 2, 4, 8, 8, 8]),
+        (Dirichlet(0.5), Dirichlet(3.0), [-1, 0, 1, 2, 4, 8, -2, 2]),
+        (Periodic(), Periodic(), [4, 8, 1, 2, 4, 8, 1, 2]),
+        (Outflow(), Inflow(-1.0), [1, 1, 1, 2, 4, 8, -1, -1]),
+    ],
+)
+def test_ghost_cells(left, right, expected):
+    assert pad(U, 2, left, right).tolist() == [expected]
+
+
+def test_dirichlet_fixes_the_face():
+    padded = pad(U, 1, Dirichlet(0.25), Dirichlet(-2.0))
+    assert (padded[0, 0] + padded[0, 1]) / 2 == 0.25
+    assert (padded[0, -1] + padded[0, -2]) / 2 == -2.0
+
+
+def test_half_periodic_and_narrow_grids_are_refused():
+    with pytest.raises(InputError, match="periodic"):
+        Burgers(Grid(8), right=Outflow())
+    with pytest.raises(InputError, match="ghost"):
+        pad(U, 5, Periodic(), Periodic())

@@ -13,7 +13,7 @@ from lawful import InputError
 from lawful.metrics.report import relative_error
 from lawful.metrics.summary import Summary
 from lawful.model import Model
-from lawful.pde.values import InitialLaw
+from lawful.pde.laws import InitialLaw
 from lawful.project import refine
 from lawful.studies.burgers import ROWS, BurgersStudy, euler_reference, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions

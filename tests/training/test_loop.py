@@ -5,7 +5,7 @@ import torch
 from toy import Player, draw, fabric, game, state, weights
 
 from lawful import InputError, NonFiniteError, law
-from lawful.pde.values import BoundaryLaw, InitialLaw
+from lawful.pde.laws import BoundaryLaw, InitialLaw
 from lawful.training.game import Batch, Game, Move, Objective
 from lawful.training.loop import fit
 from lawful.training.losses import Enforced, law_loss

@@ -1,62 +1,167 @@
-r"""Burgers' equation :math:`u_t + (u^2/2)_x = \nu u_{xx}` in conservative finite volumes.
+r"""Scalar conservation laws in one dimension, by conservative finite volumes.
 
 .. math::
-    \frac{d\bar u_i}{dt} = -\frac{F_{i+1/2} - F_{i-1/2}}{h},\qquad
-    F_{i+1/2} = \tfrac12 \max(u^-, 0)^2 + \tfrac12 \min(u^+, 0)^2
-                - \nu \frac{\bar u_{i+1} - \bar u_i}{h}
+    u_t + f(u; c)_x = D(c)\, u_{xx} + s(u; c),\qquad
+    \frac{d\bar u_i}{dt} = -\frac{F_{i+1/2} - F_{i-1/2}}{h}
+        + D\,\frac{\bar u_{i+1} - 2 \bar u_i + \bar u_{i-1}}{h^2} + s_i
 
-The advective part is the Engquist-Osher flux (1981) of the scheme's face states, the viscous part
-is second order. Solver and law both call these operators.
+F is a monotone flux of the scheme's face states :math:`u^\mp`; where an equation has none of its
+own it is the local Lax-Friedrichs flux (Rusanov 1961),
+
+.. math::
+    F = \tfrac12 \bigl(f(u^-) + f(u^+)\bigr) - \tfrac12 \max(|f'(u^-)|, |f'(u^+)|)\,(u^+ - u^-),
+
+which is the upwind flux where :math:`f` is linear. Solver and law call the same operators. The
+parameters c are named tensors with one value per sample, so that one batch holds many equations.
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lawful.pde.boundaries import Boundaries
-from lawful.pde.grid import Grid
-from lawful.pde.schemes import Scheme
+from lawful.errors import InputError
+from lawful.pde.grid import Boundary, Dirichlet, Grid, Inflow, Periodic, pad
+from lawful.pde.schemes import Scheme, Weno5
+
+Coefficients = Mapping[str, Tensor]  # the parameters by name, each broadcasts against the cells
+RANGE = 65  # values between the least and the greatest at which wave speeds are looked up
 
 
 @dataclass(frozen=True)
-class Burgers:
-    """The spatial operators on one grid.
+class ConservationLaw(ABC):
+    """An equation on a grid: state `flux` and `speed`, and what else there is.
 
     Arguments:
         grid: One-dimensional grid.
         scheme: Reconstruction of the face states.
-        boundaries: Conditions at the two ends.
+        left, right: Conditions at the two ends.
     """
 
     grid: Grid
-    scheme: Scheme
-    boundaries: Boundaries
+    scheme: Scheme = field(default=Weno5())
+    left: Boundary = field(default=Periodic())
+    right: Boundary = field(default=Periodic())
 
-    def flux(self, u: Float[Tensor, "*batch cells"]) -> Float[Tensor, "*batch faces"]:
-        """Engquist-Osher flux at the faces."""
-        left, right = self.scheme.states(self.boundaries.pad(u, self.scheme.width))
-        return (left.clamp_min(0).square() + right.clamp_max(0).square()) / 2
+    name: ClassVar[str]
+    parameters: ClassVar[tuple[str, ...]] = ()
 
-    def explicit(self, u: Float[Tensor, "*batch cells"]) -> Float[Tensor, "*batch cells"]:
-        """Advective tendency: minus the divergence of `flux`."""
-        return -self.flux(u).diff(dim=-1) / self.grid.spacing()
+    def __post_init__(self) -> None:
+        if isinstance(self.left, Periodic) != isinstance(self.right, Periodic):
+            raise InputError("boundaries: periodic at one end only; both ends are needed")
 
-    def implicit(self, u: Float[Tensor, "*batch cells"]) -> Float[Tensor, "*batch cells"]:
-        """Diffusive tendency at unit viscosity; linear in `u` up to the boundary values."""
-        return self.boundaries.pad(u, 1).diff(n=2, dim=-1) / self.grid.spacing() ** 2
+    @abstractmethod
+    def flux(self, u: Tensor, c: Coefficients) -> Tensor:
+        """The physical flux f(u)."""
 
-    def tendency(
-        self, u: Float[Tensor, "*batch cells"], viscosity: Float[Tensor, "*#batch 1"]
-    ) -> Float[Tensor, "*batch cells"]:
-        """The whole right-hand side.
+    @abstractmethod
+    def speed(self, u: Tensor, c: Coefficients) -> Tensor:
+        """The wave speed f'(u), of either sign, of a shape that broadcasts against `u`."""
+
+    def diffusivity(self, c: Coefficients) -> Tensor | float:
+        """The coefficient D of u_xx, the same in all cells."""
+        return 0.0
+
+    def source(self, u: Tensor, c: Coefficients) -> Tensor | float:
+        """Averages of the source s over the cells."""
+        return 0.0
+
+    def face_flux(self, left: Tensor, right: Tensor, c: Coefficients) -> Tensor:
+        """A monotone numerical flux of the states on either side of each face."""
+        fastest = torch.maximum(self.speed(left, c).abs(), self.speed(right, c).abs())
+        return (self.flux(left, c) + self.flux(right, c) - fastest * (right - left)) / 2
+
+    def coefficients(
+        self, condition: Mapping[str, Tensor], u: Float[Tensor, "*batch cells"]
+    ) -> dict[str, Tensor]:
+        """This equation's parameters, shaped so that they broadcast against `u`.
 
         Arguments:
-            u: Cell averages.
-            viscosity: Broadcasts against `u`, with a trailing axis of one.
-        """
-        return self.explicit(u) + viscosity * self.implicit(u)
+            condition: Values with the leading axes of `u`, by name; others are left out.
 
-    def courant(self, u: Float[Tensor, "*batch cells"], dt: float) -> float:
-        """Largest advective Courant number of a step `dt` from `u`."""
-        return float(u.detach().abs().amax()) * dt / self.grid.spacing()
+        Raises:
+            InputError: A parameter is missing.
+        """
+        for name in self.parameters:
+            if name not in condition:
+                expected = ", ".join(self.parameters)
+                raise InputError(f"{self.name}: expected {expected}; there is no {name}")
+        values = {name: condition[name].to(u) for name in self.parameters}
+        return {n: v.reshape(*v.shape, *[1] * (u.ndim - v.ndim)) for n, v in values.items()}
+
+    def pad(self, u: Float[Tensor, "*batch cells"], width: int) -> Float[Tensor, "*batch padded"]:
+        """`u` with `width` ghost cells at each end."""
+        return pad(u, width, self.left, self.right)
+
+    def fluxes(
+        self, u: Float[Tensor, "*batch cells"], c: Coefficients
+    ) -> Float[Tensor, "*batch faces"]:
+        """Numerical flux at the faces, without what diffusion carries."""
+        left, right = self.scheme.states(self.pad(u, self.scheme.width))
+        return self.face_flux(left, right, c)
+
+    def explicit(
+        self, u: Float[Tensor, "*batch cells"], c: Coefficients
+    ) -> Float[Tensor, "*batch cells"]:
+        """What is stepped explicitly: source less the divergence of the flux."""
+        return self.source(u, c) - self.fluxes(u, c).diff(dim=-1) / self.grid.spacing
+
+    def tendency(
+        self, u: Float[Tensor, "*batch cells"], c: Coefficients
+    ) -> Float[Tensor, "*batch cells"]:
+        """The whole right-hand side du/dt."""
+        curvature = self.pad(u, 1).diff(n=2, dim=-1) / self.grid.spacing**2
+        return self.explicit(u, c) + self.diffusivity(c) * curvature
+
+    def prescribed(self) -> tuple[float, ...]:
+        """The values that boundaries prescribe."""
+        ends = (self.left, self.right)
+        return tuple(end.value for end in ends if isinstance(end, Inflow | Dirichlet))
+
+    def fastest(self, u: Float[Tensor, "*batch cells"], c: Coefficients) -> float:
+        """Largest wave speed between the least and the greatest of initial and boundary values.
+
+        A solution stays between them where there is no source (maximum principle).
+        """
+        values = (float(u.amin()), float(u.amax()), *self.prescribed())
+        between = torch.linspace(min(values), max(values), RANGE, dtype=u.dtype, device=u.device)
+        return float(self.speed(between, c).abs().amax())
+
+
+class Burgers(ConservationLaw):
+    r"""Burgers' equation :math:`u_t + (u^2/2)_x = \nu u_{xx}`; flux of Engquist & Osher (1981)."""
+
+    name = "burgers"
+    parameters = ("viscosity",)
+
+    def flux(self, u: Tensor, c: Coefficients) -> Tensor:
+        return u.square() / 2
+
+    def speed(self, u: Tensor, c: Coefficients) -> Tensor:
+        return u
+
+    def diffusivity(self, c: Coefficients) -> Tensor:
+        return c["viscosity"]
+
+    def face_flux(self, left: Tensor, right: Tensor, c: Coefficients) -> Tensor:
+        return (left.clamp_min(0).square() + right.clamp_max(0).square()) / 2
+
+
+class AdvectionDiffusion(ConservationLaw):
+    r"""Advection and diffusion :math:`u_t + a u_x = D u_{xx}`."""
+
+    name = "advection-diffusion"
+    parameters = ("velocity", "diffusivity")
+
+    def flux(self, u: Tensor, c: Coefficients) -> Tensor:
+        return c["velocity"] * u
+
+    def speed(self, u: Tensor, c: Coefficients) -> Tensor:
+        return c["velocity"]
+
+    def diffusivity(self, c: Coefficients) -> Tensor:
+        return c["diffusivity"]

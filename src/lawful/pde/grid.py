@@ -1,10 +1,15 @@
-r"""Uniform Cartesian grids that carry cell averages.
+r"""A uniform grid in one dimension that carries cell averages, and what lies beyond its ends.
 
-A field on a grid of :math:`N` cells of width :math:`h` is the vector of
+A field on :math:`N` cells of width :math:`h` is the vector of
 :math:`\bar u_i = h^{-1} \int_{x_i - h/2}^{x_i + h/2} u(x)\,dx`; halving a grid (`coarsen`) is then
 exact, and doubling it (`refine`) is a conservative polynomial reconstruction.
+
+A boundary fills ghost cells from the cells beside it. `Dirichlet` fixes the value *at the face*
+(odd reflection about it, second order), `Inflow` fixes the state upstream of it, `Outflow`
+extrapolates the last cell, `Periodic` wraps around.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,56 +24,42 @@ from lawful.errors import InputError
 
 @dataclass(frozen=True)
 class Grid:
-    """`cells` equal cells over the box from `lower` to `upper`, an entry an axis.
+    """Equal cells over an interval.
 
     Arguments:
-        cells: Number of cells along each axis.
-        lower, upper: Corners of the box, in the units of the coordinates.
+        cells: Number of cells.
+        lower, upper: Ends of the interval, in the unit of the coordinate.
     """
 
-    cells: tuple[int, ...]
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
+    cells: int
+    lower: float = 0.0
+    upper: float = 1.0
 
     def __post_init__(self) -> None:
-        if not len(self.cells) == len(self.lower) == len(self.upper):
-            raise InputError(f"grid: cells, lower and upper differ in length in {self}")
-        if min(self.cells) < 1 or any(a >= b for a, b in zip(self.lower, self.upper, strict=True)):
+        if self.cells < 1 or not self.lower < self.upper:
             raise InputError(f"grid: expected cells >= 1 and lower < upper, got {self}")
 
-    @classmethod
-    def line(cls, cells: int, lower: float = 0.0, upper: float = 1.0) -> "Grid":
-        """One-dimensional grid over [lower, upper]."""
-        return cls((cells,), (lower,), (upper,))
+    @property
+    def spacing(self) -> float:
+        """Width of a cell."""
+        return (self.upper - self.lower) / self.cells
 
-    def spacing(self, axis: int = 0) -> float:
-        """Cell width along `axis`."""
-        return (self.upper[axis] - self.lower[axis]) / self.cells[axis]
+    def faces(self) -> Float[Tensor, " faces"]:
+        """Coordinates of the `cells + 1` faces, float64."""
+        return torch.linspace(self.lower, self.upper, self.cells + 1, dtype=torch.float64)
 
-    def faces(self, axis: int = 0) -> Float[Tensor, " faces"]:
-        """Coordinates of the `cells + 1` faces along `axis`, float64."""
-        return torch.linspace(
-            self.lower[axis], self.upper[axis], self.cells[axis] + 1, dtype=torch.float64
-        )
-
-    def centres(self, axis: int = 0) -> Float[Tensor, " cells"]:
-        """Coordinates of the cell centres along `axis`, float64."""
-        faces = self.faces(axis)
+    def centres(self) -> Float[Tensor, " cells"]:
+        """Coordinates of the cell centres, float64."""
+        faces = self.faces()
         return (faces[1:] + faces[:-1]) / 2
 
-    def refined(self, factor: int) -> "Grid":
-        """The same box with `factor` times as many cells along every axis."""
-        return Grid(tuple(n * factor for n in self.cells), self.lower, self.upper)
-
-    def averages(
-        self, primitive: Callable[[Tensor], Tensor], axis: int = 0
-    ) -> Float[Tensor, "*batch cells"]:
+    def averages(self, primitive: Callable[[Tensor], Tensor]) -> Float[Tensor, "*batch cells"]:
         """Cell averages of the derivative of `primitive`, exact up to rounding.
 
         Arguments:
             primitive: An antiderivative; maps coordinates `(faces,)` to `(*batch, faces)`.
         """
-        return primitive(self.faces(axis)).diff(dim=-1) / self.spacing(axis)
+        return primitive(self.faces()).diff(dim=-1) / self.spacing
 
 
 def coarsen(u: Float[Tensor, "*batch fine"], factor: int) -> Float[Tensor, "*batch coarse"]:
@@ -120,3 +111,69 @@ def _refinement_weights(cells: int, factor: int) -> np.ndarray:
             factor * fine @ np.linalg.inv(coarse)
         )
     return weights
+
+
+class Boundary(ABC):
+    """One end of the grid."""
+
+    @abstractmethod
+    def ghosts(
+        self, near: Float[Tensor, "*batch width"], far: Float[Tensor, "*batch width"]
+    ) -> Float[Tensor, "*batch width"]:
+        """Ghost cells, ordered away from the boundary.
+
+        Arguments:
+            near: Cells beside this boundary, ordered away from it.
+            far: Cells beside the opposite boundary, ordered away from that one.
+        """
+
+
+@dataclass(frozen=True)
+class Inflow(Boundary):
+    """The state outside is `value`."""
+
+    value: float = 0.0
+
+    def ghosts(self, near: Tensor, far: Tensor) -> Tensor:
+        return torch.full_like(near, self.value)
+
+
+@dataclass(frozen=True)
+class Dirichlet(Boundary):
+    """The state at the boundary face is `value`."""
+
+    value: float = 0.0
+
+    def ghosts(self, near: Tensor, far: Tensor) -> Tensor:
+        return 2 * self.value - near
+
+
+@dataclass(frozen=True)
+class Outflow(Boundary):
+    """Zero gradient: the last cell is extrapolated."""
+
+    def ghosts(self, near: Tensor, far: Tensor) -> Tensor:
+        return near[..., :1].expand_as(near)
+
+
+@dataclass(frozen=True)
+class Periodic(Boundary):
+    """The two ends are one point."""
+
+    def ghosts(self, near: Tensor, far: Tensor) -> Tensor:
+        return far
+
+
+def pad(
+    u: Float[Tensor, "*batch cells"], width: int, left: Boundary, right: Boundary
+) -> Float[Tensor, "*batch padded"]:
+    """`u` with `width` ghost cells at each end of the last axis.
+
+    Raises:
+        InputError: There are fewer cells than ghost cells.
+    """
+    if u.shape[-1] < width:
+        raise InputError(f"boundaries: {u.shape[-1]} cells are fewer than {width} ghost cells")
+    first, last = u[..., :width], u[..., -width:].flip(-1)
+    ghosts = left.ghosts(first, last), right.ghosts(last, first)
+    return torch.cat([ghosts[0].flip(-1), u, ghosts[1]], -1)

@@ -20,7 +20,7 @@ from lawful.errors import InputError
 from lawful.laws import Condition, Law
 from lawful.nn.unet import ScalarEmbedding, UNet
 from lawful.pde.grid import coarsen, refine
-from lawful.pde.values import InitialLaw
+from lawful.pde.laws import InitialLaw
 
 
 class EvolutionGenerator(nn.Module):

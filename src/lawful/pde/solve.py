@@ -1,12 +1,12 @@
-r"""Time stepping: an equation with explicit and implicit terms, and a step `dt`, give a step.
+r"""A solver in time for conservation laws.
 
-`strang` advances :math:`u_t = E(u) + \nu I u` by half a step of diffusion, a step of SSP-RK3
-(Shu & Osher 1988) for :math:`E`, half a step of diffusion. The diffusion is exact in time: the
-matrix of :math:`I` is diagonalised once, so a step is stable for every :math:`\nu h^{-2} dt`.
-Order 3 in time without viscosity, 2 with it.
+`strang` advances :math:`u_t = E(u) + D A u` by half a step of diffusion, a step of SSP-RK3
+(Shu & Osher 1988) for the explicit part :math:`E`, half a step of diffusion. The diffusion is exact
+in time: the second difference A is diagonalised once, so a step is stable for every
+:math:`D h^{-2} dt`. Order 3 in time without diffusion, 2 with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lawful.errors import InputError, StabilityError
-from lawful.pde.equations import Burgers
+from lawful.pde.equations import Coefficients, ConservationLaw
+from lawful.pde.grid import Boundary, Grid, pad
 
 Step = Callable[[Tensor], Tensor]
 
@@ -32,17 +33,14 @@ def ssp_rk3(tendency: Step, dt: float) -> Step:
     return step
 
 
-def forward_euler(tendency: Step, dt: float) -> Step:
-    """Explicit Euler method."""
-    return lambda u: u + dt * tendency(u)
-
-
 @dataclass(frozen=True)
 class Diffusion:
-    r"""Exact flow of :math:`u_t = \nu (A u + b)` for the diffusive term :math:`A u + b`.
+    r"""The second difference :math:`A u + b` of a grid and its two ends, diagonalised.
 
     Arguments:
-        equation: Its `implicit` term is diagonalised in float64.
+        eigenvalues: Those of A, not positive.
+        modes, inverse: Eigenvectors in columns, and their transpose.
+        shift: The vector b, which comes from the values at the ends.
     """
 
     eigenvalues: Float[Tensor, " cells"]
@@ -51,30 +49,22 @@ class Diffusion:
     shift: Float[Tensor, " cells"]
 
     @classmethod
-    def of(cls, equation: Burgers, like: Tensor) -> "Diffusion":
-        """Diagonalise `equation.implicit` once for each dtype and device, those of `like`."""
-        return cls._cached(equation, like.dtype, like.device)
+    def of(cls, equation: ConservationLaw, like: Tensor) -> "Diffusion":
+        """That of an equation's grid and ends, in the dtype and on the device of `like`.
 
-    @classmethod
-    @lru_cache(maxsize=32)
-    def _cached(cls, equation: Burgers, dtype: torch.dtype, device: torch.device) -> "Diffusion":
-        cells = equation.grid.cells[0]
-        shift = equation.implicit(torch.zeros(cells, dtype=torch.float64))
-        matrix = (equation.implicit(torch.eye(cells, dtype=torch.float64)) - shift).T
-        if not torch.allclose(matrix, matrix.T):
-            raise InputError("diffusion: this pair of boundary conditions is not self-adjoint")
-        eigenvalues, modes = torch.linalg.eigh(matrix)
-        parts = (eigenvalues, modes, modes.T.contiguous(), shift)
-        return cls(*(part.to(device, dtype) for part in parts))
+        Raises:
+            InputError: A is not symmetric, which no boundary of this library makes it.
+        """
+        return _diagonalised(equation.grid, equation.left, equation.right, like.dtype, like.device)
 
-    def flow(self, viscosity: Float[Tensor, "*#batch 1"], dt: float) -> Step:
-        """The map from u(t) to u(t + dt)."""
-        exponent = viscosity * self.eigenvalues * dt
+    def flow(self, diffusivity: Float[Tensor, "*#batch 1"] | float, dt: float) -> Step:
+        """The exact map from u(t) to u(t + dt) of u_t = D (A u + b)."""
+        exponent = diffusivity * self.eigenvalues * dt
         decay = exponent.exp()
-        # (exp(z) - 1) / lambda, whose limit at lambda = 0 is viscosity * dt
+        # (exp(z) - 1) / lambda, whose limit at lambda = 0 is D dt
         small = self.eigenvalues.abs() < 1e-12
         gain = torch.where(
-            small, viscosity * dt, exponent.expm1() / self.eigenvalues.masked_fill(small, 1.0)
+            small, diffusivity * dt, exponent.expm1() / self.eigenvalues.masked_fill(small, 1.0)
         )
         forcing = gain * (self.shift @ self.modes) if bool(self.shift.any()) else None
 
@@ -85,15 +75,15 @@ class Diffusion:
         return step
 
     def theta_step(
-        self, viscosity: Float[Tensor, "*#batch 1"], dt: float, theta: float
+        self, diffusivity: Float[Tensor, "*#batch 1"] | float, dt: float, theta: float
     ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        r"""One step of the :math:`\theta`-method for u_t = nu A u + s, homogeneous boundaries.
+        r"""One step of the :math:`\theta`-method for u_t = D A u + s, homogeneous boundaries.
 
         The returned map takes the spectrum of u and the source integrated over the step, dt s,
-        and solves (1 - theta dt nu A) u' = (1 + (1 - theta) dt nu A) u + dt s for the spectrum
+        and solves (1 - theta dt D A) u' = (1 + (1 - theta) dt D A) u + dt s for the spectrum
         of u' and u' itself.
         """
-        exponent = viscosity * self.eigenvalues * dt
+        exponent = diffusivity * self.eigenvalues * dt
         old, new = 1 + (1 - theta) * exponent, 1 / (1 - theta * exponent)
 
         def step(spectrum: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,21 +93,38 @@ class Diffusion:
         return step
 
 
-def strang(
-    equation: Burgers, viscosity: Float[Tensor, "*#batch 1"], dt: float, like: Tensor
-) -> Step:
-    """Diffusion over dt/2, advection over dt, diffusion over dt/2."""
-    advect = ssp_rk3(equation.explicit, dt)
-    if not bool(viscosity.any()):
-        return advect
-    diffuse = Diffusion.of(equation, like).flow(viscosity, dt / 2)
-    return lambda u: diffuse(advect(diffuse(u)))
+@lru_cache(maxsize=32)
+def _diagonalised(
+    grid: Grid, left: Boundary, right: Boundary, dtype: torch.dtype, device: torch.device
+) -> Diffusion:
+    """Cached by what A depends on, so that an equation may hold tensors."""
+
+    def difference(u: Tensor) -> Tensor:
+        return pad(u, 1, left, right).diff(n=2, dim=-1) / grid.spacing**2
+
+    shift = difference(torch.zeros(grid.cells, dtype=torch.float64))
+    matrix = (difference(torch.eye(grid.cells, dtype=torch.float64)) - shift).T
+    if not torch.allclose(matrix, matrix.T):
+        raise InputError("diffusion: this pair of boundary conditions is not self-adjoint")
+    eigenvalues, modes = torch.linalg.eigh(matrix)
+    parts = (eigenvalues, modes, modes.T.contiguous(), shift)
+    return Diffusion(*(part.to(device, dtype) for part in parts))
+
+
+def strang(equation: ConservationLaw, c: Coefficients, dt: float, like: Tensor) -> Step:
+    """Diffusion over dt/2, flux and source over dt, diffusion over dt/2."""
+    advance = ssp_rk3(lambda u: equation.explicit(u, c), dt)
+    diffusivity = equation.diffusivity(c)
+    if not bool(torch.as_tensor(diffusivity).any()):
+        return advance
+    diffuse = Diffusion.of(equation, like).flow(diffusivity, dt / 2)
+    return lambda u: diffuse(advance(diffuse(u)))
 
 
 def solve(
-    equation: Burgers,
+    equation: ConservationLaw,
     initial: Float[Tensor, "*batch cells"],
-    viscosity: Float[Tensor, "*#batch"],
+    condition: Mapping[str, Tensor],
     times: Float[Tensor, " times"],
     *,
     courant: float = 0.45,
@@ -126,67 +133,40 @@ def solve(
     """Solutions at `times` from cell averages at `times[0]`; SSP-RK3 and exact diffusion.
 
     Arguments:
-        viscosity: One value a batch entry, non-negative.
+        condition: The equation's parameters by name, each of the shape `batch`.
         times: Increasing; the first is the time of `initial`.
-        courant: The step is the largest that divides the interval evenly within this advective
-            Courant number (a maximum principle bounds |u| by its initial and boundary values).
+        courant: The step is the largest that divides the interval evenly within this Courant
+            number of the fastest wave between the least and the greatest of all values.
         dt: A step of the caller's own instead; it is divided to fit the intervals evenly.
 
     Raises:
         StabilityError: The step exceeds Courant number 1 at some time.
-        InputError: A viscosity is negative or a value is not finite.
+        InputError: A parameter is missing, a diffusivity negative or a value not finite.
     """
-    _check_inputs(initial, viscosity)
-    nu = viscosity.to(initial).unsqueeze(-1)
-    spacing = equation.grid.spacing()
-    speed = max(float(initial.abs().amax()), equation.boundaries.speed(), 1e-12)
-    largest = courant * spacing / speed if dt is None else dt
-    steps: dict[tuple[int, float], Step] = {}
+    c = equation.coefficients(condition, initial)
+    _check_inputs(equation, initial, c)
+    spacing = equation.grid.spacing
+    largest = courant * spacing / max(equation.fastest(initial, c), 1e-12) if dt is None else dt
     u, history = initial, [initial]
     for interval in times.diff().tolist():
         count = max(1, ceil(interval / largest - 1e-9))
-        key = (count, round(interval, 12))
-        if key not in steps:
-            steps[key] = strang(equation, nu, interval / count, initial)
+        step = strang(equation, c, interval / count, initial)
         for _ in range(count):
-            _check_courant(equation, u, interval / count)
-            u = steps[key](u)
+            speed = float(equation.speed(u.detach(), c).abs().amax())
+            number = speed * interval / count / spacing
+            if not number <= 1:
+                raise StabilityError(
+                    f"solver: Courant number {number:.3g} is above 1; take a smaller step"
+                )
+            u = step(u)
         history.append(u)
     return torch.stack(history, -2)
 
 
-def explicit_euler(
-    equation: Burgers,
-    initial: Float[Tensor, "*batch cells"],
-    viscosity: Float[Tensor, "*#batch"],
-    times: Float[Tensor, " times"],
-) -> Float[Tensor, "*batch times cells"]:
-    """One explicit Euler step an interval: the reference of InvNet's table 2 (section 3.2).
-
-    Raises:
-        StabilityError: Advective Courant number above 1, or viscosity * dt / h^2 above 1/2.
-    """
-    _check_inputs(initial, viscosity)
-    nu = viscosity.to(initial).unsqueeze(-1)
-    u, history = initial, [initial]
-    for dt in times.diff().tolist():
-        _check_courant(equation, u, dt)
-        number = float(nu.amax()) * dt / equation.grid.spacing() ** 2
-        if number > 0.5:
-            raise StabilityError(f"explicit Euler: viscosity * dt / h^2 is {number:.3g}, above 0.5")
-        u = forward_euler(lambda v: equation.tendency(v, nu), dt)(u)
-        history.append(u)
-    return torch.stack(history, -2)
-
-
-def _check_inputs(initial: Tensor, viscosity: Tensor) -> None:
-    if not bool(torch.isfinite(initial).all()) or not bool(torch.isfinite(viscosity).all()):
-        raise InputError("solver: the initial condition or the viscosity is not finite")
-    if bool((viscosity < 0).any()):
-        raise InputError(f"solver: viscosity {float(viscosity.min()):g} is negative")
-
-
-def _check_courant(equation: Burgers, u: Tensor, dt: float) -> None:
-    number = equation.courant(u, dt)
-    if not number <= 1:
-        raise StabilityError(f"solver: Courant number {number:.3g} is above 1; take a smaller step")
+def _check_inputs(equation: ConservationLaw, initial: Tensor, c: Coefficients) -> None:
+    for name, value in {"the initial condition": initial, **c}.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"solver: {name} is not finite")
+    diffusivity = torch.as_tensor(equation.diffusivity(c))
+    if bool((diffusivity < 0).any()):
+        raise InputError(f"solver: diffusivity {float(diffusivity.min()):g} is negative")

@@ -16,16 +16,13 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition, CorrectableLaw, Estimate, Law
-from lawful.pde.boundaries import Boundaries, Dirichlet, Outflow
 from lawful.pde.equations import Burgers
-from lawful.pde.exact import raised_cosine
-from lawful.pde.grid import Grid, coarsen, refine
-from lawful.pde.laws import BurgersLaw, MassLaw
+from lawful.pde.grid import Dirichlet, Grid, Outflow, coarsen, refine
+from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.network import EvolutionGenerator
 from lawful.pde.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.pde.sobel import SobelBurgersLaw
-from lawful.pde.solve import explicit_euler, solve
-from lawful.pde.values import BoundaryLaw, InitialLaw
+from lawful.pde.solve import solve
 from lawful.study import Axis, Quantity, Study, Training
 from lawful.training.game import Batch, Game, Move, Objective
 from lawful.training.losses import correction_loss, law_loss
@@ -34,7 +31,6 @@ from lawful.typed import Size, Within
 
 CELLS, TIMES, DURATION = 64, 64, 0.2
 ROWS = torch.linspace(0, DURATION, TIMES, dtype=torch.float64)
-BOUNDARIES = Boundaries(Dirichlet(0.0), Outflow())
 REFERENCE_CELLS, CHUNK = 1024, 64
 CREST = 0.1  # of a row's range, by which averages may rise where a crest comes into a cell's middle
 FAMILY, NEAR = 16_384, 0.35  # trained rows that a row is held against; the distance that is near
@@ -47,7 +43,14 @@ SCHEMES: Mapping[str, Scheme] = {
 
 def equation(cells: int, scheme: Scheme) -> Burgers:
     """The operators of this study's domain on `cells` cells."""
-    return Burgers(Grid.line(cells), scheme, BOUNDARIES)
+    return Burgers(Grid(cells), scheme, Dirichlet(0.0), Outflow())
+
+
+def raised_cosine(grid: Grid, frequency: Float[Tensor, " batch"]) -> Float[Tensor, "batch cells"]:
+    """Averages of ½(1 - cos 2 pi c x), InvNet's initial condition (eq. 5); float64."""
+    c = frequency.double().unsqueeze(-1)
+    # x/2 - sin(2 pi c x) / (4 pi c), with the limit 0 at c = 0
+    return grid.averages(lambda x: x / 2 - x / 2 * torch.sinc(2 * c * x))
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,10 @@ class BurgersStudy(Study):
             depth=self.depth,
         )
 
-    def law(self, refinement: int = 1) -> BurgersLaw:
+    def law(self, refinement: int = 1) -> ThetaLaw:
         """Crank-Nicolson residual of this study's scheme on `refinement` cells a cell."""
         scheme = SCHEMES[self.scheme]
-        return BurgersLaw(equation(CELLS * refinement, scheme), DURATION / (TIMES - 1))
+        return ThetaLaw(equation(CELLS * refinement, scheme), DURATION / (TIMES - 1))
 
     def sobel(self) -> SobelBurgersLaw:
         """The paper's residual on this study's rows and cells."""
@@ -148,10 +151,10 @@ class BurgersStudy(Study):
         """Conditions to train on: viscosity 0, uniform and log-uniform; waves and, for the share
         `variety`, superposed, scaled and shifted waves."""
         uniform = lambda *shape: torch.rand(shape, generator=generator)  # noqa: E731
-        initial = raised_cosine(Grid.line(CELLS), 3 + 3 * uniform(count)).float()
+        initial = raised_cosine(Grid(CELLS), 3 + 3 * uniform(count)).float()
         varied = round(count * self.variety)
         if varied:
-            other = raised_cosine(Grid.line(CELLS), 3 + 3 * uniform(varied)).float()
+            other = raised_cosine(Grid(CELLS), 3 + 3 * uniform(varied)).float()
             weight, height = uniform(varied, 1), 0.3 + 0.7 * uniform(varied, 1)
             wave = height * (weight * initial[-varied:] + (1 - weight) * other)
             shift = torch.randint(0, CELLS // 2, (varied, 1), generator=generator)
@@ -167,7 +170,7 @@ class BurgersStudy(Study):
             if "frequency" in given:
                 raise InputError("initial and frequency: expected one of the two, got both")
             return given
-        wave = raised_cosine(Grid.line(CELLS), given["frequency"])
+        wave = raised_cosine(Grid(CELLS), given["frequency"])
         return {**given, "initial": wave.to(given["viscosity"])}
 
     def implied_by(self, optional: set[str]) -> set[str]:
@@ -211,7 +214,7 @@ class BurgersStudy(Study):
         fine = refine(fields, 2)
         rows = torch.stack([fine[:, :, :-1], (fine[:, :, 1:] + fine[:, :, :-1]) / 2], 3)
         fine = torch.cat([rows.flatten(2, 3), fine[:, :, -1:]], 2)
-        law = BurgersLaw(
+        law = ThetaLaw(
             equation(fine.shape[-1], SCHEMES[self.scheme]), DURATION / (fine.shape[2] - 1)
         )
         for _ in range(2):
@@ -247,14 +250,20 @@ def refined_reference(
 
 def _refined(condition: Condition, cells: int) -> Tensor:
     if "frequency" in condition:
-        initial = raised_cosine(Grid.line(cells), condition["frequency"])
+        initial = raised_cosine(Grid(cells), condition["frequency"])
     else:
         initial = refine(condition["initial"].double(), cells // CELLS, nonnegative=True)
-    fine = solve(equation(cells, Weno5()), initial, condition["viscosity"].double(), ROWS)
+    fine = solve(equation(cells, Weno5()), initial, condition, ROWS)
     return coarsen(fine, cells // CELLS).unsqueeze(1)
 
 
 def euler_reference(condition: Condition) -> Float[Tensor, "batch 1 times cells"]:
-    """The paper's reference: explicit Euler and first-order upwind fluxes on the same grid."""
-    viscosity, initial = condition["viscosity"].double(), condition["initial"].double()
-    return explicit_euler(equation(CELLS, FirstOrder()), initial, viscosity, ROWS).unsqueeze(1)
+    """The paper's reference: explicit Euler and first-order upwind fluxes on the same grid.
+
+    Its steps are those of the rows, and stable for u up to 5 and viscosities up to 0.038.
+    """
+    coarse, rows = equation(CELLS, FirstOrder()), [condition["initial"].double()]
+    c = coarse.coefficients(condition, rows[0])
+    for dt in ROWS.diff().tolist():
+        rows.append(rows[-1] + dt * coarse.tendency(rows[-1], c))
+    return torch.stack(rows, -2).unsqueeze(1)
