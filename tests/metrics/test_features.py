@@ -13,11 +13,11 @@ from sklearn.datasets import load_sample_images
 
 from lawful import InputError
 from lawful.metrics import efficientnet
+from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import kernel_estimate
 from lawful.metrics.efficientnet import EfficientNetFeatures, tensors_without_unpickling
 from lawful.metrics.features import embed
 from lawful.metrics.inception import Inception, InceptionFeatures
-from lawful.metrics.judge import load_judge
 
 
 def saved_as_before_1_6(value):
@@ -94,7 +94,7 @@ def test_bytes_and_floats_have_the_same_features(lite):
     images = (255 * torch.rand(2, 3, 32, 32)).byte()
     assert torch.equal(lite(images), lite(images / 255))
     judged = images[:, :1].repeat(1, 1, 1, 1)[..., :28, :28]
-    for of in (load_judge().features, load_judge().probabilities):
+    for of in (load_classifier().features, load_classifier().probabilities):
         assert torch.equal(of(judged), of(judged / 255))
 
 
@@ -112,8 +112,8 @@ def test_images_of_another_range_are_refused(lite, change, words):
     images = torch.linspace(0, 1, 3 * 28 * 28).reshape(1, 3, 28, 28)
     for of, x in (
         (lite, images),
-        (load_judge().features, images[:, 1:2]),
-        (load_judge().probabilities, images[:, 1:2]),
+        (load_classifier().features, images[:, 1:2]),
+        (load_classifier().probabilities, images[:, 1:2]),
     ):
         x = (x - x.min()) / (x.max() - x.min())
         with pytest.raises(InputError, match=words):

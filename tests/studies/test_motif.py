@@ -15,7 +15,7 @@ import lawful
 from lawful import InputError, Training
 from lawful.data.digits import load_digits
 from lawful.divergences import DIVERGENCES
-from lawful.metrics.judge import load_judge
+from lawful.metrics.classifier import load_classifier
 from lawful.model import load
 from lawful.run import checkpoints, history, snapshots, train
 from lawful.studies.digit_quality import digit_quality, real_floor
@@ -53,7 +53,7 @@ def test_every_way_to_plant_trains_and_is_reported(law, tmp_path):
         assert float(violation.max()) == 0.0
     assert float(model.sample(3, enforce=True).report.line("motif").violation.max()) == 0.0
     assert model.manifest["data"]["digits"].startswith("scikit-learn digits")
-    assert 0 <= model.manifest["quality"]["sure"] <= 1
+    assert 0 <= model.manifest["quality"]["confident"] <= 1
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
@@ -156,7 +156,7 @@ def test_shipped_models_obey_and_their_digits_are_digits(name):
     assert float(law(enforced, {}).square().max()) <= 1e-6
     torch.testing.assert_close(law.hide(enforced, {}), law.hide(samples.fields[:20], {}))
     with torch.no_grad():
-        probability = load_judge().probabilities(law.hide(samples.fields, {}))
+        probability = load_classifier().probabilities(law.hide(samples.fields, {}))
     sure = probability.amax(1) >= 0.9
     assert float(sure.float().mean()) > 0.85
     shares = probability.argmax(1)[sure].bincount(minlength=10) / len(sure)

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from lawful import InputError, Training, load
 from lawful.data.digits import Digits, load_digits
 from lawful.data.rotated import others, rotated, subset
-from lawful.metrics.judge import load_judge
+from lawful.metrics.classifier import load_classifier
 from lawful.run import history, train
 from lawful.studies.rotmnist import RotatedDigitsStudy, judge_digits, misread, rotated_quality
 from lawful.studies.symmetric import generate, pose_error
@@ -151,6 +151,13 @@ def test_canonical_images_are_of_one_pose_and_so_are_their_samples():
     assert int(draw(plain).condition["element"].max()) > 0
 
 
+def test_configurations_of_older_names_are_read():
+    entry = study(critic_kernel=3, noise_injection=True)
+    older = dict(entry.config())
+    older |= {"reach": older.pop("critic_kernel"), "grain": older.pop("noise_injection")}
+    assert type(entry).from_config(older) == entry
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -160,8 +167,8 @@ def test_canonical_images_are_of_one_pose_and_so_are_their_samples():
         ({"pose": "input"}, "pose: expected one of latent, output, none, got 'input'"),
         ({"critic": "invarient"}, "critic: expected one of plain, invariant"),
         ({"loss": "wasserstein"}, "loss: expected one of relativistic, alpha"),
-        ({"reach": 2}, "reach: expected 0 or an odd number up to 7, got 2"),
-        ({"reach": 9}, "reach: expected 0 or an odd number up to 7, got 9"),
+        ({"critic_kernel": 2}, "critic_kernel: expected 0 or an odd number up to 7, got 2"),
+        ({"critic_kernel": 9}, "critic_kernel: expected 0 or an odd number up to 7, got 9"),
         ({"judged": 31}, "judged: expected at least 32, got 31"),
         ({"critic_steps": 0}, "critic_steps: expected at least 1, got 0"),
         ({"generator_width": 0}, "generator_width: expected at least 1, got 0"),
@@ -286,7 +293,7 @@ def test_figures_tell_lost_poses_and_noise_from_good_digits():
     assert lost.frechet_symmetrized < 0.7 * lost.frechet
     assert good.frechet_symmetrized > 0.8 * good.frechet
     assert lost.invariance < 0.01 < good.invariance
-    assert good.read > 0.6 > 0.3 > noise.read
+    assert good.accuracy > 0.6 > 0.3 > noise.accuracy
     assert good.coverage > 0.8 > noise.coverage
 
 
@@ -309,7 +316,7 @@ def test_a_run_watches_at_checkpoints_and_ends_with_finite_figures(folder):
     assert all(isfinite(value) for value in figures.values())
     assert {name: quality[name] for name in figures} == pytest.approx(figures)
     assert figures["equivariance"] < 1e-5
-    assert "reads as its class" in model.study.headline(quality)
+    assert "classified as asked" in model.study.headline(quality)
     assert model.manifest["data"]["digits"].endswith("rotated (seed 0)")
 
 
@@ -348,9 +355,9 @@ def test_watching_follows_the_network_to_its_device():
 
 
 def test_the_judge_leaves_random_numbers_alone():
-    load_judge.cache_clear()
+    load_classifier.cache_clear()
     before = torch.get_rng_state()
-    load_judge("rotated-digits")
+    load_classifier("rotated-digits")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -369,7 +376,7 @@ def test_the_shipped_model_makes_digits_of_the_class_and_pose_asked_for():
     turned = model.sample(200, seed=5, **(condition | {"element": torch.ones(200)}))
     group = model.study.symmetry
     torch.testing.assert_close(turned.fields, group.act(upright.fields, 1), atol=1e-5, rtol=0)
-    read = load_judge("rotated-digits").probabilities(upright.fields).argmax(1)
+    read = load_classifier("rotated-digits").probabilities(upright.fields).argmax(1)
     assert float((read == label).float().mean()) > 0.9
     assert float(upright.fields.flatten(1).std(0).mean()) > 0.1
     manifest = model.manifest

@@ -294,23 +294,28 @@ def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch
 
 def test_where_all_critics_average_there_is_no_block_of_such():
     quick = RotatedDigitsStudy.presets()["quick"]
-    runs = rotmnist_runs(replace(quick, reach=0), "quick")
+    runs = rotmnist_runs(replace(quick, critic_kernel=0), "quick")
     assert runs
     assert not any("averaging" in name for name in runs)
 
 
-@pytest.mark.parametrize("reach", [3, 7])
-def test_runs_of_two_critics_are_two_tables(reach, monkeypatch):
+@pytest.mark.parametrize("critic_kernel", [3, 7])
+def test_runs_of_two_critics_are_two_tables(critic_kernel, monkeypatch):
     for judging in ("rotated_quality", "judge_digits"):
         counted(monkeypatch, rotmnist_table, judging, FIGURES)
-    runs = rotmnist_runs(replace(RotatedDigitsStudy.presets()["smoke"], reach=reach), "smoke")
+    runs = rotmnist_runs(
+        replace(RotatedDigitsStudy.presets()["smoke"], critic_kernel=critic_kernel), "smoke"
+    )
     names = [f"smoke-{prefix}-plain-0" for prefix in ("0.2pc-ra", "averaging-0.2pc-ra")]
     result = rotmnist_result({name: untrained(runs[name], name) for name in names})
     blocks = result.data["blocks"]
     assert {title.rpartition(", ")[2]: len(block["rows"]) for title, block in blocks.items()} == {
-        f"critic of {reach} × {reach}": 1, "averaging critic": 1
+        f"critic of {critic_kernel} × {critic_kernel}": 1, "averaging critic": 1
     }  # fmt: skip
-    said = [f"last filters see {reach} × {reach} of its", "head averages all of its"]
+    said = [
+        f"last filters see {critic_kernel} × {critic_kernel} of its",
+        "head averages all of its",
+    ]
     said += ["penalty weighs 1; it takes a step for one of the generator, at rates of 0.001 and"]
     said += ["penalty weighs 0.025; it takes 2 steps for one of the generator, at rates of 0.0004"]
     assert all(text in result.markdown for text in said)

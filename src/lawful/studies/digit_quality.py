@@ -8,11 +8,11 @@ from torch import Tensor
 
 from lawful.data.digits import CLASSES, Digits
 from lawful.errors import InputError
+from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import frechet_distance, kernel_distance, manifolds
-from lawful.metrics.judge import load_judge
 from lawful.studies.motif_law import MotifLaw
 
-SURE, SAMPLES, LEAST, CHUNK = 0.9, 2_000, 10, 500
+CONFIDENT, SAMPLES, LEAST, CHUNK = 0.9, 2_000, 10, 500
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,16 @@ class DigitQuality:
 
     Arguments:
         motif: Mean squared error on the motif's pixels; `motif_worst`, of the worst image.
-        sure: Share of images of which the classifier is sure, i.e. gives a class 0.9 or more.
-        least_class: Share of all images that are surely of the rarest class.
-        frechet, kernel: Distances to held-out digits, on the judge's 64 features.
+        confident: Share of images to which the classifier gives a class with probability 0.9 or
+            more.
+        least_class: Share of all images that are confidently of the rarest class.
+        frechet, kernel: Distances to held-out digits, on the autoencoder's 64 features.
         precision, recall, density, coverage: On the same features.
     """
 
     motif: float
     motif_worst: float
-    sure: float
+    confident: float
     least_class: float
     frechet: float
     kernel: float
@@ -60,7 +61,7 @@ def digit_quality(
     return DigitQuality(
         motif=float(residual.mean()),
         motif_worst=float(residual.max()),
-        sure=float(shares.sum()),
+        confident=float(shares.sum()),
         least_class=float(shares.min()),
         frechet=frechet_distance(ours, real),
         kernel=kernel_distance(ours, real),
@@ -72,12 +73,12 @@ def digit_quality(
 
 
 def real_floor(law: MotifLaw, digits: Digits) -> DigitQuality:
-    """As many training digits, judged alike: the floor; sureness, of held-out digits."""
+    """As many training digits, judged alike: the floor; confidence, of held-out digits."""
     count = min(len(digits.train), len(digits.held_out), SAMPLES)
     quality = digit_quality(_some(digits.train, count), law, digits)
     with torch.no_grad():
         shares = _class_shares(law.hide(digits.held_out, {}))
-    return replace(quality, sure=float(shares.sum()), least_class=float(shares.min()))
+    return replace(quality, confident=float(shares.sum()), least_class=float(shares.min()))
 
 
 def _some(images: Tensor, count: int) -> Tensor:
@@ -87,12 +88,12 @@ def _some(images: Tensor, count: int) -> Tensor:
 
 
 def _class_shares(hidden: Tensor) -> Tensor:
-    """Share of all images that are surely of each class."""
-    judge = load_judge()
-    probability = torch.cat([judge.probabilities(part) for part in hidden.split(CHUNK)])
-    sure = probability.amax(1) >= SURE
-    return probability.argmax(1)[sure].bincount(minlength=CLASSES) / len(hidden)
+    """Share of all images that are confidently of each class."""
+    classifier = load_classifier()
+    probability = torch.cat([classifier.probabilities(part) for part in hidden.split(CHUNK)])
+    confident = probability.amax(1) >= CONFIDENT
+    return probability.argmax(1)[confident].bincount(minlength=CLASSES) / len(hidden)
 
 
 def _features(hidden: Tensor) -> Tensor:
-    return torch.cat([load_judge().features(part) for part in hidden.split(CHUNK)])
+    return torch.cat([load_classifier().features(part) for part in hidden.split(CHUNK)])

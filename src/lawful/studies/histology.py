@@ -53,7 +53,7 @@ class HistologyStudy(SymmetricStudy):
     start: Size = 16
     embedding: Size = 32
     smooth: bool = True
-    grain: bool = True
+    noise_injection: bool = True
     bright: bool = True
     names: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ class HistologyStudy(SymmetricStudy):
     def presets(cls) -> Mapping[str, Self]:
         quick = cls(
             Training(1_500, 16, 5e-4, average=0.995, checkpoint=250), critic_rate=4e-4,
-            generator_width=11, critic_width=11, penalty=5.0, reach=3,
+            generator_width=11, critic_width=11, penalty=5.0, critic_kernel=3,
         )  # fmt: skip
         full = replace(quick, training=replace(quick.training, steps=4_000))
         paper = Training(40_000, 32, 1e-4, average=0.0, checkpoint=2_000)
@@ -80,8 +80,8 @@ class HistologyStudy(SymmetricStudy):
             "paper": replace(
                 quick, training=paper, critic_rate=4e-4, critic_steps=2, generator_width=16,
                 critic_width=16, growth=(1, 2, 4, 8, 16), residual=True, norm="batch",
-                penalty=0.025, reach=0, noise=128, start=128, embedding=128, smooth=False,
-                grain=False,
+                penalty=0.025, critic_kernel=0, noise=128, start=128, embedding=128, smooth=False,
+                noise_injection=False,
             ),
         }  # fmt: skip
 

@@ -204,8 +204,8 @@ class MotifStudy(Study):
 
     def headline(self, quality: Mapping[str, Any]) -> str:
         return (
-            f"motif MSE {quality['motif']:.0e}; outside it: classifier sure of "
-            f"{quality['sure']:.0%}, Fréchet distance {quality['frechet']:.2f}"
+            f"motif MSE {quality['motif']:.0e}; outside it: classifier confident of "
+            f"{quality['confident']:.0%}, Fréchet distance {quality['frechet']:.2f}"
         )
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:

@@ -51,7 +51,7 @@ WAYS = {
     "config": "ConFIG", "enforce": "enforced", "data": "motif pasted into the digits",
     "none": "motif pasted onto the samples",
 }  # fmt: skip
-HEAD = ("way", "seeds", "motif MSE", "Fréchet", "kernel", "sure", "least class", "precision",
+HEAD = ("way", "seeds", "motif MSE", "Fréchet", "kernel", "confident", "least class", "precision",
         "recall", "coverage", "minutes")  # fmt: skip
 
 
@@ -95,8 +95,8 @@ def motif_result(models: Mapping[str, Model]) -> Result:
             f"Digits: {digits.source}; {min(len(digits.held_out), SAMPLES):,} held out to judge as "
             "many samples by. Figures but the motif's "
             "are of the pixels outside the motif. Sure: the classifier gives a class 0.9 or more; "
-            "it is as sure of noise, so read it beside the distances, on 64 features of an "
-            "autoencoder of digits. Least class: share of all samples that are surely of the "
+            "it is as confident of noise, so read it beside the distances, on 64 features of an "
+            "autoencoder of digits. Least class: share of all samples that are confidently of the "
             "rarest class. Rows of several seeds: medians, least and most of the Fréchet "
             f"distance. {first.training.steps:,} steps, batches of {first.training.batch}.",
             *_strangers(models, digits.source),
@@ -150,7 +150,7 @@ def _judge(model: Model) -> DigitQuality:
 def _figures(quality: DigitQuality) -> list[str]:
     q = quality
     return [
-        f"{q.motif:.1e}", f"{q.frechet:.2f}", f"{q.kernel:.3f}", f"{q.sure:.1%}",
+        f"{q.motif:.1e}", f"{q.frechet:.2f}", f"{q.kernel:.3f}", f"{q.confident:.1%}",
         f"{q.least_class:.1%}", f"{q.precision:.2f}", f"{q.recall:.2f}", f"{q.coverage:.2f}",
     ]  # fmt: skip
 

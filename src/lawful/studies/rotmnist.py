@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.rotated import rotated, subset
 from lawful.laws import Condition, Law, Residual
+from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import Gaussian, compare, frechet_between, gaussian
 from lawful.metrics.features import embed
-from lawful.metrics.judge import load_judge
 from lawful.studies.symmetric import (
     Labelled,
     SymmetricStudy,
@@ -32,7 +32,7 @@ HELD_OUT, WATCHED = 5_000, 2_000
 
 def misread(x: Float[Tensor, "batch 1 28 28"], c: Condition) -> Float[Tensor, "batch 1"]:
     """1 - probability of the asked class, by a classifier of digits in every orientation."""
-    probability = load_judge("rotated-digits").probabilities(x.cpu()).to(x.device)
+    probability = load_classifier("rotated-digits").probabilities(x.cpu()).to(x.device)
     return 1 - probability.gather(1, c["label"].long()[:, None])
 
 
@@ -58,7 +58,7 @@ class RotatedDigitsStudy(SymmetricStudy):
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
         training = Training(1_000, 64, 5e-4, average=0.995, checkpoint=250)
-        quick = cls(training, critic_rate=1e-3, reach=7, penalty=1.0)
+        quick = cls(training, critic_rate=1e-3, critic_kernel=7, penalty=1.0)
         full = replace(quick, training=replace(training, steps=5_000, average=0.998), share=0.1)
         smoke = Training(20, 16, 2e-4, checkpoint=10)
         paper = Training(20_460, 64, 1e-4, average=0.0, checkpoint=1_000)
@@ -70,8 +70,8 @@ class RotatedDigitsStudy(SymmetricStudy):
                 critic_width=4, judged=200,
             ),
             "paper": replace(
-                quick, training=paper, critic_rate=4e-4, critic_steps=2, reach=0, penalty=0.025,
-                generator_width=128, critic_width=128, norm="batch", start=128,
+                quick, training=paper, critic_rate=4e-4, critic_steps=2, critic_kernel=0,
+                penalty=0.025, generator_width=128, critic_width=128, norm="batch", start=128,
             ),
         }  # fmt: skip
 
@@ -96,8 +96,8 @@ class RotatedDigitsStudy(SymmetricStudy):
     def watch(self, network: nn.Module) -> Mapping[str, float]:
         asked = self.source().held_out_labels
         images = generate(self, network, min(WATCHED, self.judged), like=asked).images
-        judge = load_judge("rotated-digits")
-        ours = gaussian([embed(judge.features, images)])
+        classifier = load_classifier("rotated-digits")
+        ours = gaussian([embed(classifier.features, images)])
         return {"frechet": frechet_between(_held_out(self.digits, self.subset), ours)}
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
@@ -105,8 +105,8 @@ class RotatedDigitsStudy(SymmetricStudy):
 
     def headline(self, quality: Mapping[str, Any]) -> str:
         return (
-            f"Fréchet distance {quality['frechet']:.2f}, reads as its class "
-            f"{quality['read']:.0%}; equivariance error {quality['equivariance']:.0e}"
+            f"Fréchet distance {quality['frechet']:.2f}, classified as asked "
+            f"{quality['accuracy']:.0%}; equivariance error {quality['equivariance']:.0e}"
         )
 
 
@@ -120,7 +120,7 @@ def _source(digits: str, seed: int) -> Digits:
 def _held_out(digits: str, seed: int) -> Gaussian:
     held_out = _source(digits, seed).held_out
     return gaussian(
-        embed(load_judge("rotated-digits").features, part) for part in held_out.split(500)
+        embed(load_classifier("rotated-digits").features, part) for part in held_out.split(500)
     )
 
 
@@ -133,7 +133,7 @@ class RotatedQuality:
         frechet_symmetrized: Of the samples, each moved by a random element of the group: where it
             is much smaller, the generator has lost poses.
         precision, recall, density, coverage: On the same features.
-        read: Share of samples that a classifier reads as the class asked for.
+        accuracy: Share of samples that a classifier gives the class asked for.
         invariance: p-value of the samples' law being invariant.
         equivariance: Worst relative error of the generator over the group.
     """
@@ -146,7 +146,7 @@ class RotatedQuality:
     recall: float
     density: float
     coverage: float
-    read: float
+    accuracy: float
     invariance: float
     equivariance: float
 
@@ -172,15 +172,15 @@ def judge_digits(
     equivariance: float = float("nan"),
 ) -> RotatedQuality:
     """Figures of any images with the classes they are to be read as."""
-    judge, group = load_judge("rotated-digits"), study.symmetry.exact_part
+    classifier, group = load_classifier("rotated-digits"), study.symmetry.exact_part
     random = torch.Generator().manual_seed(3)
     held_out = study.source().held_out
     held_out = held_out[torch.randperm(len(held_out), generator=random)[: study.judged]]
-    ours = embed(judge.features, images)
-    found = compare(embed(judge.features, held_out), ours)
-    turned = embed(judge.features, randomize(images, group, random))
+    ours = embed(classifier.features, images)
+    found = compare(embed(classifier.features, held_out), ours)
+    turned = embed(classifier.features, randomize(images, group, random))
     exact = _held_out(study.digits, study.subset)
-    read = torch.cat([judge.probabilities(part).argmax(1) for part in images.split(500)])
+    classes = torch.cat([classifier.probabilities(part).argmax(1) for part in images.split(500)])
     return RotatedQuality(
         frechet=frechet_between(exact, gaussian([ours])),
         frechet_symmetrized=frechet_between(exact, gaussian([turned])),
@@ -190,7 +190,7 @@ def judge_digits(
         recall=found.recall,
         density=found.density,
         coverage=found.coverage,
-        read=float((read == labels).float().mean()),
-        invariance=pose_test(images, group, judge.features).p_value,
+        accuracy=float((classes == labels).float().mean()),
+        invariance=pose_test(images, group, classifier.features).p_value,
         equivariance=equivariance,
     )

@@ -57,7 +57,8 @@ SLIDES_SHARE = 0.1
 # Those of the papers, whose critic averages its features, which then hold no place.
 PAPER = RotatedDigitsStudy.presets()["paper"]
 AVERAGING = {
-    name: getattr(PAPER, name) for name in ("reach", "penalty", "critic_steps", "critic_rate")
+    name: getattr(PAPER, name)
+    for name in ("critic_kernel", "penalty", "critic_steps", "critic_rate")
 }
 AVERAGING_RATE = 2 * PAPER.training.learning_rate  # of the generator, for the fewer steps
 
@@ -95,7 +96,7 @@ class Block:
         None where there are not so many digits, or where all critics average.
         """
         share = self.times * study.share
-        if share > 1 or (self.averaging and study.reach == AVERAGING["reach"]):
+        if share > 1 or (self.averaging and study.critic_kernel == AVERAGING["critic_kernel"]):
             return {}
         own, name = replace(study, share=share), f"{100 * share:g}pc"
         if self.averaging:
@@ -113,7 +114,7 @@ BLOCKS = (
 )
 PAPER_BLOCKS = tuple(Block(times, loss) for times in (1, 5, 10, 50, 100) for loss in LOSSES)
 HEAD = ("players", "seeds", "steps", "watched", "Fréchet", "of random turns", "kernel", "precision",
-        "recall", "coverage", "read", "invariance p", "equivariance error", "minutes",
+        "recall", "coverage", "accuracy", "invariance p", "equivariance error", "minutes",
         "slides, 10 %")  # fmt: skip
 
 
@@ -169,13 +170,21 @@ def _study(model: Model) -> RotatedDigitsStudy:
 
 def _title(model: Model) -> str:
     study = _study(model)
-    critic = f"critic of {study.reach} × {study.reach}" if study.reach else "averaging critic"
+    critic = (
+        f"critic of {study.critic_kernel} × {study.critic_kernel}"
+        if study.critic_kernel
+        else "averaging critic"
+    )
     return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}, {critic}"
 
 
 def _settings(study: RotatedDigitsStudy) -> str:
     """A block's critic and game."""
-    does = f"last filters see {study.reach} × {study.reach}" if study.reach else "head averages all"
+    does = (
+        f"last filters see {study.critic_kernel} × {study.critic_kernel}"
+        if study.critic_kernel
+        else "head averages all"
+    )
     (penalty,) = study.divergence().penalties
     bound = f" of slopes over {study.lipschitz:g}" if study.loss == "alpha" else ""
     turns = "a step" if study.critic_steps == 1 else f"{study.critic_steps} steps"
@@ -235,7 +244,7 @@ def _cells(several: Sequence[RotatedQuality]) -> list[str]:
     return [
         spread([one.frechet for one in several], ".2f"), f"{q.frechet_symmetrized:.2f}",
         f"{q.kernel:.3f}", f"{q.precision:.2f}", f"{q.recall:.2f}", f"{q.coverage:.2f}",
-        f"{q.read:.0%}", f"{q.invariance:.3f}", cell(q.equivariance, ".0e"),
+        f"{q.accuracy:.0%}", f"{q.invariance:.3f}", cell(q.equivariance, ".0e"),
     ]  # fmt: skip
 
 

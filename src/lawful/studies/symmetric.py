@@ -5,10 +5,10 @@ group of order n as a plain layer has channels (the papers' rule, C4 against CNN
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, inf, sqrt
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +36,7 @@ from lawful.training.optimizers import Adam
 from lawful.typed import Count, Positive, Size, Weight, Within
 
 CHUNK = 250
+RENAMED = {"reach": "critic_kernel", "grain": "noise_injection"}  # of November 2026
 LEAST = 32  # samples that say anything of their law
 Loss = Literal["relativistic", "alpha"]
 
@@ -69,8 +70,8 @@ class SymmetricStudy(Study):
         generator_width: Plain channels at the finest resolution.
         critic_width: The same of the critic.
         growth: Channels at every resolution, the finest first, in widths; each halves the side.
-        reach: Size of the critic's last filters, on its coarsest features; 0 for the papers'
-            critic, which averages those.
+        critic_kernel: Size of the critic's last filters, on its coarsest features; 0 for the
+            papers' critic, which averages those.
         residual: Residual blocks instead of single convolutions.
         norm: Of the generator's features, at every `pixel` or over the `batch`, whose running
             statistics are those of the last weights, not of averaged ones.
@@ -78,7 +79,8 @@ class SymmetricStudy(Study):
         start: Channels of the latent image behind it.
         embedding: Size of a class's vector, and of what modulates the features.
         smooth: The generator doubles sides bilinearly and adds an image at every resolution.
-        grain: The generator has noise between its coarsest and its finest resolution too. Where
+        noise_injection: The generator has noise between its coarsest and its finest resolution
+            too. Where
             turns interpolate, turned noise is not white.
         bright: The critic scales images to [-1, 1] and starts with He's weights.
         judged: Samples that figures are taken of.
@@ -96,7 +98,7 @@ class SymmetricStudy(Study):
     critic_rate: Positive = 4e-4
     generator_width: Size = 12
     critic_width: Size = 16
-    reach: Annotated[int, Within(0, 100)] = 0
+    critic_kernel: Annotated[int, Within(0, 100)] = 0
     growth: tuple[Size, ...] = (1, 2, 4)
     residual: bool = False
     norm: Norm = "pixel"
@@ -104,7 +106,7 @@ class SymmetricStudy(Study):
     start: Size = 32
     embedding: Size = 64
     smooth: bool = False
-    grain: bool = False
+    noise_injection: bool = False
     bright: bool = False
     judged: Annotated[int, Within(LEAST, 1_000_000)] = 5_000
 
@@ -128,11 +130,18 @@ class SymmetricStudy(Study):
             raise InputError(f"treatment canonical: needs pose output, got {self.pose}")
         if self.treatment == "canonical" and not self.symmetry.exact:
             raise InputError(f"treatment canonical: needs an exact group, got {self.group}")
-        if self.reach and not (self.reach % 2 and 0 < self.reach <= coarsest):
+        if self.critic_kernel and not (
+            self.critic_kernel % 2 and 0 < self.critic_kernel <= coarsest
+        ):
             raise InputError(
-                f"reach: expected 0 or an odd number up to {coarsest}, got {self.reach}"
+                f"critic_kernel: expected 0 or an odd number up to {coarsest}, got "
+                f"{self.critic_kernel}"
             )
         self.symmetry.check((1, 1, self.side, self.side))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        return super().from_config({RENAMED.get(name, name): config[name] for name in config})
 
     @property
     def symmetry(self) -> Planar:
@@ -172,7 +181,7 @@ class SymmetricStudy(Study):
     @property
     def latent(self) -> int:
         """Entries of the latent vector."""
-        return latent_entries(self.noise, self.side, len(self.growth), self.grain)
+        return latent_entries(self.noise, self.side, len(self.growth), self.noise_injection)
 
     @abstractmethod
     def data(self) -> Labelled:
@@ -201,14 +210,15 @@ class SymmetricStudy(Study):
             self._acting("generator"), poses=self.symmetry, pose=self.pose, side=self.side,
             channels=self.channels, widths=self.widths("generator")[::-1], noise=self.noise,
             classes=len(self.classes), residual=self.residual, start=self.start,
-            embedding=self.embedding, norm=self.norm, smooth=self.smooth, injection=self.grain,
+            embedding=self.embedding, norm=self.norm, smooth=self.smooth,
+            injection=self.noise_injection,
         )  # fmt: skip
 
     def players(self) -> dict[str, nn.Module]:
         widths = self.widths("critic")
         critic = SymmetricCritic(
             self._acting("critic"), side=self.side, channels=self.channels, widths=widths,
-            features=widths[-1], kernel=self.reach, classes=len(self.classes),
+            features=widths[-1], kernel=self.critic_kernel, classes=len(self.classes),
             residual=self.residual, bright=self.bright,
         )  # fmt: skip
         return {"generator": self.network(), "critic": critic}

@@ -1,4 +1,4 @@
-"""A judge of small images: features of an autoencoder, and a classifier beside it."""
+"""What generated digits are measured by: an autoencoder for features, and a classifier."""
 
 from functools import lru_cache
 from importlib import resources
@@ -15,15 +15,15 @@ from lawful.nn.weights import load_weights
 
 
 @lru_cache(maxsize=2)
-def load_judge(name: Literal["digits", "rotated-digits"] = "digits") -> "Judge":
-    """The judge of digits, or of digits in every orientation, in evaluation mode."""
+def load_classifier(name: Literal["digits", "rotated-digits"] = "digits") -> "DigitClassifier":
+    """The network of digits, or of digits in every orientation, in evaluation mode."""
     path = Path(str(resources.files("lawful"))) / "models" / name / "model.safetensors"
-    with torch.random.fork_rng(devices=[]):  # a run's random numbers do not depend on its judge
-        judge = Judge(28)
-    return load_weights(judge, path)
+    with torch.random.fork_rng(devices=[]):  # a run's random numbers do not depend on this
+        network = DigitClassifier(28)
+    return load_weights(network, path)
 
 
-class Judge(nn.Module):
+class DigitClassifier(nn.Module):
     """An autoencoder whose code serves as features, and a classifier with weights of its own.
 
     `{"image": (B, 1, side, side)}` to reconstructions, so that it is trained and shipped like a
