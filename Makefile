@@ -21,8 +21,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A process per core, of one thread each: two that share their cores slow one another tenfold.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 clean:
 	rm -rf $(VENV) demo runs studies report

@@ -187,17 +187,18 @@ def attempt(case: Case, folder: Path, signals: Sequence[int], delays: Sequence[f
         os.kill(child, number)  # a child that has ended keeps its number until it is waited for
     status, said = finish(child), (folder.parent / "said").read_text()
     wrong = []
-    told = 128 + signals[0] if signals[0] != signal.SIGKILL else None
-    if status not in (0, told, *(-number for number in signals)):
+    # Of two that are pending at once, the process hears the one of the lower number first.
+    told = [128 + number for number in signals if number != signal.SIGKILL]
+    if status not in (0, *told, *(-number for number in signals)):
         wrong.append(f"status {status}")
-    if "Traceback" in said or (status == told and said.count("interrupted") != 1):
+    if "Traceback" in said or (status in told and said.count("interrupted") != 1):
         wrong.append(f"said {said[-500:]!r}")
     for name in case.outputs:
         if digest(folder / name) not in (case.new[name], before[name]):
             wrong.append(f"{name} is neither old nor new")
     kept = [path for path in folder.rglob("*") if path.is_file() and ".part" not in str(path)]
     wrong += [f"{path.name} cannot be read" for path in kept if not readable(path)]
-    if signals[0] != signal.SIGKILL and len(signals) == 1 and status == told and temporary(folder):
+    if signals[0] != signal.SIGKILL and len(signals) == 1 and status in told and temporary(folder):
         wrong.append("a temporary file is left")
     if finish(start([*case.arguments, *case.again], folder, fresh=False)) != 0:
         wrong.append(f"cannot go on: {(folder.parent / 'said').read_text()[-500:]!r}")
