@@ -565,7 +565,7 @@ def _leftovers(before: dict[str, Any], case: Case, status: object) -> str:
         path = Path(name)
         if before.get(name) == about or "__pycache__" in name:
             continue
-        if path.name.startswith(".") and not any(".parts" in part for part in path.parts):
+        if path.name.startswith(".") and ".part" in path.name.removesuffix(".parts"):
             return f"left behind: {name}"
         if status and case.command != "train":
             return f"refused and wrote {name}"

@@ -380,7 +380,8 @@ def _hdf5(path: Path, rng: Random) -> str:
             file.attrs[attribute] = rng.choice((1, b"\xff\xfe", "", [1, 2], np.array([b"a"]), "{}"))
         elif how == "tree" and attribute in file.attrs:
             text, how = _json_text(file.attrs[attribute].decode(), rng)
-            file.attrs[attribute] = np.bytes_(text.encode("utf-8", "replace"))
+            most = 60_000  # HDF5 keeps an attribute in the header of its object
+            file.attrs[attribute] = np.bytes_(text.encode("utf-8", "replace")[:most])
         else:
             del file[name]
             _replace(file, name, how, rng)

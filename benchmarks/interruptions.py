@@ -172,7 +172,8 @@ def readable(path: Path) -> bool:
 
 
 def temporary(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if ".part" in path.name]
+    """Temporary files; the folder `.NAME.parts`, from which data sets go on, may stay."""
+    return [path for path in folder.rglob(".*") if ".part" in path.name and path.is_file()]
 
 
 def attempt(case: Case, folder: Path, signals: Sequence[int], delays: Sequence[float],
@@ -203,7 +204,7 @@ def attempt(case: Case, folder: Path, signals: Sequence[int], delays: Sequence[f
     if finish(start([*case.arguments, *case.again], folder, fresh=False)) != 0:
         wrong.append(f"cannot go on: {(folder.parent / 'said').read_text()[-500:]!r}")
     wrong += [f"{name} differs" for name in case.outputs if digest(folder / name) != case.new[name]]
-    wrong += [f"{path.name} is left" for path in temporary(folder)]
+    wrong += [f"{path.name} is left" for path in folder.rglob(".*") if ".part" in path.name]
     return wrong
 
 
