@@ -13,9 +13,8 @@ from itertools import product
 import numpy as np
 import torch
 
-from lawful.materials.levelcut import LevelCut
-from lawful.materials.moments import TwoPoint
-from lawful.materials.random_field import level_cut
+from lawful.materials.laws import TwoPoint
+from lawful.materials.levelcut import LevelCut, level_cut
 from lawful.project import CHUNK, refine, unrolled
 from lawful.residuals import Problem, rows_of
 from lawful.studies.microstructure import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET

@@ -31,7 +31,7 @@ import lawful
 from lawful.materials import statistics as measured
 from lawful.materials.cahn_hilliard import CahnHilliard, evolve, quench
 from lawful.materials.dataset import CoarseningSet, Images, batch
-from lawful.materials.random_field import level_cut
+from lawful.materials.levelcut import level_cut
 from lawful.model import Model
 from lawful.studies.microstructure import MicrostructureStudy, own
 from lawful.studies.microstructure_peers import (

@@ -11,7 +11,8 @@ import torch
 
 from lawful.cli import files
 from lawful.cli.main import main
-from lawful.materials.random_field import level_cut, random_field
+from lawful.materials.fields import random_field
+from lawful.materials.levelcut import level_cut
 from lawful.materials.statistics import correlation_map, two_point
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from lawful import InputError, reading
 from lawful.cli.statistics import run, statistics_of
 from lawful.cli.writers import write_samples
-from lawful.materials import micrographs, statistics
-from lawful.materials.micrographs import otsu, read_micrograph
+from lawful.materials import images, statistics
+from lawful.materials.images import otsu, read_micrograph
 from lawful.materials.statistics import lineal_path, specific_surface, two_point
 from lawful.study import Axis
 
@@ -120,7 +120,7 @@ def test_what_is_odd_of_a_picture_is_said(here, capsys):
 @pytest.mark.parametrize("kind", ["uint8", "bool", "uint16", "float64", "colour"])
 def test_memory_stays_within_what_is_counted(here, monkeypatch, kind):
     """Bytes per pixel of reading and measuring, but for the parts of large images."""
-    monkeypatch.setattr(micrographs, "FEW", 2**14)
+    monkeypatch.setattr(images, "FEW", 2**14)
     monkeypatch.setattr(statistics, "TILE", 128)
     monkeypatch.setattr(statistics, "PART", 2**16)
     field = 100 + 90 * np.sin(np.arange(600)[:, None] / 9) * np.sin(np.arange(700) / 9)
@@ -128,7 +128,7 @@ def test_memory_stays_within_what_is_counted(here, monkeypatch, kind):
     pixels = np.dstack([grey, grey // 2, grey]) if kind == "colour" else grey
     np.save("x.npy", pixels)
     few = kind in ("uint8", "bool", "uint16")
-    bound = micrographs.WORK[0 if few else 1] * grey.size + 2 * pixels.nbytes
+    bound = images.WORK[0 if few else 1] * grey.size + 2 * pixels.nbytes
     tracemalloc.start()
     try:
         statistics_of(read_micrograph("x.npy").image, 6)

@@ -12,7 +12,7 @@ from lawful import InputError, Quantity, Study, Training, registry
 from lawful.cli.main import main
 from lawful.cli.reporting import from_file
 from lawful.laws import CorrectableLaw
-from lawful.materials.moments import VolumeFraction
+from lawful.materials.laws import VolumeFraction
 from lawful.metrics.report import relative_error
 from lawful.model import Model
 from lawful.run import train

@@ -14,9 +14,9 @@ from lawful.exchange import exchange_pixels, interface
 from lawful.krylov import mean_diagonals
 from lawful.laws import law
 from lawful.materials.dataset import small
-from lawful.materials.levelcut import LevelCut
-from lawful.materials.moments import TwoPoint, VolumeFraction
-from lawful.materials.random_field import latent_correlation, level, level_cut, random_field
+from lawful.materials.fields import latent_correlation, random_field
+from lawful.materials.laws import TwoPoint, VolumeFraction
+from lawful.materials.levelcut import LevelCut, level, level_cut
 from lawful.materials.statistics import RADII, two_point
 from lawful.project import direction, refine, unrolled
 from lawful.residuals import Identity, Problem, rows_of

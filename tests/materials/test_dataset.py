@@ -121,7 +121,7 @@ def test_an_interrupted_set_is_gone_on_with_bit_for_bit(whole, tmp_path, monkeyp
     next(steps), next(steps)
     steps.close()
     assert not path.exists()
-    parts = path.parent / ".set.h5.parts"
+    (parts,) = (path.parent / ".set.h5.parts").iterdir()
     content = (parts / "1.npz").read_bytes()
     (parts / "1.npz").write_bytes(content[: len(content) // 2])
     (parts / ".0.abc.npz").write_bytes(b"left by a kill")
@@ -146,7 +146,7 @@ def test_neither_parts_nor_sets_of_another_solver_are_taken(whole, tmp_path, mon
     steps = make(RECIPE, path)
     next(steps)
     steps.close()
-    part = tmp_path / ".set.h5.parts" / "0.npz"
+    (part,) = (tmp_path / ".set.h5.parts").rglob("0.npz")
     with np.load(part) as archive:
         np.savez(part, **{**archive, "bits": ~archive["bits"]})
     list(make(RECIPE, tmp_path / "older.h5"))
@@ -280,3 +280,68 @@ def test_a_set_beyond_the_memory_is_refused_before_a_batch_is_made(tmp_path):
     with pytest.raises(InputError, match=r"images: 10000000: needs .* GB of memory"):
         next(make(CoarseningSet(images=10_000_000, side=1_024), tmp_path / "set.h5"))
     assert not list(tmp_path.iterdir())
+
+
+ROWS = 64  # of a small file of the published form
+
+
+def published(path, values):
+    with h5py.File(path, "w") as file:
+        file["morphology"] = values
+    return path
+
+
+def smooth(rows=ROWS):
+    """Smooth values in about [-1, 1], of both signs equally far."""
+    noise = torch.randn(rows, 101, 101, generator=torch.Generator().manual_seed(0))
+    k = torch.fft.fftfreq(101)[:, None] ** 2 + torch.fft.rfftfreq(101) ** 2
+    field = torch.fft.irfft2(torch.fft.rfft2(noise) * torch.exp(-200 * k), s=(101, 101))
+    return (field / torch.stack(field.aminmax()).abs().max()).flatten(1).numpy()
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.uint8, bool])
+def test_published_images_are_resampled_with_their_volume_fraction(tmp_path, kind):
+    values = smooth() if kind is np.float64 else smooth() > 0
+    found = load(published(tmp_path / "set.h5", values.astype(kind)))
+    middle = (values.min() / 2 + values.max() / 2) if kind is np.float64 else 0.5
+    exact = (values > middle).mean(1)
+    assert not found.periodic
+    assert "resampled to 64" in found.source
+    assert found.held_out.pair.tolist() == [0] * 4  # blocks of four rows
+    for part, rows in ((found.train, slice(4, None)), (found.held_out, slice(4))):
+        assert part.images.shape[1:] == (64, 64)
+        assert part.time.isnan().all()
+        np.testing.assert_allclose(part.volume_fraction, exact[rows], atol=0.5 / 64**2 + 1e-6)
+
+
+def test_whole_blocks_of_published_rows_are_held_out(tmp_path):
+    values = np.repeat(np.arange(320, dtype=np.float32)[:, None], 101**2, 1)
+    found = load(published(tmp_path / "set.h5", values))
+    assert found.held_out.pair.tolist() == [0] * 20
+    train = found.train.pair
+    assert sorted(set(train.tolist())) == list(range(1, 16))
+    assert int((train == 1).sum()) == 20 - 20 // 8  # the neighbours belong to neither part
+    assert int((train == 2).sum()) == 20
+
+
+GOOD = np.tile(np.float32([0, 1]), (ROWS, 101**2))[:, : 101**2]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (GOOD[:, :10_000], "shape"),
+        (GOOD.reshape(ROWS, 101, 101), "shape"),
+        (GOOD[:5], "shape"),
+        (np.array([[b"a"] * 101**2] * 40), "type"),
+        (np.where((np.arange(ROWS) == 40)[:, None], np.nan, GOOD), "row 40"),
+        (np.where(GOOD > 0, np.inf, GOOD), "row 0"),
+        (np.ones_like(GOOD), "one value"),
+    ],
+)
+def test_published_values_that_cannot_be_used_are_refused(values, message, tmp_path):
+    path = published(tmp_path / "set.h5", values)
+    with pytest.raises(InputError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
+from lawful.materials.levelcut import level_cut
 from lawful.materials.network import (
     UNIT,
     MicrostructureCritic,
@@ -13,7 +14,6 @@ from lawful.materials.network import (
     StatisticsEmbedding,
     minority,
 )
-from lawful.materials.random_field import level_cut
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error
 

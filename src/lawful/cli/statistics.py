@@ -14,7 +14,7 @@ from lawful.cli.page import png
 from lawful.errors import InputError
 from lawful.files import json_bytes
 from lawful.materials.curves import statistics_figure
-from lawful.materials.micrographs import Micrograph, read_micrograph
+from lawful.materials.images import Micrograph, read_micrograph
 from lawful.materials.statistics import (
     components,
     correlation_map,

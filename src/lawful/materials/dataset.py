@@ -1,4 +1,4 @@
-r"""Two-phase images of spinodal decomposition, made by the project's own solver.
+r"""Data sets of two-phase images: the project's own of spinodal decomposition, a published one.
 
 A quench :math:`c = \bar c + 0.25\,\mathcal N(0, 1)` of the Cahn-Hilliard equation (gamma = 1,
 h = 1, periodic) coarsens; the phase c > 0 at a time t is an image. Mean compositions are uniform
@@ -12,8 +12,15 @@ other, so whole pairs are held out, every sixteenth.
 Batch b is drawn from a generator seeded by (seed, b) and made on one thread, so it is equal bit for
 bit on one machine, whoever makes it and in what order. Processors that round differently may give
 other pixels where c is near 0.
+
+The published file is `2D_binary_morphologies.h5` (Zenodo): one dataset `morphology` with rows of
+101 x 101 values. What is above the middle of their range is the phase 1. Images are brought to a
+side whose Fourier transforms are quick. Frames of one simulation are near-duplicates that follow
+each other, so whole blocks of rows are held out, and an eighth of a block on either side of these
+is left out of both parts. Whether the fields are periodic is not stated: they are taken as not.
 """
 
+import hashlib
 import json
 import math
 import shutil
@@ -29,14 +36,18 @@ import h5py
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from skimage.transform import resize_local_mean
 from torch import Tensor
+from torch.nn.functional import max_pool1d
 
 from lawful.atomic import cache, replacing, write_all
 from lawful.errors import InputError
 from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
+from lawful.materials.levelcut import level_cut
 from lawful.reading import (
     check_memory,
     dataset,
+    dataset_names,
     fixed_text,
     opened_hdf5,
     parse_json,
@@ -47,12 +58,12 @@ from lawful.reading import (
 from lawful.typed import Count, Positive, Seed, Within, build, check_fields
 
 FORMAT = "lawful-microstructures-2"  # another number with another solver
-HELD_OUT = 16  # every sixteenth pair of runs
+HELD_OUT = 16  # every sixteenth pair of runs, or block of published rows
 LANES = 16  # runs advanced at a time: their fields fit into the cache of a core
 CHUNK = 256  # images in a chunk of the file
-SIDES = (16, 1024)
 LEAST = 16  # images of a small set
 COLUMNS = ("run", "pair", "seed", "composition", "time", "volume_fraction")
+PUBLISHED, PUBLISHED_SIDE, BLOCK = "morphology", 101, 256  # dataset, pixels a side, rows of a block
 Columns = dict[str, np.ndarray]
 
 
@@ -62,7 +73,7 @@ class CoarseningSet:
 
     Arguments:
         images: Number of images.
-        side: Pixels a side, of one unit of length each.
+        side: Pixels per side, of one unit of length each.
         seed: Of all random numbers, with the number of the batch.
         times: First and last time of coarsening.
         composition: Largest |mean composition|.
@@ -77,7 +88,7 @@ class CoarseningSet:
     """
 
     images: Annotated[int, Within(1, 10_000_000)] = 34_000
-    side: Annotated[int, Within(*SIDES)] = 64
+    side: Annotated[int, Within(16, 1024)] = 64
     seed: Seed = 0
     times: tuple[float, float] = (30.0, 300.0)
     composition: Annotated[float, Within(0, 1, below=True)] = 0.45
@@ -95,12 +106,6 @@ class CoarseningSet:
             raise InputError(f"fractions: expected 0 <= least < largest <= 1, got {self.fractions}")
         if self.runs % 2:
             raise InputError(f"runs: expected an even number, got {self.runs}")
-
-    def identity(self) -> str:
-        """What a batch depends on: the recipe without the number of images, and the equation."""
-        parts = {**asdict(self), "format": FORMAT, "equation": asdict(CahnHilliard())}
-        del parts["images"]
-        return json.dumps(parts)
 
 
 @dataclass(frozen=True)
@@ -145,13 +150,18 @@ def batch(recipe: CoarseningSet, number: int) -> Columns:
     generator = torch.Generator().manual_seed(seed)
     pairs = 2 * torch.rand(recipe.runs // 2, generator=generator) - 1
     composition = recipe.composition * pairs.repeat_interleave(2)
-    times = _times(recipe, generator)
+    (first, last), count = recipe.times, recipe.snapshots
+    place = torch.arange(count) + torch.rand(count, generator=generator)
+    times: list[float] = (first * (last / first) ** (place / count)).tolist()
     start = quench(recipe.side, recipe.side, composition, generator, noise=recipe.noise)
     with _one_thread():
-        phase = torch.cat([_phase(recipe, lanes, times) for lanes in start.split(LANES)])
-    phase = phase.flatten(0, 1)
+        lanes = [
+            torch.stack([c > 0 for c in evolve(CahnHilliard(), some, times, dt=recipe.dt)], 1)
+            for some in start.split(LANES)
+        ]
+    phase = torch.cat(lanes).flatten(0, 1)
     fraction = phase.flatten(1).float().mean(1)
-    run = torch.arange(recipe.runs).repeat_interleave(recipe.snapshots)
+    run = torch.arange(recipe.runs).repeat_interleave(count)
     columns = {
         "run": run + number * recipe.runs,
         "pair": (run + number * recipe.runs) // 2,
@@ -167,14 +177,6 @@ def batch(recipe: CoarseningSet, number: int) -> Columns:
     return {"bits": bits} | {name: value[keep].numpy() for name, value in columns.items()}
 
 
-def _times(recipe: CoarseningSet, generator: torch.Generator) -> list[float]:
-    """One time in each stratum of log t."""
-    first, last = recipe.times
-    place = torch.arange(recipe.snapshots) + torch.rand(recipe.snapshots, generator=generator)
-    times: list[float] = (first * (last / first) ** (place / recipe.snapshots)).tolist()
-    return times
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Transforms by several threads are rounded differently, which the flow amplifies."""
@@ -184,12 +186,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _phase(recipe: CoarseningSet, start: Tensor, times: list[float]) -> Tensor:
-    """(run, snapshot, row, column): where c > 0."""
-    fields = evolve(CahnHilliard(), start, times, dt=recipe.dt)
-    return torch.stack([field > 0 for field in fields], 1)
 
 
 def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
@@ -202,13 +198,15 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
         InputError: The place cannot be written, or the set does not fit into memory.
     """
     check_memory(3.0 * recipe.images * recipe.side**2, f"images: {recipe.images}")
+    # A batch does not depend on the number of images: a larger set goes on with a smaller one's.
+    what = [FORMAT, asdict(replace(recipe, images=1)), asdict(CahnHilliard())]
     parts = path.with_name(f".{path.name}.parts")
+    own = parts / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     batches: list[Columns] = []
     count = 0
     try:
-        parts.mkdir(parents=True, exist_ok=True)
         while count < recipe.images:
-            batches.append(_kept(recipe, len(batches), parts))
+            batches.append(_kept(recipe, len(batches), own / f"{len(batches)}.npz"))
             count += len(batches[-1]["run"])
             yield min(count, recipe.images)
         write_all({path: _file_image(recipe, _join(recipe, batches))})
@@ -217,16 +215,14 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
     shutil.rmtree(parts, ignore_errors=True)
 
 
-def _kept(recipe: CoarseningSet, number: int, folder: Path) -> Columns:
-    """The batch from its file in `folder`, else made and put there."""
-    path = folder / f"{number}.npz"
+def _kept(recipe: CoarseningSet, number: int, path: Path) -> Columns:
+    """The batch from its file, else made and put there."""
     with suppress(InputError, KeyError):  # made anew
-        kept = read_npz(path, texts=("recipe",))
-        if kept["recipe"] == recipe.identity():
-            return {name: kept[name] for name in ("bits", *COLUMNS)}
+        found = read_npz(path)
+        return {name: found[name] for name in ("bits", *COLUMNS)}
     made: dict[str, Any] = batch(recipe, number)
     with replacing(path) as temporary:
-        np.savez(temporary, recipe=recipe.identity(), **made)
+        np.savez(temporary, **made)
     return made
 
 
@@ -255,12 +251,16 @@ def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
 
 
 def load(path: Path) -> Microstructures:
-    """A set that `make` wrote.
+    """A set that `make` wrote, or the published one.
 
     Raises:
         InputError: The file is missing, truncated, damaged, or of another format.
     """
-    with _opened(path) as file:
+    if not path.exists():
+        raise InputError(f"{path}: no such file; lawful data cahn-hilliard makes it")
+    with opened_hdf5(path) as file:
+        if PUBLISHED in dataset_names(file, path):
+            return _read_published(file, path)
         recipe = _recipe(file, path)
         found = {name: dataset(file, name, path) for name in ("images", *COLUMNS)}
         columns = {n: read_rows(d, slice(None), f"{path}: {n}") for n, d in found.items() if d.ndim}
@@ -274,24 +274,15 @@ def read_recipe(path: Path) -> CoarseningSet:
     Raises:
         InputError: The file is missing, truncated, or of another format.
     """
-    with _opened(path) as file:
+    with opened_hdf5(path) as file:
         return _recipe(file, path)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, for as long as the block lasts."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file; lawful data cahn-hilliard makes it")
-    with opened_hdf5(path) as file:
-        if (found := text_attribute(file, "format", path)) != FORMAT:
-            own = found.startswith(FORMAT[:-1])
-            what = "; of another solver: remove it, and it is made anew" if own else ""
-            raise InputError(f"{path}: expected format {FORMAT}, found {found:.60}{what}")
-        yield file
-
-
 def _recipe(file: Any, path: Path) -> CoarseningSet:
+    if (found := text_attribute(file, "format", path)) != FORMAT:
+        own = found.startswith(FORMAT[:-1])
+        what = "; of another solver: remove it, and it is made anew" if own else ""
+        raise InputError(f"{path}: expected format {FORMAT}, found {found:.60}{what}")
     place = f"{path}: recipe"
     return build(CoarseningSet, parse_json(text_attribute(file, "recipe", path), place), place)
 
@@ -309,12 +300,11 @@ def _check(recipe: CoarseningSet, columns: Columns, path: Path) -> None:
 
 
 def _split(columns: Columns, source: str) -> Microstructures:
-    held = columns["pair"] % HELD_OUT == 0
-    parts = []
-    for rows in (~held, held):
-        names = ("images", "volume_fraction", "time", "pair")
-        parts.append(Images(*(torch.from_numpy(columns[name][rows]) for name in names)))
-    return Microstructures(parts[0], parts[1], source)
+    held, names = columns["pair"] % HELD_OUT == 0, ("images", "volume_fraction", "time", "pair")
+    train, held_out = (
+        Images(*(torch.from_numpy(columns[name][rows]) for name in names)) for rows in (~held, held)
+    )
+    return Microstructures(train, held_out, source)
 
 
 def _source(recipe: CoarseningSet) -> str:
@@ -351,3 +341,34 @@ def small(images: int, side: int = 64, seed: int = 0) -> Microstructures:
     columns = _join(recipe, batches)
     columns["pair"] = np.unique(columns["pair"], return_inverse=True)[1]
     return _split(columns, _source(recipe))
+
+
+def _read_published(file: Any, path: Path, side: int = 64) -> Microstructures:
+    """Values averaged over the area of each new pixel; as many are 1 as the fraction asks for."""
+    data, place = dataset(file, PUBLISHED, path), f"{path}: {PUBLISHED!r}"
+    if data.ndim != 2 or data.shape[1] != PUBLISHED_SIDE**2 or len(data) < 2 * HELD_OUT:
+        expected = f"(n, {PUBLISHED_SIDE**2}), n at least {2 * HELD_OUT}"
+        raise InputError(f"{place} has shape {data.shape}, expected {expected}")
+    parts = (read_rows(data, slice(k, k + CHUNK), path) for k in range(0, len(data), CHUNK))
+    values = np.concatenate([part.astype(np.float32) for part in parts])
+    if not (finite := np.isfinite(values).all(1)).all():
+        raise InputError(f"{place} is not finite in row {int(finite.argmin())}")
+    middle = (values.min() + values.max()) / 2
+    if not values.min() < values.max():
+        raise InputError(f"{place} has one value, {middle:g}; expected two phases")
+    fields = values.reshape(-1, PUBLISHED_SIDE, PUBLISHED_SIDE)
+    resized = [resize_local_mean(field, (side, side)) for field in fields]  # by area
+    fraction = torch.from_numpy((values > middle).mean(1))
+    images = level_cut(torch.from_numpy(np.stack(resized)), fraction).byte()
+    length = min(BLOCK, len(images) // HELD_OUT)
+    row = torch.arange(len(images))
+    held = row // length % HELD_OUT == 0
+    reach = length // 8  # rows beside those held out may be of their simulations
+    near = max_pool1d(held[None].float(), 2 * reach + 1, 1, reach)[0] > 0
+    train, held_out = (
+        Images(images[rows], images[rows].float().mean((1, 2)),
+               torch.full((int(rows.sum()),), torch.nan), row[rows] // length)
+        for rows in (~near, held)
+    )  # fmt: skip
+    source = f"{path.name}, {len(images)} images resampled to {side}, above {middle:g}"
+    return Microstructures(train, held_out, source, periodic=False)

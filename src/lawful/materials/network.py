@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.materials.random_field import latent_correlation, random_field
+from lawful.materials.fields import latent_correlation, random_field
 from lawful.nn.blocks import SLOPE, ResidualBlock, leaky_relu
 from lawful.symmetry.planar import Planar
 from lawful.symmetry.symmetrize import group_mean

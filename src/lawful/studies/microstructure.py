@@ -6,7 +6,6 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
@@ -16,30 +15,20 @@ from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, Law
 from lawful.materials.dataset import Microstructures
-from lawful.materials.levelcut import LevelCut
-from lawful.materials.micrographs import Correlation, Micrograph, read_like, read_micrograph
-from lawful.materials.moments import TwoPoint, VolumeFraction
+from lawful.materials.images import Correlation, Micrograph, read_micrograph
+from lawful.materials.laws import TwoPoint, VolumeFraction
+from lawful.materials.levelcut import LevelCut, straight_through
 from lawful.materials.network import UNIT, MicrostructureCritic, MicrostructureGenerator
-from lawful.materials.random_field import straight_through
-from lawful.materials.realisability import (
-    check_fraction,
-    check_target,
-    is_map,
-    least_violation,
-    nearest_realisable,
-)
 from lawful.materials.statistics import RADII, two_point
+from lawful.materials.targets import TrainedTargets, obstacle, target_like
 from lawful.project import Refined, refine, unrolled
-from lawful.reading import as_path
 from lawful.residuals import Problem
 from lawful.studies.microstructure_figures import targets_figure
 from lawful.studies.microstructure_options import PictureOptions
 from lawful.studies.microstructure_quality import accuracy, generate, held_out, likeness
 from lawful.studies.microstructure_targets import (
-    Bank,
     Draw,
     DrawTargets,
-    at_fraction,
     load_data,
     statistics_of,
 )
@@ -60,7 +49,6 @@ FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
 HELD_OUT = "held-out "  # a target's first word, before a number
 SEAM = 8  # pixels
 AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
-SEVERAL, LARGEST_BOUND = 8, 256  # targets and side at most for which a bound is sought
 MEASURED = 512  # held-out targets of a manifest
 TARGET = {"volume_fraction", "two_point"}
 
@@ -83,7 +71,7 @@ class LawfulMicrostructures(nn.Module):
     def __init__(self, network: MicrostructureGenerator, steps: int, law: TwoPoint) -> None:
         super().__init__()
         self.network, self.steps = network, steps
-        self.bank = Bank()
+        self.bank = TrainedTargets()
         self.problem = Problem.of([law], LevelCut(STEEPNESS), 1.0)
 
     def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
@@ -231,8 +219,7 @@ class MicrostructureStudy(Study):
 
     def trained_law(self) -> TwoPoint:
         """The law of the training: the curve, or its first part."""
-        part = tuple(float(r < self.enforced) for r in range(RADII))
-        return TwoPoint(weights=None if self.enforced == RADII else part)
+        return TwoPoint(self.enforced)
 
     def game(self) -> Game:
         lawful = Lawful((self.trained_law(),), "penalty", self.weight)
@@ -250,26 +237,12 @@ class MicrostructureStudy(Study):
     def complete(
         self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
     ) -> Condition:
-        """Statistics that are not given are those of images like the trained ones.
-
-        A volume fraction alone takes the correlation of such an image of nearly that fraction,
-        scaled to it; a correlation alone has its p2(0).
-        """
-        phi, curve = own(network).bank.complete(
-            given.get("volume_fraction"), given.get("two_point"), count, generator
-        )
-        if "two_point" in given:
-            if is_map(curve):
-                raise InputError(
-                    f"two_point: a map of lags; expected radial curves of {RADII}, a row a target"
-                )
-            check_target(phi, curve)
-        else:
-            check_fraction(phi)
+        """Statistics that are not given are those of images like the trained ones."""
+        target = own(network).bank.complete(given, count, generator)
         noise = given.get("noise")
         if noise is None:
             noise = torch.randn(count, self.side, self.side, generator=generator)
-        return {"volume_fraction": phi, "two_point": curve, "noise": noise}
+        return {**target, "noise": noise}
 
     def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
         phi, curve = condition["volume_fraction"], condition["two_point"]
@@ -287,26 +260,7 @@ class MicrostructureStudy(Study):
         }
 
     def obstacle(self, condition: Condition, tolerance: float) -> str | None:
-        """Structures too large for samples of this size, or too few pixels for the fraction."""
-        cell = f"{self.side} x {self.side} pixels"
-        fraction, count = condition["volume_fraction"], self.side**2
-        rest = float(((fraction * count).round() / count - fraction).abs().max())
-        if rest > tolerance:
-            return f"No image of {cell} comes nearer than {rest:.1e} to a volume fraction asked for"
-        if self.side > LARGEST_BOUND:
-            return None
-        targets = condition["two_point"].cpu().unique(dim=0)[:SEVERAL]
-        least, worst = max((least_violation(t, self.side), i) for i, t in enumerate(targets))
-        if least <= tolerance:
-            return None
-        sizes = range(self.side, LARGEST_BOUND + 1, SIDE // 2)
-        able = [n for n in sizes if least_violation(targets[worst], n) <= tolerance / 2][:1]
-        advice = f"of {able[0]} pixels or more a side" if able else "of more pixels a side"
-        return (
-            f"No periodic image of {cell} comes nearer than {least:.1e} to a two-point correlation "
-            f"asked for: its structures are too large. Ask for samples {advice}, or scale the "
-            "picture down"
-        )
+        return obstacle(condition, self.side, tolerance)
 
     def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
         """By moving the latent field, then by exchanging pixels along interfaces."""
@@ -318,21 +272,7 @@ class MicrostructureStudy(Study):
         return replace(self, side=size)
 
     def like(self, shown: Micrograph | Correlation | str | Path, given: Condition) -> Condition:
-        """Statistics of a micrograph, which is not taken for periodic; a volume fraction that is
-        given scales its correlation."""
-        if "two_point" in given:
-            raise InputError("like, two_point: expected one of the two, got both")
-        if not isinstance(shown, Micrograph | np.ndarray):
-            shown = read_like(as_path(shown, "like"))
-        if isinstance(shown, Micrograph):
-            found = two_point(shown.image, RADII, periodic=False)
-        elif len(found := torch.from_numpy(shown[:RADII])) < RADII:
-            raise InputError(f"like: expected p2 at {RADII} distances, got {len(shown)}")
-        curve = nearest_realisable(found)[None].float()
-        phi = given.get("volume_fraction")
-        if phi is None:
-            return {**given, "volume_fraction": curve[:, 0], "two_point": curve}
-        return {**given, "two_point": at_fraction(curve, phi)}
+        return target_like(shown, given)
 
     def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
         return {"Two-point correlation, asked for and found": targets_figure(fields, condition)}

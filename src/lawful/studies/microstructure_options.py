@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lawful.errors import InputError
-from lawful.materials.micrographs import (
+from lawful.materials.images import (
     Correlation,
     Micrograph,
     read_correlation,

@@ -23,11 +23,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from lawful.laws import Condition
+from lawful.materials.fields import blur_transfer
+from lawful.materials.levelcut import level_cut
 from lawful.materials.network import BLUR, minority, spectral_field
-from lawful.materials.random_field import (
-    blur_transfer,
-    level_cut,
-)
 from lawful.materials.statistics import two_point as two_point_of
 from lawful.project import Refined, unrolled
 from lawful.studies.microstructure import (

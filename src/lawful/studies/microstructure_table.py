@@ -17,7 +17,7 @@ from lawful.errors import InputError
 from lawful.materials import dataset as cahn_hilliard
 from lawful.materials import statistics
 from lawful.materials.dataset import Images
-from lawful.materials.random_field import level_cut
+from lawful.materials.levelcut import level_cut
 from lawful.model import Model
 from lawful.project import Refined
 from lawful.studies import microstructure_peers as peers

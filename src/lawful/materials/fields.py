@@ -1,4 +1,4 @@
-r"""Level-cut Gaussian random fields with a given two-point correlation, exactly as many pixels in.
+r"""Gaussian random fields whose level cut has a given two-point correlation.
 
 A Gaussian field of unit variance and correlation g(r), cut at the level :math:`\tau` that a share
 :math:`\phi` of it exceeds, has the two-point correlation (Cahn 1965; Berk 1991)
@@ -14,77 +14,11 @@ the spectrum is clipped at zero, so a field so made has the given p2 nearly and 
 
 from functools import lru_cache
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 TABLE = 129
-
-
-def level_cut(
-    field: Float[Tensor, "batch *space"], volume_fraction: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *space"]:
-    """1 on the round(phi N) largest entries of each field of N, 0 elsewhere: the count is exact.
-
-    Of entries equal to the smallest of these, the first in the order of memory are taken.
-    """
-    flat = field.detach().flatten(1)
-    count = pixel_count(volume_fraction, flat.shape[1])
-    phase = flat >= level(field, volume_fraction).flatten(1)
-    if bool((surplus := phase.sum(1) != count).any()):
-        phase[surplus] = _first(flat[surplus], count[surplus])
-    return phase.to(field.dtype).view_as(field)
-
-
-def _first(flat: Float[Tensor, "batch size"], count: Int[Tensor, " batch"]) -> Tensor:
-    """The `count` largest entries of each row, ties in the order of memory."""
-    rank = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return rank < count[:, None]
-
-
-def pixel_count(volume_fraction: Float[Tensor, " batch"], size: int) -> Int[Tensor, " batch"]:
-    """round(phi N), the number of pixels in the phase."""
-    return (volume_fraction.double() * size).round().long().clamp(0, size)
-
-
-def level(
-    field: Float[Tensor, "batch *space"], volume_fraction: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *_"]:
-    """The round(phi N)-th largest entry of each field, shaped to be compared with it."""
-    flat = field.detach().flatten(1)
-    size = flat.shape[1]
-    place = (size - pixel_count(volume_fraction, size)).clamp(0, size - 1)
-    if flat.device.type == "cpu":  # selection, five times faster than sorting
-        rows = [
-            np.partition(row, k)[k] for row, k in zip(flat.numpy(), place.tolist(), strict=True)
-        ]
-        found = torch.from_numpy(np.array(rows))
-    else:
-        found = flat.sort(dim=1).values.gather(1, place[:, None])[:, 0]
-    return found.view(-1, *[1] * (field.ndim - 1))
-
-
-def soft_cut(
-    field: Float[Tensor, "batch *space"],
-    volume_fraction: Float[Tensor, " batch"],
-    steepness: float,
-) -> Float[Tensor, "batch *space"]:
-    """A sigmoid of the field at the level of `level_cut`: its smooth stand-in."""
-    return torch.sigmoid(steepness * (field - level(field, volume_fraction)))
-
-
-def straight_through(
-    field: Float[Tensor, "batch *space"],
-    volume_fraction: Float[Tensor, " batch"],
-    steepness: float,
-) -> Float[Tensor, "batch *space"]:
-    """`level_cut` with the gradient of `soft_cut` (Bengio, Léonard & Courville 2013)."""
-    hard = level_cut(field, volume_fraction)
-    if not field.requires_grad:
-        return hard
-    soft = soft_cut(field, volume_fraction, steepness)
-    return hard + (soft - soft.detach())
 
 
 def latent_correlation(

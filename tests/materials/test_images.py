@@ -1,7 +1,6 @@
 """Micrographs of every kind of file, their threshold, banner and scale, and users' mistakes."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,16 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from lawful import InputError, LawfulWarning
-from lawful.materials import micrographs
-from lawful.materials.micrographs import (
+from lawful.atomic import cache
+from lawful.materials.images import (
     banner_rows,
     otsu,
     read_like,
     read_micrograph,
     rescaled,
-    sem_sample,
 )
 
+SEM = cache() / "nanoporous-gold-aquami-1.1.0.tif"
 REAL = Path(__file__).parents[3] / "shared" / "data" / "micrographs"
 
 
@@ -276,48 +275,15 @@ def test_rescaling_a_binary_image_keeps_its_shape(file):
     assert (rescaled(found, 1 / 3).image != disc).sum() <= 8
 
 
-def sample_or_skip():
-    try:
-        return sem_sample()
-    except InputError as error:
-        pytest.skip(str(error))
-
-
+@pytest.mark.skipif(not SEM.is_file(), reason="benchmarks/like_micrographs.py fetches it")
 def test_a_real_scanning_electron_micrograph():
-    found = read_micrograph(sample_or_skip(), median=3)
+    found = read_micrograph(SEM, median=3)
     assert found.banner == 77
     assert found.image.shape == (691, 1024)
     assert found.threshold == 118.5
     assert found.image.mean() == pytest.approx(0.723, abs=0.001)
     assert found.pixel_size == pytest.approx(556 / 1024, rel=1e-3)  # "Width = 556.0 nm"
     assert found.unit == "nm"
-
-
-def test_the_sample_is_fetched_once_and_checked(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    calls = []
-    monkeypatch.setattr(micrographs, "_fetch_sample", lambda: calls.append(1) or b"sample")
-    with pytest.raises(InputError, match="expected SHA-256"):
-        sem_sample()
-    assert not list(tmp_path.rglob("*.tif"))
-    monkeypatch.setattr(micrographs, "SAMPLE_SHA256", micrographs._digest(b"sample"))
-    path = sem_sample()
-    assert path.read_bytes() == b"sample"
-    assert sem_sample() == path
-    assert len(calls) == 2
-    path.write_bytes(b"damaged")
-    assert sem_sample().read_bytes() == b"sample"
-
-
-def test_without_pip(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def fail(*_args, **_options):
-        raise subprocess.CalledProcessError(1, "pip")
-
-    monkeypatch.setattr(micrographs.subprocess, "run", fail)
-    with pytest.raises(InputError, match="cannot be had by pip"):
-        sem_sample()
 
 
 GREY = bytes_of(smooth())

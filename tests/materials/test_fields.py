@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
-from lawful.materials.random_field import (
+from lawful.materials.fields import (
     latent_correlation,
-    level_cut,
-    pixel_count,
     radial_interpolation,
     random_field,
 )
+from lawful.materials.levelcut import level_cut, pixel_count
 from lawful.materials.statistics import two_point
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from lawful import InputError
 from lawful.materials.dataset import small
-from lawful.materials.random_field import level_cut, random_field
-from lawful.materials.realisability import (
+from lawful.materials.fields import random_field
+from lawful.materials.levelcut import level_cut
+from lawful.materials.statistics import RADII, correlation_map, shells, two_point
+from lawful.materials.targets import (
     SIDE,
     check_target,
     is_map,
@@ -19,7 +21,6 @@ from lawful.materials.realisability import (
     nearest_realisable,
     spectral_distance,
 )
-from lawful.materials.statistics import RADII, correlation_map, shells, two_point
 
 both = pytest.mark.parametrize("periodic", [True, False])
 R = torch.arange(RADII).double()

@@ -1,0 +1,323 @@
+r"""Targets: whether a medium has such statistics, whether a sample can, what a trained model keeps.
+
+With the volume fraction :math:`\phi`, the two-point correlation of any two-phase medium obeys
+(Torquato 2002, sections 2.2 and 2.7; Matheron 1987):
+
+1. :math:`0 < \phi < 1`,
+2. :math:`p_2(0) = \phi`,
+3. :math:`p_2(r) \le \phi`,
+4. :math:`p_2(r) \ge \max(0, 2\phi - 1)`,
+5. :math:`\phi - p_2` obeys the triangle inequality, as the variogram of an indicator does,
+6. :math:`p_2 - \phi^2` has a non-negative spectrum.
+
+They are necessary, not sufficient. The fifth and the sixth are exact for exact lags; a radial curve
+is a mean over shells, so they hold up to `TRIANGLE` and `SPECTRUM`.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.optimize import nnls
+from torch import Tensor, nn
+
+from lawful.errors import InputError
+from lawful.laws import Condition
+from lawful.materials.images import Correlation, Micrograph, read_like
+from lawful.materials.network import minority
+from lawful.materials.statistics import RADII, shells, two_point
+from lawful.reading import as_path
+from lawful.symmetry.invariance import distances
+
+ORIGIN, BOUND = 1e-3, 1e-3  # probability; a bin of an image of 64 x 64 has 1e-6 or less
+TRIANGLE, SPECTRUM = 0.1, 1e-2
+STRICT = 1e3  # weight of p2(0), which is known, in a least-squares fit
+SAME = 0.4  # spread of the ends of a map's lines over that of the squares of their beginnings
+SIDE = 128  # of the periodic cell on which the spectrum is sought
+SEVERAL, LARGEST, STEP = 8, 256, 32  # targets, and sides, for which a sample's bound is sought
+KEPT, NEAREST = 512, 16  # targets that come with a model; those of nearly the same fraction
+MARGIN = 0.01  # of a volume fraction beyond the kept ones
+LEAST = 1e-3  # of the distance of trained targets, in normalised correlation
+FAR = 0.995  # quantile of these distances beyond which a target is marked
+
+
+def check_target(
+    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
+) -> None:
+    """Refuse a target that no two-phase medium has; equal targets are looked at once.
+
+    Raises:
+        InputError: Names the first condition that is broken, by how much and where.
+    """
+    if not bool(torch.isfinite(volume_fraction).all() and torch.isfinite(two_point).all()):
+        raise InputError("target: expected finite statistics, got NaN or infinity")
+    check_fraction(volume_fraction)
+    targets = torch.cat([volume_fraction[:, None], two_point], 1).double()
+    for target in targets.unique(dim=0):
+        _check(float(target[0]), target[1:])
+
+
+def check_fraction(volume_fraction: Float[Tensor, " batch"]) -> None:
+    """Refuse a medium of one phase.
+
+    Raises:
+        InputError: A volume fraction is not between 0 and 1.
+    """
+    wrong = ~((volume_fraction > 0) & (volume_fraction < 1))
+    if bool(wrong.any()):
+        phi = float(volume_fraction[wrong][0])
+        raise InputError(f"target: expected 0 < volume fraction < 1, got {phi:g}")
+
+
+def _check(phi: float, curve: Tensor) -> None:
+    if abs(float(curve[0]) - phi) > ORIGIN:
+        raise InputError(
+            "target: p2(0) is the volume fraction in any medium; got p2(0) = "
+            f"{float(curve[0]):.4g} and volume fraction {phi:.4g}"
+        )
+    below = max(0.0, 2 * phi - 1) - curve
+    for name, excess in (
+        ("at most the volume fraction", curve - phi),
+        ("at least max(0, 2 phi - 1)", below),
+    ):
+        if float(excess.max()) > BOUND:
+            r = int(excess.argmax())
+            raise InputError(
+                f"target: p2 is {name} in any medium; got p2({r}) = {float(curve[r]):.4g} "
+                f"with volume fraction {phi:.4g}"
+            )
+    excess = triangle_excess(phi - curve)
+    if float(excess.max()) > TRIANGLE * phi * (1 - phi):
+        i, r = divmod(int(excess.argmax()), len(curve))
+        raise InputError(
+            f"target: phi - p2 obeys the triangle inequality in any medium; between 0, {i} "
+            f"and {r} pixels it is broken by {float(excess.max()):.2g}"
+        )
+    if (distance := spectral_distance(phi, curve)) > SPECTRUM:
+        raise InputError(
+            "target: the spectrum of p2 - phi^2 is non-negative in any medium; no such spectrum "
+            f"has a p2 nearer than {distance:.2g} (RMS) to this one"
+        )
+
+
+def triangle_excess(gamma: Float[Tensor, " radius"]) -> Float[Tensor, "radius radius"]:
+    """gamma(r) - gamma(s) - gamma(r - s) at (s, r) for 0 < s < r, 0 elsewhere."""
+    r = torch.arange(len(gamma))
+    rest = r[None, :] - r[:, None]
+    excess = gamma[None, :] - gamma[:, None] - gamma[rest.clamp_min(0)]
+    return torch.where((r[:, None] > 0) & (rest > 0), excess, 0.0)
+
+
+@lru_cache(maxsize=8)
+def _waves(radii: int, side: int = SIDE) -> Float[np.ndarray, "radius wave"]:
+    """Radial p2 of each distinct plane wave of a periodic cell."""
+    side = max(side, 2 * radii)
+    weights = shells(side, side, radii).T.unflatten(1, (side, side))
+    spectra = torch.fft.rfft2(weights).real.flatten(1).numpy()  # real, for shells are even
+    return np.unique(spectra.round(10), axis=1)
+
+
+def spectral_distance(phi: float, curve: Float[Tensor, " radius"]) -> float:
+    """Least RMS distance of `curve` from a curve whose p2 - phi^2 has a non-negative spectrum.
+
+    Non-negative least squares over the spectra of a periodic cell (Lawson & Hanson 1974): zero if
+    and only if there is a random field, of whatever values, with this autocovariance.
+    """
+    _, norm = nnls(_waves(len(curve)), (curve - phi**2).double().numpy())
+    return float(norm) / len(curve) ** 0.5
+
+
+def least_violation(curve: Float[Tensor, " radius"], side: int) -> float:
+    """A bound below the violation (RMS) of every periodic binary image of `side` x `side` pixels.
+
+    Of such an image p2 - phi^2 is a sum of the radial p2 of the cell's plane waves with weights of
+    at least 0, and the wave of wavelength infinity has none, for the fraction is given. A target
+    whose structures are too large for the cell is far from all such sums.
+    """
+    phi = round(float(curve[0]) * side**2) / side**2
+    waves = _waves(len(curve), side)
+    _, norm = nnls(waves[:, waves.min(0) < 1], (curve.double() - phi**2).numpy())
+    return float(norm) / len(curve) ** 0.5
+
+
+def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
+    """`curve` itself where `check_target` would take it, else the nearest one it would take.
+
+    The estimate from an image that is not periodic need not be the correlation of any medium: few
+    pairs of pixels are left at long lags, and the smaller the image, the worse.
+    """
+    phi = float(curve[0])
+    if spectral_distance(phi, curve) > SPECTRUM:
+        waves, target = _waves(len(curve)), (curve - phi**2).double().numpy()
+        weight = np.ones(len(curve))
+        weight[0] = STRICT
+        power, _ = nnls(weight[:, None] * waves, weight * target)
+        curve = torch.from_numpy(waves @ power).to(curve) + phi**2
+        curve = curve.clamp(max(0.0, 2 * phi - 1), phi)
+    bound, variance = TRIANGLE * phi * (1 - phi), phi * (1 - phi)
+    excess = float(triangle_excess(phi - curve).max())
+    # Mixed with independent pixels, whose variogram is phi (1 - phi) at every distance.
+    share = max(0.0, (excess - 0.99 * bound) / (excess + variance))
+    mixed = (1 - share) * curve + share * phi**2
+    mixed[0] = phi
+    return mixed
+
+
+def is_map(curves: Float[Tensor, "batch radius"]) -> bool:
+    """Whether the rows are not radial curves but the lines of one map of lags.
+
+    A whole map equals itself turned by half a turn. The lines of a quarter, with the lag 0 in the
+    first place, end at one level, phi^2; curves of different fractions each end at their own.
+    """
+    if len(curves) < (radii := curves.shape[1]):
+        return False
+    m = curves[:radii].double()
+    turned = m.flip(0, 1).roll((1, 1), (0, 1))
+    half_turn = float((m - turned).abs().max()) < BOUND * float(m.max() - m.min())
+    ends, own = (v.std() / v.mean() for v in (m[:, radii // 2 :].mean(1), m[:, 0].square()))
+    return half_turn or (float(m[0, 0]) == float(m.max()) and float(ends) < SAME * float(own))
+
+
+def obstacle(condition: Condition, side: int, tolerance: float) -> str | None:
+    """Why some periodic samples of `side` x `side` pixels cannot be within a tolerance.
+
+    Their structures are too large, or there are too few pixels for the fraction. None where neither
+    is known.
+    """
+    cell = f"{side} x {side} pixels"
+    fraction, count = condition["volume_fraction"], side**2
+    rest = float(((fraction * count).round() / count - fraction).abs().max())
+    if rest > tolerance:
+        return f"No image of {cell} comes nearer than {rest:.1e} to a volume fraction asked for"
+    if side > LARGEST:
+        return None
+    targets = condition["two_point"].cpu().unique(dim=0)[:SEVERAL]
+    least, worst = max((least_violation(t, side), i) for i, t in enumerate(targets))
+    if least <= tolerance:
+        return None
+    sizes = range(side, LARGEST + 1, STEP)
+    able = [n for n in sizes if least_violation(targets[worst], n) <= tolerance / 2][:1]
+    advice = f"of {able[0]} pixels or more a side" if able else "of more pixels a side"
+    return (
+        f"No periodic image of {cell} comes nearer than {least:.1e} to a two-point correlation "
+        f"asked for: its structures are too large. Ask for samples {advice}, or scale the "
+        "picture down"
+    )
+
+
+def target_like(shown: Micrograph | Correlation | str | Path, given: Condition) -> Condition:
+    """The target of samples like a picture, which is not taken for periodic.
+
+    Arguments:
+        shown: A file, what was read from one, or a two-point correlation at 0, 1, 2, … pixels.
+        given: A volume fraction scales the correlation of the picture to it.
+
+    Raises:
+        InputError: A correlation is given too, the file cannot be read, or it has too few radii.
+    """
+    if "two_point" in given:
+        raise InputError("like, two_point: expected one of the two, got both")
+    if not isinstance(shown, Micrograph | np.ndarray):
+        shown = read_like(as_path(shown, "like"))
+    if isinstance(shown, Micrograph):
+        found = two_point(shown.image, RADII, periodic=False)
+    elif len(found := torch.from_numpy(shown[:RADII])) < RADII:
+        raise InputError(f"like: expected p2 at {RADII} distances, got {len(shown)}")
+    curve = nearest_realisable(found)[None].float()
+    phi = given.get("volume_fraction")
+    if phi is None:
+        return {**given, "volume_fraction": curve[:, 0], "two_point": curve}
+    return {**given, "two_point": at_fraction(curve.expand(len(phi), -1), phi)}
+
+
+def at_fraction(
+    curve: Float[Tensor, "batch radius"], phi: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch radius"]:
+    """The curve of the same normalised correlation at another volume fraction."""
+    own = curve[:, :1]
+    rho = (curve - own.square()) / (own * (1 - own)).clamp_min(1e-6)
+    share = phi[:, None]
+    scaled = share.square() + rho * share * (1 - share)
+    return scaled.clamp(min=(2 * share - 1).clamp_min(0), max=share)
+
+
+def _normalised(phi: Tensor, curve: Tensor) -> Tensor:
+    """(p2 - phi^2) / (phi (1 - phi)) of the minority phase: of either phase, in fact."""
+    small, own, _ = minority(phi, curve)
+    return (own - small.square()[:, None]) / (small * (1 - small)).clamp_min(1e-4)[:, None]
+
+
+class TrainedTargets(nn.Module):
+    """Targets of the training kept with a model's weights.
+
+    They are what is drawn where no statistics are asked for, and the measure of what is outside
+    the training: the distance of a correlation, normalised by phi (1 - phi), from the nearest kept
+    one, against the same distance of trained targets that are not kept.
+    """
+
+    phi: Tensor
+    curve: Tensor
+    reach: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("phi", torch.full((KEPT,), 0.5))
+        self.register_buffer("curve", torch.zeros(KEPT, RADII))
+        self.register_buffer("reach", torch.tensor(0.0))
+
+    def fill(self, phi: Float[Tensor, " targets"], curve: Float[Tensor, "targets radius"]) -> None:
+        """Keep targets at equal distances in the list; measure how far the others are from them."""
+        places = torch.linspace(0, len(phi) - 1, KEPT).round().long()
+        self.phi.copy_(phi[places])
+        self.curve.copy_(curve[places])
+        others = torch.ones(len(phi), dtype=torch.bool)
+        others[places] = False
+        if bool(others.any()):
+            rest = torch.where(others)[0][:4096]
+            self.reach.copy_(self._distance(phi[rest], curve[rest]).quantile(FAR))
+        elif len(phi) > 1:
+            all_of_them = _normalised(phi, curve)
+            apart = distances(all_of_them, all_of_them).fill_diagonal_(torch.inf).amin(1)
+            self.reach.copy_(apart.quantile(FAR) / curve.shape[1] ** 0.5)
+        self.reach.clamp_(min=LEAST)
+
+    def far(
+        self, volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
+    ) -> Bool[Tensor, " batch"]:
+        """Whether a target is farther from the kept ones than nearly all trained ones are."""
+        phi, kept = (torch.minimum(p, 1 - p) for p in (volume_fraction, self.phi))
+        beyond = phi < kept.min() - MARGIN
+        return beyond | (self._distance(volume_fraction, two_point) > self.reach + 1e-6)
+
+    def _distance(self, phi: Tensor, curve: Tensor) -> Tensor:
+        apart = distances(_normalised(phi, curve), _normalised(self.phi, self.curve)).amin(1)
+        return apart / curve.shape[1] ** 0.5
+
+    def complete(self, given: Condition, count: int, generator: torch.Generator) -> Condition:
+        """The target with what is not given taken from images like the trained ones.
+
+        A volume fraction alone takes the correlation of one of the kept targets whose fractions are
+        nearest, scaled to it; a correlation alone has its p2(0).
+
+        Raises:
+            InputError: No two-phase medium has what is given.
+        """
+        phi, curve = given.get("volume_fraction"), given.get("two_point")
+        if curve is not None:
+            if is_map(curve):
+                raise InputError(
+                    f"two_point: a map of lags; expected radial curves of {RADII}, a row a target"
+                )
+            phi = curve[:, 0] if phi is None else phi
+            check_target(phi, curve)
+            return {"volume_fraction": phi, "two_point": curve}
+        kept_phi, kept = self.phi.cpu(), self.curve.cpu()
+        if phi is None:
+            rows = torch.randint(KEPT, (count,), generator=generator)
+            return {"volume_fraction": kept_phi[rows], "two_point": kept[rows]}
+        check_fraction(phi)
+        near = (kept_phi[None, :] - phi[:, None]).abs().argsort(dim=1, stable=True)[:, :NEAREST]
+        rows = near.gather(1, torch.randint(NEAREST, (count, 1), generator=generator))[:, 0]
+        return {"volume_fraction": phi, "two_point": at_fraction(kept[rows], phi)}
