@@ -24,10 +24,7 @@ from lawful.studies.burgers import ROWS, BurgersStudy, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
 from lawful.study import Training
 from lawful.table import markdown_table
-from lawful.training.game import Game, Loss, Move, Objective
-from lawful.training.loop import fit
-from lawful.training.optimizers import Adam
-from lawful.training.state import State
+from lawful.training import Adam, Game, Loss, Move, State, fit
 
 SHIPPED = BurgersStudy(Training(steps=1, learning_rate=1.5e-3))
 
@@ -119,8 +116,8 @@ def train_for(
     fabric = Fabric(accelerator="cpu", devices=1)
     game = study.game()
     if make is not None:
-        objective = Objective("generator", make(study), Adam(study.training.learning_rate))
-        game = Game((Move("equation", (objective,)),), game.draw)
+        adam = Adam(study.training.learning_rate)
+        game = Game((Move("generator", make(study), adam, name="equation"),), game.draw)
 
     def play(steps: int, decay: float) -> tuple[State, float]:
         torch.manual_seed(0)

@@ -24,7 +24,7 @@ from torch import Tensor
 from lawful.divergences import R1, NonSaturating
 from lawful.run import train
 from lawful.studies.motif import MotifStudy
-from lawful.training.optimizers import Adam
+from lawful.training import Adam
 from lawful.training.state import averaging
 
 

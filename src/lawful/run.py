@@ -38,9 +38,8 @@ from lawful.model import (
 )
 from lawful.reading import parse_json, parse_yaml, read_bytes, read_text, reason
 from lawful.study import Study
-from lawful.training.game import Game, unwrapped
-from lawful.training.loop import fit
-from lawful.training.state import State
+from lawful.training import Game, State, fit
+from lawful.training.game import unwrapped
 from lawful.typed import shown, typed
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
@@ -279,11 +278,11 @@ def _trained_for(study: Study, folder: Path) -> int:
 
 def _warn_of_rates(game: Game, done: int, budget: int, steps: int) -> None:
     """Say where a run that is made longer is not the run that would have been that long."""
-    parts = [(move, o.optimizer) for move in game.moves for o in move.objectives]
+    moves = [(part, part.optimizer.rate) for move in game.moves for part in move.parts]
     if any(
         move.plays(k, budget) != move.plays(k, steps)
-        or (move.plays(k, steps) and optimizer.rate(k, budget) != optimizer.rate(k, steps))
-        for move, optimizer in parts
+        or (move.plays(k, steps) and rate(k, budget) != rate(k, steps))
+        for move, rate in moves
         for k in range(done)
     ):
         said = f"the first {done} steps had the learning rates of a run of {budget} steps"

@@ -21,9 +21,7 @@ from lawful.distance import distance_to_solution
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, CorrectableLaw, Estimate, Law, Residual, law
 from lawful.project import Refined, refine
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.losses import law_loss
-from lawful.training.optimizers import Adam
+from lawful.training import Adam, Batch, Game, Move, law_loss
 from lawful.typed import Positive, Within, build, check_fields
 
 EXCHANGES = 80  # rounds, of samples that are binary
@@ -286,7 +284,7 @@ class Study(ABC):
         """The game to play; where not overridden, a move for each law, without data."""
         adam = Adam(self.training.learning_rate)
         moves = [
-            Move(entry.name, (Objective("generator", law_loss(entry), adam),))
+            Move("generator", law_loss(entry), adam, name=entry.name)
             for entry in map(law, self.laws())
         ]
         return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))

@@ -18,7 +18,7 @@ from lawful.model import Model
 from lawful.run import train
 from lawful.studies.burgers import BurgersStudy
 from lawful.studies.motif_law import MotifLaw, plus
-from lawful.training.losses import Enforced
+from lawful.training import Enforced
 
 HEAT = str(Path(__file__).parents[2] / "examples" / "heat.py")
 SIDE = 12

@@ -13,9 +13,7 @@ from lawful import InputError, LawfulWarning, Quantity, Study, Training, registr
 from lawful.cli.main import main
 from lawful.laws import law
 from lawful.run import checkpoints, history, train
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.losses import law_loss
-from lawful.training.optimizers import Adam
+from lawful.training import Adam, Batch, Game, Move, law_loss
 
 
 class Noisy(nn.Module):
@@ -51,7 +49,7 @@ class Door(Study):
 
     def game(self):
         adam = Adam(0.01, schedule="constant", warmup=0) if self.constant else Adam(0.01)
-        moves = (Move("mean", (Objective("generator", law_loss(law(mean)), adam),)),)
+        moves = (Move("generator", law_loss(law(mean)), adam),)
         return Game(moves, lambda rng: Batch(self.draw(4, rng)))
 
 

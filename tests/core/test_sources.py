@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lawful
 from lawful import InputError, LawfulWarning, Quantity, Study, Training, registry
 from lawful.run import train
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.optimizers import SGD
+from lawful.training import SGD, Batch, Game, Move
 
 DATA = torch.arange(12.0)
 
@@ -111,8 +110,7 @@ class Fed(Study):
         return Scaled()
 
     def game(self):
-        moves = (Move("mean", (Objective("generator", off, SGD(1e-3)),)),)
-        return Game(moves, SOURCES[self.feed]())
+        return Game((Move("generator", off, SGD(1e-3)),), SOURCES[self.feed]())
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,7 @@ from lawful.pde.laws import InitialLaw
 from lawful.project import refine
 from lawful.studies.burgers import ROWS, BurgersStudy, euler_reference, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
-from lawful.training.loop import fit
-from lawful.training.state import State
+from lawful.training import State, fit
 
 PRESETS = BurgersStudy.presets()
 

@@ -121,8 +121,8 @@ def test_the_default_tissue_is_one_class_and_needs_no_label():
     batch = game.draw(torch.Generator().manual_seed(0))
     assert batch.data.shape == (4, 3, 64, 64)
     for move in game.moves:
-        for objective in move.objectives:
-            for term in objective.loss(players, batch).values():
+        for part in move.parts:
+            for term in part.loss(players, batch).values():
                 assert bool(torch.isfinite(term))
 
 

@@ -93,9 +93,9 @@ def test_the_papers_game_has_constant_rates_and_more_steps_of_the_critic():
     first, second = MixtureStudy.presets()["paper"].game().moves
     assert second.times > first.times
     for move in (first, second):
-        for objective in move.objectives:
-            rates = {objective.optimizer.rate(step, 100) for step in (0, 50, 99)}
-            assert rates == {objective.optimizer.learning_rate}
+        for part in move.parts:
+            rates = {part.optimizer.rate(step, 100) for step in (0, 50, 99)}
+            assert rates == {part.optimizer.learning_rate}
 
 
 @pytest.mark.parametrize(

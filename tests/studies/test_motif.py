@@ -24,7 +24,7 @@ from lawful.studies.motif_law import cross
 from lawful.studies.motif_table import WAYS, label, motif_result, motif_runs
 
 WEIGHTS_AT_START = 29752.326031
-LOSSES_AT_START = {"generator": 0.702496, "motif": 7.797671, "critic": 1.386566, "R1": 0.000722}
+LOSSES_AT_START = {"adversarial": 0.702496, "motif": 7.797671, "critic": 1.386566, "R1": 0.000722}
 
 
 def study(**changes):
@@ -262,7 +262,7 @@ def test_the_first_steps_of_the_shipped_preset_are_what_they_were():
     assert total == pytest.approx(WEIGHTS_AT_START, rel=1e-6)
     game = replace(entry, digits="uci").game()
     batch = game.draw(torch.Generator().manual_seed(0))
-    terms = [o.loss(players, batch) for move in game.moves for o in move.objectives]
+    terms = [part.loss(players, batch) for move in game.moves for part in move.parts]
     found = {name: float(value.detach()) for part in terms for name, value in part.items()}
     assert found == pytest.approx(LOSSES_AT_START, rel=2e-3)
 

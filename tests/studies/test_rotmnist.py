@@ -120,8 +120,8 @@ def test_every_design_has_finite_losses_and_the_pose_error_it_claims(name):
     players, game = entry.players(), entry.game()
     batch = game.draw(torch.Generator().manual_seed(0))
     for move in game.moves:
-        for objective in move.objectives:
-            for term in objective.loss(players, batch).values():
+        for part in move.parts:
+            for term in part.loss(players, batch).values():
                 assert bool(torch.isfinite(term)), name
     error = pose_error(entry, network(entry))
     if entry.pose == "none":

@@ -9,11 +9,7 @@ from toy import Shift, data, fabric
 
 from lawful import InputError
 from lawful.divergences import KL, MMD, R1, NonSaturating, Sinkhorn, TwoSided, Wasserstein
-from lawful.training.game import Batch, Game
-from lawful.training.loop import fit
-from lawful.training.moves import adversarial_moves, sample_moves
-from lawful.training.optimizers import Adam
-from lawful.training.state import State
+from lawful.training import Adam, Batch, Game, State, adversarial_moves, fit, sample_moves
 
 
 class Patches(nn.Module):

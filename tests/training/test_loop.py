@@ -6,11 +6,8 @@ from toy import Player, draw, fabric, game, state, weights
 
 from lawful import InputError, NonFiniteError, law
 from lawful.pde.laws import BoundaryLaw, InitialLaw
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.loop import fit
-from lawful.training.losses import Enforced, law_loss
-from lawful.training.optimizers import Adam
-from lawful.training.state import State
+from lawful.training import Adam, Batch, Enforced, Game, Joint, Move, State, fit, law_loss
+from lawful.training.rules import Simultaneous
 
 
 def test_moves_are_played_in_order_as_often_as_they_say():
@@ -24,9 +21,9 @@ def test_moves_are_played_in_order_as_often_as_they_say():
         return loss
 
     moves = (
-        Move("a", (Objective("generator", record("a", "generator")),), times=2),
-        Move("b", (Objective("critic", record("b", "critic")),)),
-        Move("c", (Objective("generator", record("c", "generator")),), times=3),
+        Move("generator", record("a", "generator"), times=2, name="a"),
+        Move("critic", record("b", "critic"), name="b"),
+        Move("generator", record("c", "generator"), times=3, name="c"),
     )
     device = fabric()
     current = State.create({"generator": Player(), "critic": Player()}, Game(moves, draw), device)
@@ -54,14 +51,14 @@ def test_one_step_of_descent_is_adam_by_hand():
     x = torch.ones(2, 3)
     loss = lambda players, batch: {"l": players["p"](batch.condition["x"]).mean()}  # noqa: E731
     adam = Adam(0.1, schedule="constant", warmup=0.0, clip=None)
-    one = Game((Move("m", (Objective("p", loss, adam),)),), lambda rng: Batch({"x": x}))
+    one = Game((Move("p", loss, adam),), lambda rng: Batch({"x": x}))
     current = State.create({"p": player}, one, device)
     next(fit(one, current, device, 1))
     # The first step of Adam is the rate times the sign of the gradient.
     torch.testing.assert_close(current.players["p"].weight.detach(), start - 0.1, atol=1e-6, rtol=0)
 
 
-def test_simultaneous_objectives_take_their_gradients_before_anyone_moves():
+def test_joint_moves_take_their_gradients_before_anyone_moves():
     device = fabric()
     a, b = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(a.weight, 2.0)
@@ -75,12 +72,12 @@ def test_simultaneous_objectives_take_their_gradients_before_anyone_moves():
         return loss
 
     adam = Adam(0.5, schedule="constant", warmup=0.0, clip=None)
-    move = Move("both", (Objective("a", product(1), adam), Objective("b", product(-1), adam)))
+    move = Joint((Move("a", product(1), adam), Move("b", product(-1), adam)), Simultaneous())
     one = Game((move,), lambda rng: Batch({"x": torch.ones(1, 1)}))
     current = State.create({"a": a, "b": b}, one, device)
     next(fit(one, current, device, 1))
-    first = current.optimizers[("both", "a")].state_dict()["state"][0]["exp_avg"]
-    second = current.optimizers[("both", "b")].state_dict()["state"][0]["exp_avg"]
+    first = current.optimizers[("players", "a")].state_dict()["state"][0]["exp_avg"]
+    second = current.optimizers[("players", "b")].state_dict()["state"][0]["exp_avg"]
     assert float(first) == pytest.approx(0.1 * 3.0)
     assert float(second) == pytest.approx(-0.1 * 2.0)
 
@@ -105,7 +102,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_moves_nothing():
     def broken(players, batch):
         return {"drift": players["generator"](batch.condition["x"]).sum() * torch.nan}
 
-    bad = Game((Move("law", (Objective("generator", broken),)),), draw)
+    bad = Game((Move("generator", broken, name="law"),), draw)
     with pytest.raises(NonFiniteError, match=r"step 3: the loss term 'drift' is nan"):
         next(fit(bad, current, device, 4))
     for name, value in weights(current).items():
@@ -119,19 +116,19 @@ def test_a_gradient_that_is_not_finite_is_named():
     def steep(players, batch):
         return {"steep": (0 * players["generator"](batch.condition["x"])).abs().sqrt().sum()}
 
-    bad = Game((Move("law", (Objective("generator", steep),)),), draw)
+    bad = Game((Move("generator", steep, name="law"),), draw)
     with pytest.raises(NonFiniteError, match="the gradient of steep is nan"):
         next(fit(bad, current, device, 1))
 
 
 def test_unplayable_games_are_refused():
-    twice = Objective("g", fool_nobody)
+    move = Move("g", fool_nobody)
     with pytest.raises(InputError, match="distinct players"):
-        Move("m", (twice, twice))
+        Joint((move, move), Simultaneous())
     with pytest.raises(InputError, match="distinct names"):
-        Game((Move("m", (twice,)), Move("m", (twice,))), draw)
+        Game((move, move), draw)
     with pytest.raises(InputError, match="no player 'g'"):
-        State.create({}, Game((Move("m", (twice,)),), draw), fabric())
+        State.create({}, Game((move,), draw), fabric())
 
 
 def fool_nobody(players, batch):

@@ -12,22 +12,23 @@ from lawful.laws import FunctionLaw
 from lawful.studies.motif_law import MotifLaw
 from lawful.theory import methods
 from lawful.theory.linear_game import invnet_game
-from lawful.training.conflicts import ConFIG
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.loop import fit
-from lawful.training.losses import (
+from lawful.training import (
+    RULES,
+    SGD,
+    Adam,
+    Batch,
+    Constraints,
+    Game,
+    Move,
     Multipliers,
-    critic_loss,
-    judged,
-    multiplied,
-    multiplier_loss,
-    obeying,
-    player_loss,
+    State,
+    adversarial_moves,
+    fit,
+    law_moves,
+    sample_moves,
 )
-from lawful.training.moves import Lawful, adversarial_moves, law_moves, sample_moves
-from lawful.training.optimizers import SGD, Adam
-from lawful.training.rules import RULES, Consensus
-from lawful.training.state import State
+from lawful.training.losses import critic_loss, generator_loss
+from lawful.training.rules import Consensus, config_direction
 
 D = 5
 MASK = torch.arange(D) < 2
@@ -64,7 +65,7 @@ def play(moves, steps, until=None, shapes=None):
     fabric = Fabric(accelerator="cpu", devices=1)
     game = Game(moves, draw, until or {})
     players = {"critic": Inner(), "generator": Shift()}
-    if any(o.player == "multipliers" for m in moves for o in m.objectives):
+    if any(part.player == "multipliers" for m in moves for part in m.parts):
         players["multipliers"] = Multipliers(shapes or {"motif": (1, 2)})
     state = State.create(players, game, fabric)
     for _ in fit(game, state, fabric, steps):
@@ -76,20 +77,20 @@ def theta(state):
     return state.players["generator"].theta.detach()
 
 
-def moves(by="penalty", laws=(MOTIF,), rule="extragradient", see=None, weight=1.0, **options):
+def moves(by="penalty", laws=(MOTIF,), rule="extragradient", view=None, weight=1.0, **options):
     return adversarial_moves(
         Wasserstein(),
-        Lawful(laws, by, weight, optimizer=SGD(0.2), **options),
+        Constraints(laws, by, weight, optimizer=SGD(0.2), **options),
         generator=SGD(0.3),
         critic=SGD(0.3),
         rule=RULES.get(rule, rule),
-        **({"see": see} if see else {}),
+        **({"view": view} if view else {}),
     )
 
 
 def test_algorithm_1_plays_generator_critic_and_law_as_often_as_asked():
     played = adversarial_moves(
-        Wasserstein(), Lawful((MOTIF,), "alternation", steps=5), generator=Adam(1e-4),
+        Wasserstein(), Constraints((MOTIF,), "alternation", steps=5), generator=Adam(1e-4),
         critic=Adam(2e-4), critic_steps=3, generator_steps=2,
     )  # fmt: skip
     assert [(move.name, move.times) for move in played] == [
@@ -98,8 +99,8 @@ def test_algorithm_1_plays_generator_critic_and_law_as_often_as_asked():
     batch = draw(torch.Generator().manual_seed(0))
     players = {"generator": Shift(), "critic": Inner()}
     # The generator's steps are on the whole objective, the law's on the law alone.
-    assert set(played[0].objectives[0].loss(players, batch)) == {"generator", "motif"}
-    assert set(played[2].objectives[0].loss(players, batch)) == {"motif"}
+    assert set(played[0].loss(players, batch)) == {"adversarial", "motif"}
+    assert set(played[2].loss(players, batch)) == {"motif"}
     state = play(played, 1)
     assert {k for k, _ in state.optimizers} == {"generator", "critic", "motif"}
     law_steps = state.optimizers[("motif", "generator")]
@@ -107,7 +108,7 @@ def test_algorithm_1_plays_generator_critic_and_law_as_often_as_asked():
 
 
 def test_law_only_and_plain_games_are_the_same_code_with_other_moves():
-    alone = play(law_moves(Lawful((MOTIF,), "alternation", optimizer=SGD(0.5))), 60)
+    alone = play(law_moves(Constraints((MOTIF,), "alternation", optimizer=SGD(0.5))), 60)
     torch.testing.assert_close(theta(alone)[MASK], MOTIF.motif[MASK], atol=1e-4, rtol=0)
     assert bool((theta(alone)[~MASK] == 0).all())
     plain = play(moves(laws=()), 300)
@@ -117,20 +118,20 @@ def test_law_only_and_plain_games_are_the_same_code_with_other_moves():
 @pytest.mark.parametrize("rule", ["extragradient", "optimistic", "lookahead", Consensus(1.0)])
 def test_the_projected_critic_plants_the_motif_and_the_standard_one_does_not(rule):
     planted = torch.where(MASK, MOTIF.motif, MEAN)
-    projected = play(moves(rule=rule, see=MOTIF.hide), 300)
+    projected = play(moves(rule=rule, view=MOTIF.hide), 300)
     torch.testing.assert_close(theta(projected), planted, atol=1e-2, rtol=0)
     standard = play(moves(rule=rule), 300)
     torch.testing.assert_close(theta(standard), MEAN, atol=1e-2, rtol=0)
 
 
 def test_simultaneous_steps_diverge_off_the_motif_only():
-    state = play(moves(rule="simultaneous", see=MOTIF.hide), 200)
+    state = play(moves(rule="simultaneous", view=MOTIF.hide), 200)
     assert (theta(state) - MEAN)[~MASK].norm() > 100
     torch.testing.assert_close(theta(state)[MASK], MOTIF.motif[MASK], atol=1e-4, rtol=0)
 
 
 def test_alternation_stays_bounded():
-    state = play(moves("alternation", rule=None, see=MOTIF.hide), 500)
+    state = play(moves("alternation", rule=None, view=MOTIF.hide), 500)
     off = float((theta(state) - MEAN)[~MASK].norm())
     assert 0.01 < off < 5
 
@@ -143,14 +144,18 @@ def pull(x, players, batch):
 def test_multipliers_remove_the_bias_that_a_penalty_leaves():
     """Minimise ½‖θ - v‖² under Pθ = m: the penalty ends at (v + ρ m) / (1 + ρ)."""
 
-    def end(side, *own):
-        objective = Objective("generator", player_loss(pull, side([(MOTIF, 2.0)])), SGD(0.1))
-        return theta(play((Move("generator", (objective,)), *own), 300))
+    def end(by):
+        constraints = Constraints((MOTIF,), by, 2.0)
+
+        def loss(players, batch):
+            x = players["generator"](batch.condition)
+            return pull(x, players, batch) | constraints.terms(x, players, batch.condition)
+
+        return theta(play((Move("generator", loss, SGD(0.1)), *constraints.moves()), 300))
 
     biased = (MEAN + 2.0 * MOTIF.motif) / 3.0  # weight 2, a mean over two coordinates
-    torch.testing.assert_close(end(obeying)[MASK], biased[MASK], atol=1e-3, rtol=0)
-    ascent = Move("multipliers", (Objective("multipliers", multiplier_loss([MOTIF]), SGD(2.0)),))
-    planted = end(multiplied, ascent)
+    torch.testing.assert_close(end("penalty")[MASK], biased[MASK], atol=1e-3, rtol=0)
+    planted = end("lagrangian")
     torch.testing.assert_close(planted[MASK], MOTIF.motif[MASK], atol=1e-3, rtol=0)
     torch.testing.assert_close(planted[~MASK], MEAN[~MASK], atol=1e-3, rtol=0)
 
@@ -162,8 +167,7 @@ FIRST, SECOND = (
 
 @pytest.mark.parametrize("by", ["penalty", "alternation", "lagrangian", "config"])
 def test_several_laws_without_data_by_every_way(by):
-    lawful = Lawful((FIRST, SECOND), by, optimizer=SGD(0.3))
-    played = law_moves(lawful)
+    played = law_moves(Constraints((FIRST, SECOND), by, optimizer=SGD(0.3)))
     shapes = {"entry 0": (1,), "entry 1": (1,)}
     found = theta(play(played, 60, shapes=shapes))
     torch.testing.assert_close(found[:2], torch.tensor([1.0, 2.0]), atol=0.25, rtol=0)
@@ -178,7 +182,7 @@ def test_several_laws_without_data_by_every_way(by):
 def test_every_law_has_its_own_weight():
     def ends(weight):
         return theta(
-            play(law_moves(Lawful((FIRST, clash), weight=weight, optimizer=SGD(0.02))), 200)
+            play(law_moves(Constraints((FIRST, clash), weight=weight, optimizer=SGD(0.02))), 200)
         )
 
     clash = FunctionLaw(lambda x, c: x[:, 0, :1] - 3.0, "clash")
@@ -192,19 +196,19 @@ def test_a_plain_function_is_a_law_here_too():
     def first(x, c):
         return x[:, 0, :1] - 1.0
 
-    assert [m.name for m in law_moves(Lawful((first,), "alternation"))] == ["first"]
+    assert [m.name for m in law_moves(Constraints((first,), "alternation"))] == ["first"]
 
 
 def test_config_has_the_same_positive_cosine_with_every_term():
     random = torch.Generator().manual_seed(0)
     for _ in range(5):
         gradients = torch.randn(3, 40, generator=random)
-        direction = ConFIG()(gradients)
+        direction = config_direction(gradients)
         cosines = (gradients @ direction) / gradients.norm(dim=1) / direction.norm()
         assert float(cosines.min()) > 0
         torch.testing.assert_close(cosines, cosines.mean().expand(3), atol=1e-5, rtol=0)
     still = torch.stack([torch.zeros(40), gradients[0]])
-    torch.testing.assert_close(ConFIG()(still), gradients[0])
+    torch.testing.assert_close(config_direction(still), gradients[0])
 
 
 def test_config_is_chosen_by_configuration_and_steps_along_its_direction():
@@ -212,15 +216,15 @@ def test_config_is_chosen_by_configuration_and_steps_along_its_direction():
         x = players["generator"].theta
         return {"one": (x[0] - 1).square() + 5 * x[1], "two": (x[0] + x[1]).square() + x[2]}
 
-    state = play((Move("m", (Objective("generator", terms, SGD(0.1), ConFIG()),)),), 1)
+    state = play((Move("generator", terms, SGD(0.1), combine=config_direction),), 1)
     start = Shift()
     rows = [
         torch.autograd.grad(value, start.theta, retain_graph=True)[0]
         for value in terms({"generator": start}, None).values()
     ]
-    torch.testing.assert_close(theta(state), -0.1 * ConFIG()(torch.stack(rows)))
-    assert moves("config")[0].objectives[0].combine == ConFIG()
-    assert moves("penalty")[0].objectives[0].combine is None
+    torch.testing.assert_close(theta(state), -0.1 * config_direction(torch.stack(rows)))
+    assert moves("config")[0].parts[0].combine is config_direction
+    assert moves("penalty")[0].parts[0].combine is None
 
 
 def test_a_game_ends_when_every_law_is_below_its_threshold():
@@ -228,7 +232,7 @@ def test_a_game_ends_when_every_law_is_below_its_threshold():
     other = FunctionLaw(
         lambda x, c: (x[:, 0, 1:2] - 1.0).mean(0, keepdim=True).expand(16, 1), "other"
     )
-    played = law_moves(Lawful((one, other), "alternation", optimizer=SGD(0.05)))
+    played = law_moves(Constraints((one, other), "alternation", optimizer=SGD(0.05)))
     until = {"one/one": 1.5, "other/other": 1e-3}
     state = play(played, 5000, until)
     assert 5 < state.step < 5000
@@ -242,7 +246,7 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     players = {"generator": Shift(), "critic": Inner()}
     nn.init.normal_(players["critic"].psi)
     entry = Wasserstein((TwoSided(), R1(2.0)))
-    terms = critic_loss(entry, see=MOTIF.hide)(players, batch)
+    terms = critic_loss(entry, view=MOTIF.hide)(players, batch)
     assert set(terms) == {"critic", "TwoSided", "R1"}
     torch.stack(list(terms.values())).sum().backward()
     assert players["generator"].theta.grad is None
@@ -251,7 +255,7 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     assert bool((hidden == 0).all())  # of the penalties too
     seen = players["critic"].psi.detach()[~MASK].norm()
     assert float(terms["R1"].detach()) == pytest.approx(float(seen**2), rel=1e-5)
-    shown = player_loss(judged(entry, see=MOTIF.hide))(players, batch)["generator"]
+    shown = generator_loss(entry, view=MOTIF.hide)(players, batch)["adversarial"]
     (gradient,) = torch.autograd.grad(shown, players["generator"].theta)
     assert bool((gradient[MASK] == 0).all())
     torch.testing.assert_close(gradient[~MASK], -players["critic"].psi.detach()[~MASK])
@@ -263,7 +267,8 @@ def test_the_augmented_lagrangian_is_its_formula():
     multipliers = Multipliers({"motif": residual.shape[1:]})
     with torch.no_grad():
         multipliers.values[0].normal_()
-    terms = multiplied([(MOTIF, 3.0)])(x, {"multipliers": multipliers}, Batch({}))
+    constraints = Constraints((MOTIF,), "lagrangian", 3.0)
+    terms = constraints.terms(x, {"multipliers": multipliers}, {})
     square = residual.square().sum(tuple(range(1, residual.ndim))).mean()
     torch.testing.assert_close(terms["motif"], 1.5 * square)
     inner = (multipliers.values[0] * residual.mean(0)).sum()
@@ -274,7 +279,8 @@ def test_the_augmented_lagrangian_is_its_formula():
 def test_games_without_a_critic_find_the_mean(entry):
     played = sample_moves(entry, generator=Adam(0.1, clip=None))
     torch.testing.assert_close(theta(play(played, 150)), MEAN, atol=0.05, rtol=0)
-    with_law = sample_moves(entry, Lawful((MOTIF,), weight=50.0), generator=Adam(0.1, clip=None))
+    heavy = Constraints((MOTIF,), weight=50.0)
+    with_law = sample_moves(entry, heavy, generator=Adam(0.1, clip=None))
     found = theta(play(with_law, 150))
     torch.testing.assert_close(found[MASK], MOTIF.motif[MASK], atol=0.2, rtol=0)
 
@@ -306,32 +312,32 @@ def test_consensus_sees_the_other_player_through_both_losses():
 def test_directions_that_are_not_finite_are_not_hidden():
     rows = torch.randn(3, 6)
     rows[1, 2] = torch.nan
-    assert bool(torch.isnan(ConFIG()(rows)).any())
-    large = ConFIG()(1e20 * torch.eye(2))
+    assert bool(torch.isnan(config_direction(rows)).any())
+    large = config_direction(1e20 * torch.eye(2))
     assert bool((large > 1e19).all())
     opposed = torch.stack([torch.ones(4), -torch.ones(4)])
-    assert float(ConFIG()(opposed).abs().max()) < 1e-6
+    assert float(config_direction(opposed).abs().max()) < 1e-6
 
 
 def test_misuse_is_named():
     with pytest.raises(InputError, match="laws by 'lagrangain'"):
-        Lawful((MOTIF,), "lagrangain")
+        Constraints((MOTIF,), "lagrangain")
     with pytest.raises(InputError, match="expected distinct names, got motif, motif"):
-        Lawful((MOTIF, MotifLaw(MASK, MOTIF.motif + 1)))
+        Constraints((MOTIF, MotifLaw(MASK, MOTIF.motif + 1)))
     with pytest.raises(InputError, match="weight of law 'motif': expected at least 0, got -1"):
-        Lawful((MOTIF,), weight=-1.0)
+        Constraints((MOTIF,), weight=-1.0)
     with pytest.raises(InputError, match=r"expected a weight of each of motif, got \['volume'\]"):
-        Lawful((MOTIF,), weight={"volume": 1.0})
+        Constraints((MOTIF,), weight={"volume": 1.0})
     with pytest.raises(InputError, match="expected one weight above 0 for all laws"):
-        Lawful((FIRST, SECOND), "lagrangian", {"entry 0": 1.0, "entry 1": 2.0})
+        Constraints((FIRST, SECOND), "lagrangian", {"entry 0": 1.0, "entry 1": 2.0})
     with pytest.raises(InputError, match="nothing to learn"):
-        law_moves(Lawful())
+        law_moves(Constraints())
     with pytest.raises(InputError, match="until 'critc/critic'; expected move/term"):
         Game(moves(), draw, {"critc/critic": 1.0})
     with pytest.raises(InputError, match=r"declared for {'motif': \(1, 3\)}"):
         Multipliers({"motif": (1, 3)})({"motif": torch.zeros(4, 1, 2)})
-    named = FunctionLaw(MOTIF, "generator")
-    with pytest.raises(InputError, match="two terms are called 'generator'"):
+    named = FunctionLaw(MOTIF, "adversarial")
+    with pytest.raises(InputError, match="two terms are called 'adversarial'"):
         play(moves(laws=(named,)), 1)
     with pytest.raises(InputError, match="moves generator and critic as often; got 1 and 5"):
         adversarial_moves(

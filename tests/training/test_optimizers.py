@@ -5,11 +5,8 @@ import torch
 from lightning_fabric import Fabric
 
 from lawful import InputError, LawfulWarning, NonFiniteError
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.loop import fit
-from lawful.training.optimizers import LBFGS, Adam, RMSProp
-from lawful.training.rules import Extragradient
-from lawful.training.state import State
+from lawful.training import LBFGS, RULES, Adam, Batch, Game, Joint, Move, RMSProp, State, fit
+from lawful.training.rules import config_direction
 
 
 def test_rmsprop_divides_by_the_root_of_the_running_mean_square():
@@ -65,7 +62,7 @@ def play(game, state, steps, until=None):
 
 
 def search(loss=least_squares, **options):
-    return Move("search", (Objective("line", loss, LBFGS(**options)),))
+    return Move("line", loss, LBFGS(**options), name="search")
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-6), (torch.float32, 1e-3)])
@@ -74,7 +71,7 @@ def test_lbfgs_solves_an_ill_conditioned_least_squares_problem(dtype, accuracy):
     found = play(game, line_state(game, dtype), 4)
     exact = torch.linalg.lstsq(X.double(), Y.double()).solution.T
     assert (found - exact).norm() < accuracy * exact.norm()
-    slow = line_game(Move("adam", (Objective("line", least_squares, Adam(0.1)),)), x=X.to(dtype))
+    slow = line_game(Move("line", least_squares, Adam(0.1)), x=X.to(dtype))
     assert (play(slow, line_state(slow, dtype), 80) - exact).norm() > 0.1 * exact.norm()
 
 
@@ -103,8 +100,8 @@ def test_pairs_that_are_kept_save_iterations():
 
 
 def test_moves_by_lbfgs_follow_moves_by_adam():
-    adam = Move("adam", (Objective("line", least_squares, Adam(0.1)),), end=0.75)
-    after = Move("search", (Objective("line", least_squares, LBFGS()),), begin=0.75)
+    adam = Move("line", least_squares, Adam(0.1), name="adam", end=0.75)
+    after = Move("line", least_squares, LBFGS(), name="search", begin=0.75)
     game = line_game(adam, after)
     names = [
         set(state.values) for state in fit(game, line_state(game), Fabric(accelerator="cpu"), 8)
@@ -113,8 +110,8 @@ def test_moves_by_lbfgs_follow_moves_by_adam():
 
 
 def test_moves_that_a_short_run_never_plays_are_named():
-    late = Move("late", (Objective("line", least_squares, LBFGS()),), begin=0.9)
-    game = line_game(Move("adam", (Objective("line", least_squares, Adam(0.1)),)), late)
+    late = Move("line", least_squares, LBFGS(), name="late", begin=0.9)
+    game = line_game(Move("line", least_squares, Adam(0.1)), late)
     for steps in range(1, 40):
         assert late.plays_ever(steps) == any(late.plays(k, steps) for k in range(steps))
     with pytest.warns(LawfulWarning, match="in 2 steps never played: late"):
@@ -138,14 +135,15 @@ def test_a_line_search_that_fails_moves_nothing():
 
 
 def test_lbfgs_plays_alone():
-    pair = (Objective("line", least_squares, LBFGS()), Objective("other", least_squares))
-    with pytest.raises(InputError, match="plays alone"):
-        Move("both", pair)
-    with pytest.raises(InputError, match="plays alone"):
-        Move("extra", pair[:1], rule=Extragradient())
+    pair = (Move("line", least_squares, LBFGS()), Move("other", least_squares))
+    for parts in (pair, pair[:1]):
+        with pytest.raises(InputError, match="plays alone"):
+            Joint(parts, RULES["extragradient"])
+    with pytest.raises(InputError, match="does not combine"):
+        Move("line", least_squares, LBFGS(), combine=config_direction)
     for wrong in ({"clip": 1.0}, {"history": 0}, {"iterations": 0}):
         with pytest.raises(InputError, match="L-BFGS"):
             LBFGS(**wrong)
     for begin, end in ((0.5, 0.5), (-0.1, 1), (0, 1.5)):
         with pytest.raises(InputError, match="begin < end"):
-            Move("move", pair[1:], begin=begin, end=end)
+            Move("line", least_squares, begin=begin, end=end)

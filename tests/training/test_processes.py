@@ -18,9 +18,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from toy import Player, duel, duellists, game, state, weights
 from lawful.errors import NonFiniteError
-from lawful.training.loop import fit
-from lawful.training.game import Game, Move, Objective
-from lawful.training.state import State
+from lawful.training import Game, Move, State, fit
 
 def run(fabric, folder, stop, resume):
     torch.set_num_threads(1)
@@ -47,7 +45,7 @@ def play(fabric, folder, stop, resume):
         def broken(players, batch):
             x = players["generator"](batch.condition["x"]).sum()
             return {{"odd": x * (torch.nan if fabric.global_rank else 1.0)}}
-        bad = Game((Move("m", (Objective("generator", broken),)),), game_with.draw)
+        bad = Game((Move("generator", broken),), game_with.draw)
         fresh = State.create({{"generator": Player()}}, bad, fabric)
         try:
             next(fit(bad, fresh, fabric, 1))
@@ -85,10 +83,7 @@ import sys
 from pathlib import Path
 import torch
 from lightning_fabric import Fabric
-from lawful.training.loop import fit
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.optimizers import SGD
-from lawful.training.state import State
+from lawful.training import SGD, Batch, Game, Move, State, fit
 
 def run(fabric, folder):
     torch.set_num_threads(1)
@@ -100,7 +95,7 @@ def play(fabric, folder):
     torch.manual_seed(0)
     def loss(players, batch):
         return {"l": (players["p"](batch.condition["x"]) - fabric.global_rank).square().mean()}
-    move = Move("m", (Objective("p", loss, SGD(0.05)),))
+    move = Move("p", loss, SGD(0.05), name="m")
     game = Game((move,), lambda g: Batch({"x": torch.ones(4, 1)}), {"m/l": 0.3})
     state = State.create({"p": torch.nn.Linear(1, 1)}, game, fabric)
     for s in fit(game, state, fabric, 500):

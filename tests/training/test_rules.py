@@ -13,12 +13,7 @@ from torch import nn
 from lawful import InputError
 from lawful.theory import methods
 from lawful.theory.linear_game import LinearGame
-from lawful.training import rules
-from lawful.training.conflicts import ConFIG
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.loop import fit
-from lawful.training.optimizers import SGD, Adam
-from lawful.training.state import State
+from lawful.training import SGD, Adam, Batch, Game, Joint, Move, State, fit, rules
 
 RULES = {
     **rules.RULES,
@@ -166,7 +161,7 @@ class Noisy(nn.Module):
         return self.w
 
 
-def noisy_game(rule, seen):
+def noisy_game(rule, seen, optimizer=SGD(0.3)):  # noqa: B008
     def loss(sign):
         def terms(players, batch):
             noise = 1 + torch.rand(1)  # of torch's own generator, not of the batch
@@ -175,9 +170,8 @@ def noisy_game(rule, seen):
 
         return terms
 
-    optimizer = SGD(0.3)
-    objectives = (Objective("a", loss(1), optimizer), Objective("b", loss(-1), optimizer))
-    return Game((Move("both", objectives, rule=rule),), lambda rng: Batch({}))
+    parts = (Move("a", loss(1), optimizer), Move("b", loss(-1), optimizer))
+    return Game((Joint(parts, rule),), lambda rng: Batch({}))
 
 
 def device():
@@ -217,10 +211,7 @@ def test_every_rule_is_saved_and_restored_bit_for_bit(name, tmp_path):
     fabric = device()
 
     def fresh():
-        optimizer = Adam(0.05, clip=None)
-        game = noisy_game(RULES[name], [])
-        objectives = tuple(Objective(o.player, o.loss, optimizer) for o in game.moves[0].objectives)
-        game = Game((Move("both", objectives, rule=RULES[name]),), game.draw)
+        game = noisy_game(RULES[name], [], Adam(0.05, clip=None))
         return game, noisy_state(game, fabric)
 
     game, whole = fresh()
@@ -261,9 +252,9 @@ def test_misuse_is_named():
     loss = lambda players, batch: {}  # noqa: E731
     for rule in (rules.Consensus(), rules.Lookahead(rules.Consensus())):
         with pytest.raises(InputError, match="cannot be clipped or combined"):
-            Move("m", (Objective("a", loss, Adam()),), rule=rule)
+            Joint((Move("a", loss, Adam()),), rule)
         with pytest.raises(InputError, match="cannot be clipped or combined"):
-            Move("m", (Objective("a", loss, SGD(), ConFIG()),), rule=rule)
+            Joint((Move("a", loss, SGD(), combine=rules.config_direction),), rule)
     with pytest.raises(InputError, match="expected a rate above 0"):
         Adam(-1.0)
     with pytest.raises(InputError, match="schedule"):

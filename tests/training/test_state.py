@@ -13,10 +13,7 @@ from toy import Player, draw, fabric, game, state, weights
 
 from lawful import InputError
 from lawful import files as checkpoint
-from lawful.training.game import Game, Move, Objective
-from lawful.training.loop import fit
-from lawful.training.rules import Optimistic
-from lawful.training.state import State
+from lawful.training import RULES, Game, Joint, Move, State, fit
 
 
 def play(current, device, steps):
@@ -69,7 +66,7 @@ def test_averages_leave_integer_buffers_alone():
 
     device = fabric()
     loss = lambda players, batch: {"l": players["g"](batch.condition["x"]).mean()}  # noqa: E731
-    one = Game((Move("m", (Objective("g", loss),)),), draw)
+    one = Game((Move("g", loss),), draw)
     current = State.create({"g": Table()}, one, device, average={"g": 0.9})
     for _ in fit(one, current, device, 20):
         pass
@@ -94,7 +91,7 @@ def test_a_checkpoint_of_more_processes_is_refused(tmp_path):
     device, path = fabric(), tmp_path / "a.safetensors"
     state(device).save(path, device, {})
     tree = checkpoint.load(path)
-    tree["random"] = {name: value.repeat(2, 1) for name, value in tree["random"].items()}
+    tree["processes"] *= 2
     checkpoint.save(path, tree)
     with pytest.raises(InputError, match="of 2 processes, resumed on 1"):
         state(device).restore(path, device)
@@ -168,7 +165,7 @@ def test_a_checkpoint_of_another_game_is_refused_before_anything_changes(tmp_pat
     play(current, device, 2)
     current.save(tmp_path / "a.safetensors", device, {})
     moves = game().moves
-    other_rule = Game((*moves[:2], Move(moves[2].name, moves[2].objectives, 3, Optimistic())), draw)
+    other_rule = Game((*moves[:2], Joint(moves[2:], RULES["optimistic"], "law")), draw)
     fewer = Game(moves[:2], draw)
     for other in (other_rule, fewer):
         torch.manual_seed(5)

@@ -6,12 +6,17 @@ from torch import nn
 
 from lawful.divergences import R1, TwoSided, Wasserstein
 from lawful.studies.motif_law import MotifLaw
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.losses import Multipliers
-from lawful.training.moves import Lawful, adversarial_moves
-from lawful.training.optimizers import Adam
-from lawful.training.rules import RULES
-from lawful.training.state import State
+from lawful.training import (
+    RULES,
+    Adam,
+    Batch,
+    Constraints,
+    Game,
+    Move,
+    Multipliers,
+    State,
+    adversarial_moves,
+)
 
 
 class Player(nn.Module):
@@ -47,9 +52,9 @@ def obey(players, batch):
 def game():
     return Game(
         (
-            Move("generator", (Objective("generator", fool, Adam(1e-2)),)),
-            Move("critic", (Objective("critic", judge, Adam(2e-2, clip=None)),), times=2),
-            Move("law", (Objective("generator", obey, Adam(5e-3, schedule="constant")),), times=3),
+            Move("generator", fool, Adam(1e-2)),
+            Move("critic", judge, Adam(2e-2, clip=None), times=2),
+            Move("generator", obey, Adam(5e-3, schedule="constant"), times=3, name="law"),
         ),
         draw,
     )
@@ -104,7 +109,7 @@ def data(generator):
 def duel(by="lagrangian", rule="extragradient"):
     """An adversarial game under a law: penalties, multipliers, a rule with two half-steps."""
     moves = adversarial_moves(
-        Wasserstein((TwoSided(), R1(0.5))), Lawful((LAW,), by, 0.3), see=LAW.hide,
+        Wasserstein((TwoSided(), R1(0.5))), Constraints((LAW,), by, 0.3), view=LAW.hide,
         generator=Adam(1e-2), critic=Adam(1e-2), rule=RULES[rule],
     )  # fmt: skip
     return Game(moves, data)

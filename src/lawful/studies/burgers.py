@@ -24,9 +24,7 @@ from lawful.pde.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.pde.sobel import SobelBurgersLaw
 from lawful.pde.solve import solve
 from lawful.study import Axis, Quantity, Study, Training
-from lawful.training.game import Batch, Game, Move, Objective
-from lawful.training.losses import correction_loss, law_loss
-from lawful.training.optimizers import Adam
+from lawful.training import Adam, Batch, Game, Move, correction_loss, law_loss
 from lawful.typed import Size, Within
 
 CELLS, TIMES, DURATION = 64, 64, 0.2
@@ -142,9 +140,9 @@ class BurgersStudy(Study):
             "residual": lambda: law_loss(fine),
             "sobel": lambda: law_loss(self.sobel()),
         }[self.objective]()
-        moves = [Move("equation", (Objective("generator", loss, adam),))]
+        moves = [Move("generator", loss, adam, name="equation")]
         if self.initial == "alternating":
-            moves.append(Move("initial", (Objective("generator", law_loss(InitialLaw()), adam),)))
+            moves.append(Move("generator", law_loss(InitialLaw()), adam, name="initial"))
         return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
 
     def draw(self, count: int, generator: torch.Generator) -> Condition:

@@ -14,8 +14,7 @@ from lawful.data.rotated import rotated
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import DigitClassifier
 from lawful.study import Quantity, Study, Training
-from lawful.training.game import Batch, Game, Move, Objective, Players
-from lawful.training.optimizers import Adam
+from lawful.training import Adam, Batch, Game, Move, Players
 
 
 def reconstruction(x: Tensor, c: Condition) -> Tensor:
@@ -80,7 +79,7 @@ class DigitsStudy(Study):
             return Batch({"image": image, "label": digits.train_labels[rows]})
 
         adam = Adam(self.training.learning_rate, clip=None)
-        return Game((Move("classifier", (Objective("generator", classifier_loss, adam),)),), draw)
+        return Game((Move("generator", classifier_loss, adam, name="classifier"),), draw)
 
     def headline(self, quality: Mapping[str, Any]) -> str:
         return (

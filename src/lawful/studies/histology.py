@@ -27,7 +27,7 @@ from lawful.studies.symmetric import (
 )
 from lawful.study import Training
 from lawful.symmetry.symmetrize import randomize
-from lawful.training.game import Game
+from lawful.training import Game
 from lawful.typed import Size, Within, check_fields
 
 TISSUE = "immunohistochemistry"

@@ -35,10 +35,7 @@ from lawful.studies.microstructure_targets import (
 from lawful.study import Quantity, Study, Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized
-from lawful.training.game import Game
-from lawful.training.losses import everything
-from lawful.training.moves import Lawful, adversarial_moves, law_moves
-from lawful.training.optimizers import Adam
+from lawful.training import Adam, Constraints, Game, adversarial_moves, law_moves
 from lawful.typed import Positive, Size, Weight, Within
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
@@ -222,15 +219,15 @@ class MicrostructureStudy(Study):
         return TwoPoint(self.enforced)
 
     def game(self) -> Game:
-        lawful = Lawful((self.trained_law(),), "penalty", self.weight)
+        constraints = Constraints((self.trained_law(),), "penalty", self.weight)
         adam = self._adam("training.learning_rate")
         if self.objective == "law":
-            moves = law_moves(lawful, generator=adam)
-            return Game(moves, DrawTargets(*self.statistics(), self.training.batch, self.side))
+            targets = DrawTargets(*self.statistics(), self.training.batch, self.side)
+            return Game(law_moves(constraints, generator=adam), targets)
         data, (_, curves) = self._data(), self.statistics()
         moves = adversarial_moves(
-            NonSaturating((R1(self.penalty),)), lawful, generator=adam,
-            critic=self._adam("critic_rate"), see=everything if data.periodic else interior,
+            NonSaturating((R1(self.penalty),)), constraints, generator=adam,
+            critic=self._adam("critic_rate"), view=None if data.periodic else interior,
         )  # fmt: skip
         return Game(moves, Draw(data.train, curves, self.training.batch, data.periodic))
 

@@ -12,7 +12,7 @@ from lawful.errors import InputError
 from lawful.materials import dataset as cahn_hilliard
 from lawful.materials.dataset import Images, Microstructures
 from lawful.materials.statistics import two_point
-from lawful.training.game import Batch
+from lawful.training import Batch
 
 SMALL = 256  # images of the data set `small`
 

@@ -21,9 +21,7 @@ from lawful.studies.motif_law import MotifLaw
 from lawful.study import Quantity, Study, Training
 from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.symmetrize import orbit_samples
-from lawful.training.game import Batch, Game
-from lawful.training.moves import adversarial_moves
-from lawful.training.optimizers import RMSProp
+from lawful.training import Batch, Game, RMSProp, adversarial_moves
 from lawful.typed import Count, Positive, Weight, Within
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000

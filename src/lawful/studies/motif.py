@@ -18,11 +18,16 @@ from lawful.nn.images import ImageCritic, ImageGenerator
 from lawful.studies.digit_quality import digit_quality
 from lawful.studies.motif_law import MotifLaw, cross, plus
 from lawful.study import Quantity, Study, Training
-from lawful.training.game import Batch, Game
-from lawful.training.losses import Enforced, Multipliers, everything
-from lawful.training.moves import Lawful, adversarial_moves
-from lawful.training.optimizers import Adam
-from lawful.training.rules import RULES
+from lawful.training import (
+    RULES,
+    Adam,
+    Batch,
+    Constraints,
+    Enforced,
+    Game,
+    Multipliers,
+    adversarial_moves,
+)
 from lawful.typed import Count, Positive, Size, Weight, Within
 
 NOISE, SAMPLES = 64, 2_000
@@ -104,7 +109,7 @@ class MotifStudy(Study):
             raise InputError("rule consensus: differentiates gradients; law config combines them")
         for name in ("training.learning_rate", "critic_rate", "law_rate"):
             self._adam(name)
-        self._lawful(self.planted())
+        self._constraints(self.planted())
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -158,8 +163,8 @@ class MotifStudy(Study):
         law = self.planted()
         moves = adversarial_moves(
             DIVERGENCES[self.divergence](self.penalty),
-            self._lawful(law),
-            see=law.hide if self.critic == "projected" else everything,
+            self._constraints(law),
+            view=law.hide if self.critic == "projected" else None,
             generator=self._adam("training.learning_rate"),
             critic=self._adam("critic_rate"),
             critic_steps=self.critic_steps,
@@ -180,14 +185,14 @@ class MotifStudy(Study):
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
 
-    def _lawful(self, law: Law) -> Lawful | None:
+    def _constraints(self, law: Law) -> Constraints | None:
         if self.law == "enforce" or self.law == "data" or self.law == "none":
             return None
-        return Lawful((law,), self.law, self.weight, self.law_steps, self._adam("law_rate"))
+        return Constraints((law,), self.law, self.weight, self.law_steps, self._adam("law_rate"))
 
     def _thresholds(self, law: Law) -> dict[str, float]:
         """The loss term of the law, and what it must fall below."""
-        if not self.until or self._lawful(law) is None:
+        if not self.until or self._constraints(law) is None:
             return {}
         if self.law == "alternation":
             return {f"{law.name}/{law.name}": self.until}

@@ -30,9 +30,7 @@ from lawful.study import Quantity, Study
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
-from lawful.training.game import Batch, Game
-from lawful.training.moves import adversarial_moves
-from lawful.training.optimizers import Adam
+from lawful.training import Adam, Batch, Game, adversarial_moves
 from lawful.typed import Count, Positive, Size, Weight, Within
 
 CHUNK = 250

@@ -22,13 +22,18 @@ from lawful.divergences import Wasserstein
 from lawful.errors import InputError
 from lawful.laws import Condition
 from lawful.studies.motif_law import MotifLaw
-from lawful.training.game import Batch, Game, Move
-from lawful.training.loop import fit
-from lawful.training.losses import everything
-from lawful.training.moves import Lawful, adversarial_moves
-from lawful.training.optimizers import SGD
-from lawful.training.rules import RULES
-from lawful.training.state import State
+from lawful.training import (
+    RULES,
+    SGD,
+    Batch,
+    Constraints,
+    Game,
+    Joint,
+    Move,
+    State,
+    adversarial_moves,
+    fit,
+)
 
 DIMENSION, MOTIF, DATA, BATCH = 16, 4, 1_000, 100
 STEPS, DECAY = 2_000, 0.997
@@ -98,14 +103,14 @@ class Draw:
         return Batch({"noise": noise}, self.data[rows])
 
 
-def _moves(rule: str, critic: str, law: MotifLaw) -> tuple[Move, ...]:
+def _moves(rule: str, critic: str, law: MotifLaw) -> tuple[Move | Joint, ...]:
     """The game's moves with plain gradient steps."""
     rate = SGD(0.2)
     weight = MOTIF / 2  # the law's loss is a mean over the motif, the game's term half a sum
     return adversarial_moves(
         Wasserstein(),
-        Lawful((law,), "penalty", weight),
-        see=law.hide if critic == "projected" else everything,
+        Constraints((law,), "penalty", weight),
+        view=law.hide if critic == "projected" else None,
         generator=rate,
         critic=rate,
         rule=RULES[rule],

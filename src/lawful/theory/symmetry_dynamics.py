@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from lawful.divergences import R1, Divergence, Penalty, RelativisticAverage, TwoSided
 from lawful.theory.symmetry_poses import Critic, Generator, draw
-from lawful.training.game import Batch
-from lawful.training.moves import adversarial_moves
-from lawful.training.optimizers import SGD
+from lawful.training import SGD, Batch, adversarial_moves
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,9 @@ def _play(
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # of the penalty's points
     for _ in range(turns):
-        for objective in (objective for move in moves for objective in move.objectives):
-            weights = list(players[objective.player].parameters())
-            terms = objective.loss(players, _double(draw(random)))
+        for part in (part for move in moves for part in move.parts):
+            weights = list(players[part.player].parameters())
+            terms = part.loss(players, _double(draw(random)))
             loss = torch.stack(list(terms.values())).sum()
             gradients = torch.autograd.grad(loss, weights)
             yield loss.detach(), _flat(gradients)

@@ -20,11 +20,7 @@ from lawful.laws import Condition
 from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.invariance import distances, invariance_test
 from lawful.symmetry.symmetrize import Symmetrized, randomize
-from lawful.training.game import Batch, Game
-from lawful.training.loop import fit
-from lawful.training.moves import adversarial_moves
-from lawful.training.optimizers import Adam
-from lawful.training.state import State
+from lawful.training import Adam, Batch, Game, State, adversarial_moves, fit
 
 NOISE, WIDTH, SPREAD = 4, 32, 0.15
 STEPS, BATCH, DECAY = 500, 64, 0.98

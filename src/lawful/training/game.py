@@ -1,13 +1,15 @@
 r"""Games: an ordered tuple of moves over named players.
 
-A move lets one or more players descend their own losses a number of times; a turn of the game is
-one pass through its moves. Algorithm 1 of InvNet is `generator, critic, law`; training without
-data is a move a law; extragradient is another rule on the same move.
+A move lets one player descend its own loss a number of times; a turn of the game is one pass
+through its moves. Moves in sequence alternate; joint moves step together by a rule, on one batch.
+Algorithm 1 of InvNet is the moves of generator, critic and law; training without data is a move
+for each law; extragradient is a rule that joins the same two moves.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import ceil, inf
+from typing import ClassVar
 
 import torch
 from lightning_fabric.wrappers import is_wrapped
@@ -15,8 +17,7 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.training.conflicts import Combination
-from lawful.training.optimizers import Adam, Optimizer
+from lawful.training.optimizers import LBFGS, Adam, Optimizer
 from lawful.training.rules import Rule, Simultaneous
 
 
@@ -27,43 +28,60 @@ class Batch:
     condition: Condition
     data: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        condition = {name: value.to(device) for name, value in self.condition.items()}
+        return Batch(condition, None if self.data is None else self.data.to(device))
+
 
 Players = Mapping[str, nn.Module]
 Terms = dict[str, Tensor]
 Loss = Callable[[Players, Batch], Terms]
 Draw = Callable[[torch.Generator], Batch]
+Combine = Callable[[Tensor], Tensor]  # one direction from gradients, a row per loss term
 
 
 @dataclass(frozen=True)
-class Objective:
-    """One player's part in a move: its loss terms by name and how it descends them.
+class Move:
+    """A player descends a loss, `times` in a turn, each time on a batch of its own.
 
     Arguments:
-        combine: The direction made of the terms' gradients; None for that of their sum.
+        player: The name of the network whose parameters move.
+        loss: The terms of the loss by name; their sum is descended.
+        name: What the move is called in logs; the player's name where not given.
+        begin, end: Fractions of the run between which the move is played.
+        combine: Makes the descent direction from the terms' gradients, one per row, in place of
+            their sum; `rules.config_direction` is one.
+
+    Raises:
+        InputError: A number is out of range, or L-BFGS is to combine gradients.
     """
 
     player: str
     loss: Loss
     optimizer: Optimizer = field(default_factory=Adam)
-    combine: Combination | None = None
-
-
-@dataclass(frozen=True)
-class Move:
-    """`times` repetitions of `rule` on the objectives of different players.
-
-    Moves in sequence alternate; objectives within a move are simultaneous.
-
-    Arguments:
-        begin, end: Shares of the run between which the move is played, as by L-BFGS after Adam.
-    """
-
-    name: str
-    objectives: tuple[Objective, ...]
     times: int = 1
-    rule: Rule = field(default_factory=Simultaneous)
+    name: str = ""
     begin: float = 0.0
     end: float = 1.0
+    combine: Combine | None = None
+
+    rule: ClassVar[Rule] = Simultaneous()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.player)
+        if self.times < 1 or not 0 <= self.begin < self.end <= 1:
+            raise InputError(
+                f"move {self.name!r}: expected times >= 1 and 0 <= begin < end <= 1, got "
+                f"{self.times}, {self.begin:g} and {self.end:g}"
+            )
+        if isinstance(self.optimizer, LBFGS) and self.combine is not None:
+            raise InputError(f"move {self.name!r}: L-BFGS does not combine gradients")
+
+    @property
+    def parts(self) -> tuple["Move", ...]:
+        """The moves of the single players."""
+        return (self,)
 
     def plays(self, step: int, steps: int) -> bool:
         """Whether the move is played in step `step` of `steps`."""
@@ -73,33 +91,50 @@ class Move:
         """Whether the move is played in any of `steps` steps."""
         return self.plays(ceil(self.begin * steps), steps)
 
+
+@dataclass(frozen=True)
+class Joint:
+    """Moves of different players that step together by a rule, every time on one batch.
+
+    Raises:
+        InputError: A player moves twice, the moves are not played equally often, or the rule cannot
+            step with their optimizers.
+    """
+
+    parts: tuple[Move, ...]
+    rule: Rule
+    name: str = "players"
+
     def __post_init__(self) -> None:
-        players = [objective.player for objective in self.objectives]
-        if len(set(players)) < len(players) or not players or self.times < 1:
+        players = [part.player for part in self.parts]
+        if len(set(players)) < len(players) or not players:
+            raise InputError(f"move {self.name!r}: expected distinct players, got {players}")
+        if len({(part.times, part.begin, part.end) for part in self.parts}) > 1:
             raise InputError(
-                f"move {self.name!r}: expected distinct players and times >= 1, "
-                f"got {players} and times = {self.times}"
+                f"move {self.name!r}: a joint rule moves {' and '.join(players)} as often; got "
+                f"{' and '.join(str(part.times) for part in self.parts)} steps"
             )
-        if not 0 <= self.begin < self.end <= 1:
+        if any(isinstance(part.optimizer, LBFGS) for part in self.parts):
+            raise InputError(f"move {self.name!r}: L-BFGS searches along a line; it plays alone")
+        clipped = any(part.optimizer.clip is not None or part.combine for part in self.parts)
+        if self.rule.needs_graph and clipped:
             raise InputError(
-                f"move {self.name!r}: expected 0 <= begin < end <= 1, got {self.begin:g} and "
-                f"{self.end:g}"
+                f"move {self.name!r}: {type(self.rule).__name__} differentiates gradients; "
+                "they cannot be clipped or combined: set clip and combine to None"
             )
-        searching = [o for o in self.objectives if o.optimizer.searches]
-        alone = len(self.objectives) == 1 and type(self.rule) is Simultaneous
-        if searching and (not alone or searching[0].combine is not None):
-            raise InputError(
-                f"move {self.name!r}: {type(searching[0].optimizer).__name__} searches along a "
-                "line; it plays alone, simultaneously, without a combination of gradients"
-            )
-        if not self.rule.needs_graph:
-            return
-        for objective in self.objectives:
-            if objective.optimizer.clip is not None or objective.combine is not None:
-                raise InputError(
-                    f"move {self.name!r}: {type(self.rule).__name__} differentiates gradients; "
-                    "they cannot be clipped or combined: set clip and combine to None"
-                )
+
+    @property
+    def times(self) -> int:
+        """Repetitions in a turn."""
+        return self.parts[0].times
+
+    def plays(self, step: int, steps: int) -> bool:
+        """Whether the moves are played in step `step` of `steps`."""
+        return self.parts[0].plays(step, steps)
+
+    def plays_ever(self, steps: int) -> bool:
+        """Whether the moves are played in any of `steps` steps."""
+        return self.parts[0].plays_ever(steps)
 
 
 @dataclass(frozen=True)
@@ -111,9 +146,12 @@ class Game:
             `state_dict` and `load_state_dict`, so that checkpoints carry it.
         until: The game ends before its budget once every one of these loss terms, named
             `move/term`, is below its threshold.
+
+    Raises:
+        InputError: Two moves share a name, there is none, or `until` names another.
     """
 
-    moves: tuple[Move, ...]
+    moves: tuple[Move | Joint, ...]
     draw: Draw
     until: Mapping[str, float] = field(default_factory=dict)
 
@@ -130,18 +168,6 @@ class Game:
         return bool(self.until) and all(
             values.get(name, inf) < threshold for name, threshold in self.until.items()
         )
-
-
-def same(a: Batch, b: Batch) -> bool:
-    """Whether two batches are equal to the bit; NaN equals NaN."""
-    one, other = ({**batch.condition, "": batch.data} for batch in (a, b))
-    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
-
-
-def _equal(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

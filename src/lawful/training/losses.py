@@ -1,151 +1,284 @@
-"""Losses of players, put together from the sides that a player's output is seen from.
+r"""Losses of players, and the moves that descend them: algorithm 1 of InvNet and its relatives.
 
-A side is a function of the player's output, all players and the batch, and returns named terms; a
-player's output is computed once for all of its sides.
+A loss is a function of all players and a batch; it returns its terms by name. A turn of algorithm 1
+is N_G generator steps on the whole loss, N_D critic steps and N_I steps on each law, each move with
+its own optimizer. Without laws it is a plain GAN. `sample_moves` has a divergence between samples
+in the critic's place, `law_moves` has neither: training without data.
+
+Laws enter the generator's loss as penalties, :math:`\mu \operatorname{mean} r^2` (InvNet, eq. 2),
+or as an augmented Lagrangian (Hestenes 1969; Powell 1969),
+
+.. math:: \langle \lambda, \bar r \rangle + \tfrac\rho2 \operatorname{mean}_b \|r_b\|^2,
+
+whose multipliers act on the mean residual: they cancel the steady pull of whatever else the
+generator descends, which a penalty alone leaves as a bias of order 1 / rho.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lawful.divergences import MMD, Divergence, Sinkhorn
 from lawful.errors import InputError
-from lawful.laws import AffineLaw, Condition, CorrectableLaw, Law
-from lawful.training.game import Batch, Loss, Players, Terms, unwrapped
+from lawful.laws import AffineLaw, Condition, CorrectableLaw, Law, Residual, law
+from lawful.training.game import Batch, Combine, Joint, Loss, Move, Players, Terms, unwrapped
+from lawful.training.optimizers import SGD, Adam, Optimizer
+from lawful.training.rules import Rule, config_direction
 
-See = Callable[[Tensor, Condition], Tensor]
-Side = Callable[[Tensor, Players, Batch], Terms]
-
-
-def everything(x: Tensor, c: Condition) -> Tensor:
-    """A critic's view that hides nothing."""
-    return x
+View = Callable[[Tensor, Condition], Tensor]
+LawsBy = Literal["penalty", "alternation", "lagrangian", "config"]
 
 
-def player_loss(*sides: Side, player: str = "generator") -> Loss:
-    """The terms of all sides of one player's output.
+@dataclass(frozen=True)
+class Constraints:
+    """The laws that a generator is to obey, and how they enter its training.
+
+    Arguments:
+        by: `penalty`, in the generator's loss with fixed weights; `alternation`, that and steps on
+            each law alone (algorithm 1); `lagrangian`, an augmented Lagrangian with the weight as
+            rho; `config`, in the direction that the gradients of all terms agree on.
+        weight: mu, of every law, or by the law's name.
+        steps: N_I, for `alternation`.
+        optimizer: Takes the law steps.
 
     Raises:
-        InputError: When it is called, if two sides have a term of the same name.
+        InputError: The way is unknown, a weight is negative or missing, two laws share a name, or
+            multipliers are to have several weights.
+    """
+
+    laws: tuple[Law | Residual, ...] = ()
+    by: LawsBy = "penalty"
+    weight: float | Mapping[str, float] = 1.0
+    steps: int = 1
+    optimizer: Optimizer = field(default_factory=Adam)
+
+    def __post_init__(self) -> None:
+        if self.by not in get_args(LawsBy):
+            raise InputError(f"laws by {self.by!r}: expected one of {', '.join(get_args(LawsBy))}")
+        names = [law(entry).name for entry in self.laws]
+        if len(set(names)) < len(names):
+            raise InputError(f"laws: expected distinct names, got {', '.join(names)}")
+        if isinstance(self.weight, Mapping) and set(self.weight) != set(names):
+            raise InputError(
+                f"laws: expected a weight of each of {', '.join(names)}, got {list(self.weight)}"
+            )
+        for entry, weight in self.weighted:
+            if not 0 <= weight < inf:
+                raise InputError(f"weight of law {entry.name!r}: expected at least 0, got {weight}")
+        if self.by == "lagrangian" and len({w for _, w in self.weighted} - {0.0}) != 1:
+            raise InputError("laws by lagrangian: expected one weight above 0 for all laws")
+
+    @property
+    def weighted(self) -> list[tuple[Law, float]]:
+        """Every law with its weight."""
+        weight, laws = self.weight, [law(entry) for entry in self.laws]
+        return [(e, weight[e.name] if isinstance(weight, Mapping) else weight) for e in laws]
+
+    def terms(self, x: Tensor, players: Players, c: Condition) -> Terms:
+        """The terms that the laws add to the loss of a generator with the output x."""
+        if self.by != "lagrangian":
+            return {entry.name: weight * entry.loss(x, c) for entry, weight in self.weighted}
+        residuals = {entry.name: entry(x, c) for entry, _ in self.weighted}
+        squares = {
+            entry.name: rho / 2 * residuals[entry.name].flatten(1).square().sum(1).mean()
+            for entry, rho in self.weighted
+        }
+        return _joined(squares, {"multipliers": players["multipliers"](residuals)})
+
+    @property
+    def combine(self) -> Combine | None:
+        """Makes the generator's direction from the gradients of its terms; None for their sum."""
+        return config_direction if self.by == "config" and self.laws else None
+
+    def moves(self) -> tuple[Move, ...]:
+        """The moves that laws add to a turn: steps on each law, or the multipliers' ascent."""
+        laws = [entry for entry, _ in self.weighted]
+        if self.by == "alternation":
+            return tuple(
+                Move("generator", law_loss(entry), self.optimizer, self.steps, entry.name)
+                for entry in laws
+            )
+        if self.by == "lagrangian" and laws:
+            rate = SGD(max(weight for _, weight in self.weighted))
+            return (Move("multipliers", multiplier_loss(laws), rate),)
+        return ()
+
+
+def adversarial_moves(
+    divergence: Divergence,
+    constraints: Constraints | None = None,
+    *,
+    generator: Optimizer,
+    critic: Optimizer,
+    view: View | None = None,
+    generator_steps: int = 1,
+    critic_steps: int = 1,
+    rule: Rule | None = None,
+) -> tuple[Move | Joint, ...]:
+    """The moves of a turn, over players `generator`, `critic` and, for `lagrangian`, `multipliers`.
+
+    Arguments:
+        generator, critic: Optimizers.
+        view: What the critic is shown of a sample; a law's `hide` makes the projected critic
+            (InvNet, section 3.1 and eq. 10). The whole sample where not given.
+        generator_steps, critic_steps: N_G and N_D.
+        rule: Steps generator and critic together; None alternates them.
+
+    Raises:
+        InputError: A joint rule is asked for with unequal numbers of steps.
+    """
+    constraints = constraints or Constraints()
+    graph = rule is not None and rule.needs_graph
+    loss = generator_loss(divergence, constraints, view=view, create_graph=graph)
+    ours = Move("generator", loss, generator, generator_steps, combine=constraints.combine)
+    loss = critic_loss(divergence, view=view, create_graph=graph)
+    theirs = Move("critic", loss, critic, critic_steps)
+    pair = (ours, theirs) if rule is None else (Joint((ours, theirs), rule),)
+    return (*pair, *constraints.moves())
+
+
+def sample_moves(
+    divergence: MMD | Sinkhorn,
+    constraints: Constraints | None = None,
+    *,
+    generator: Optimizer,
+    view: View | None = None,
+) -> tuple[Move, ...]:
+    """The moves of a turn without a critic: a divergence between samples."""
+    constraints = constraints or Constraints()
+
+    def loss(players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        x = players["generator"](c)
+        apart = divergence(_seen(_data(batch), c, view), _seen(x, c, view))
+        return _joined({type(divergence).__name__: apart}, constraints.terms(x, players, c))
+
+    return (Move("generator", loss, generator, combine=constraints.combine), *constraints.moves())
+
+
+def law_moves(constraints: Constraints, *, generator: Optimizer | None = None) -> tuple[Move, ...]:
+    """The moves of a turn without data; laws by alternation have a move each and no other.
+
+    Arguments:
+        generator: Optimizer of the step on all laws; that of the law steps where not given.
+
+    Raises:
+        InputError: There is no law.
+    """
+    if not constraints.laws:
+        raise InputError("game: without data and without laws there is nothing to learn")
+    if constraints.by == "alternation":
+        return constraints.moves()
+
+    def loss(players: Players, batch: Batch) -> Terms:
+        x = players["generator"](batch.condition)
+        return constraints.terms(x, players, batch.condition)
+
+    optimizer = generator or constraints.optimizer
+    move = Move("generator", loss, optimizer, combine=constraints.combine)
+    return (move, *constraints.moves())
+
+
+def generator_loss(
+    divergence: Divergence,
+    constraints: Constraints | None = None,
+    *,
+    view: View | None = None,
+    create_graph: bool = False,
+) -> Loss:
+    """What the generator descends: its adversarial term and those of the laws.
+
+    Arguments:
+        create_graph: Keep the dependence of real scores on the critic, for rules that differentiate
+            one player's gradient by the other's parameters.
     """
 
     def loss(players: Players, batch: Batch) -> Terms:
-        x = players[player](batch.condition)
-        return _merged(side(x, players, batch) for side in sides)
+        c, critic = batch.condition, players["critic"]
+        x = players["generator"](c)
+        with torch.set_grad_enabled(create_graph):
+            real = critic(_seen(_data(batch), c, view), c)
+        fake = critic(_seen(x, c, view), c)
+        terms = {"adversarial": divergence.generator_loss(real, fake)}
+        return terms if constraints is None else _joined(terms, constraints.terms(x, players, c))
 
     return loss
 
 
-def _merged(parts: Iterable[Terms]) -> Terms:
-    terms: Terms = {}
-    for part in parts:
-        if twice := terms.keys() & part.keys():
-            raise InputError(f"loss: two terms are called {sorted(twice)[0]!r}; rename a law")
-        terms |= part
-    return terms
-
-
-def obeying(laws: Sequence[tuple[Law, float]]) -> Side:
-    """Each law's mean square residual times its weight (InvNet, eq. 2)."""
-
-    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
-        c = batch.condition
-        return _merged({law.name: weight * law.loss(x, c)} for law, weight in laws)
-
-    return side
-
-
-def judged(divergence: Divergence, *, see: See = everything, through: bool = False) -> Side:
-    """The generator's side of a divergence.
-
-    Arguments:
-        see: What the critic is shown of a sample.
-        through: Keep the dependence of real scores on the critic, for rules that differentiate
-            one player's gradient by the other's parameters.
-    """
-
-    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
-        c = batch.condition
-        with torch.set_grad_enabled(through):
-            real = players["critic"](see(_data(batch), c), c)
-        fake = players["critic"](see(x, c), c)
-        return {"generator": divergence.generator_loss(real, fake)}
-
-    return side
-
-
-def compared(divergence: MMD | Sinkhorn, *, see: See = everything) -> Side:
-    """A divergence between samples, which needs no critic."""
-
-    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
-        c = batch.condition
-        return {"generator": divergence(see(_data(batch), c), see(x, c))}
-
-    return side
-
-
-def multiplied(laws: Sequence[tuple[Law, float]]) -> Side:
-    r"""The player's side of the augmented Lagrangian (Hestenes 1969; Powell 1969).
-
-    .. math:: \langle \lambda, \bar r \rangle + \tfrac\rho2 \operatorname{mean}_b \|r_b\|^2
-
-    The multipliers act on the mean residual: they cancel the steady pull of whatever else the
-    player descends, which a penalty alone leaves as a bias of order 1 / rho.
-    """
-
-    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
-        residuals = {law.name: law(x, batch.condition) for law, _ in laws}
-        squares = ({law.name: rho / 2 * _square(residuals[law.name])} for law, rho in laws)
-        means = players["multipliers"](residuals)
-        return _merged([*squares, {"multipliers": means}])
-
-    return side
-
-
-def _square(r: Tensor) -> Tensor:
-    return r.flatten(1).square().sum(1).mean()
-
-
-def law_loss(law: Law, player: str = "generator", weight: float = 1.0) -> Loss:
-    """The law's mean square residual on the player's output (InvNet, eq. 2)."""
-    return player_loss(obeying([(law, weight)]), player=player)
-
-
-def correction_loss(law: CorrectableLaw, player: str = "generator", weight: float = 1.0) -> Loss:
-    """Distance of the player's output from its correction by the law."""
-
-    def side(x: Tensor, players: Players, batch: Batch) -> Terms:
-        return {f"{law.name} correction": weight * law.correction_loss(x, batch.condition)}
-
-    return player_loss(side, player=player)
-
-
-def critic_loss(divergence: Divergence, *, see: See = everything, through: bool = False) -> Loss:
+def critic_loss(
+    divergence: Divergence, *, view: View | None = None, create_graph: bool = False
+) -> Loss:
     """What the critic descends: the divergence's critic loss and its penalties, a term each.
 
     Penalties are taken of the critic with its view, so that what it is not shown has no gradient.
 
     Arguments:
-        see: What the critic is shown of real and of generated samples; a law's `hide` makes the
-            projected critic (InvNet, section 3.1 and eq. 10).
-        through: Keep the dependence of the scores on the generator, for rules that differentiate
-            one player's gradient by the other's parameters; penalties hold samples constant.
+        create_graph: Keep the dependence of the scores on the generator, for rules that
+            differentiate one player's gradient by the other's parameters; penalties hold samples
+            constant.
     """
 
     def loss(players: Players, batch: Batch) -> Terms:
         c, real = batch.condition, _data(batch)
-        with torch.set_grad_enabled(through):
+        with torch.set_grad_enabled(create_graph):
             fake = players["generator"](c)
         critic = players["critic"]
         # Outside the device wrapper: its hooks allow one backward pass only, and its replicas
         # share these parameters, so that the gradients still meet.
         inner = unwrapped(critic)
         return divergence.critic_terms(
-            lambda x: critic(see(x, c), c), real, fake, inner=lambda x: inner(see(x, c), c)
-        )
+            lambda x: critic(_seen(x, c, view), c), real, fake,
+            inner=lambda x: inner(_seen(x, c, view), c),
+        )  # fmt: skip
 
     return loss
+
+
+def law_loss(law: Law, weight: float = 1.0) -> Loss:
+    """The law's mean square residual on the generator's output (InvNet, eq. 2)."""
+
+    def loss(players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        return {law.name: weight * law.loss(players["generator"](c), c)}
+
+    return loss
+
+
+def correction_loss(law: CorrectableLaw, weight: float = 1.0) -> Loss:
+    """Distance of the generator's output from its correction by the law."""
+
+    def loss(players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        return {f"{law.name} correction": weight * law.correction_loss(players["generator"](c), c)}
+
+    return loss
+
+
+def multiplier_loss(laws: Sequence[Law]) -> Loss:
+    """What the multipliers descend: a gradient step of rate rho is their classical update."""
+
+    def loss(players: Players, batch: Batch) -> Terms:
+        c = batch.condition
+        with torch.no_grad():
+            x = players["generator"](c)
+            residuals = {law.name: law(x, c) for law in laws}
+        return {"multipliers": -players["multipliers"](residuals)}
+
+    return loss
+
+
+def _seen(x: Tensor, c: Condition, view: View | None) -> Tensor:
+    return x if view is None else view(x, c)
+
+
+def _joined(terms: Terms, more: Terms) -> Terms:
+    if twice := terms.keys() & more.keys():
+        raise InputError(f"loss: two terms are called {sorted(twice)[0]!r}; rename a law")
+    return terms | more
 
 
 def _data(batch: Batch) -> Tensor:
@@ -167,7 +300,7 @@ def _data(batch: Batch) -> Tensor:
 
 
 class Multipliers(nn.Module):
-    """Lagrange multipliers of the batch-mean residual of laws, a tensor a law, zero at first.
+    """Lagrange multipliers of the batch-mean residual of laws, a tensor per law, zero at first.
 
     Arguments:
         shapes: Shape of each law's residual without the batch axis, by the law's name.
@@ -192,19 +325,6 @@ class Multipliers(nn.Module):
         return torch.stack([(v * residuals[name].mean(0)).sum() for name, v in pairs]).sum()
 
 
-def multiplier_loss(laws: Iterable[Law]) -> Loss:
-    """The multipliers' side: a gradient step of rate rho is their classical update."""
-    laws = tuple(laws)
-
-    def loss(players: Players, batch: Batch) -> Terms:
-        with torch.no_grad():
-            x = players["generator"](batch.condition)
-            residuals = {law.name: law(x, batch.condition) for law in laws}
-        return {"multipliers": -players["multipliers"](residuals)}
-
-    return loss
-
-
 class Enforced(nn.Module):
     """A generator followed by the exact enforcement of affine laws, in order."""
 
@@ -215,8 +335,8 @@ class Enforced(nn.Module):
 
     def forward(self, condition: Condition) -> Tensor:
         x: Tensor = self.generator(condition)
-        for law in self.laws:
-            x = law.enforce(x, condition)
+        for entry in self.laws:
+            x = entry.enforce(x, condition)
         return x
 
     def obeys(self) -> tuple[Law, ...]:

@@ -1,4 +1,4 @@
-"""Optimizers as configurations: what is built for each part of a move, and its rate by step."""
+"""Optimizers as configurations: what is built for each move, and its rate by step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Optimizer(ABC):
     Arguments:
         learning_rate: Peak rate.
         schedule: Constant, or a cosine to zero at the last step, after the warm-up.
-        warmup: Share of the run over which the rate rises linearly.
+        warmup: Fraction of the run over which the rate rises linearly.
         clip: Largest norm of a player's gradient; None leaves it as it is.
     """
 
@@ -40,11 +40,6 @@ class Optimizer(ABC):
                 f"optimizer: expected a warm-up in [0, 1] and a clip above 0, got {self.warmup:g} "
                 f"and {self.clip}"
             )
-
-    @property
-    def searches(self) -> bool:
-        """Whether a step evaluates the loss and its gradient by itself, several times."""
-        return False
 
     @abstractmethod
     def build(self, player: nn.Module) -> torch.optim.Optimizer:
@@ -73,7 +68,7 @@ class RMSProp(Optimizer):
     """Gradients over the root of a running mean of their squares (Hinton 2012, lecture 6e).
 
     Arguments:
-        decay: Of the running mean, which starts at zero.
+        decay: Decay of the running mean, which starts at zero.
     """
 
     decay: float = 0.9
@@ -105,7 +100,7 @@ class LBFGS(Optimizer):
     2006, algorithms 7.5 and 3.5).
 
     A step of the move is `iterations` of the method on one batch, a deterministic function: every
-    evaluation sees the same random numbers. It plays alone in its move.
+    evaluation sees the same random numbers. Its move is joined with no other.
 
     Arguments:
         iterations: Largest number of iterations per step of the move.
@@ -129,10 +124,6 @@ class LBFGS(Optimizer):
                 "L-BFGS: expected iterations and history of at least 1 and no clip, got "
                 f"{self.iterations}, {self.history} and {self.clip}"
             )
-
-    @property
-    def searches(self) -> bool:
-        return True
 
     def build(self, player: nn.Module) -> torch.optim.Optimizer:
         return _Search(player, self)

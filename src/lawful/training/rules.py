@@ -1,4 +1,4 @@
-"""Update rules: how a move turns gradients into steps.
+"""Update rules: how a move turns gradients into steps; and one direction from several gradients.
 
 With F the players' joint gradient field and a plain gradient step of rate η as optimizer, the rules
 are the textbook ones; with Adam each gradient step is one of Adam's. A rule's memory between steps
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from conflictfree.grad_operator import ConFIG_update
+from jaxtyping import Float
 from torch import Tensor
 
 from lawful.errors import InputError
@@ -31,7 +33,7 @@ class Gradients(Protocol):
         """Compute them, and return the sum of the losses.
 
         Arguments:
-            only: Index of one objective; None for all.
+            only: Index of one player of the move; None for all.
             graph: Keep the graph, so that the gradients can be differentiated.
         """
 
@@ -50,7 +52,7 @@ class Rule(ABC):
         """Take one step.
 
         Arguments:
-            optimizers: One an objective of the move.
+            optimizers: One per player of the move.
             memory: Tensors, numbers and containers of them that the next step of this rule needs.
         """
 
@@ -72,7 +74,7 @@ class Simultaneous(Rule):
 
 @dataclass(frozen=True)
 class Alternating(Rule):
-    """Players move in the order of the objectives, each seeing the moves before its own.
+    """Players move in their order, each seeing the moves before its own.
 
     Moves in sequence alternate too, but draw a batch each.
     """
@@ -191,6 +193,25 @@ class Consensus(Rule):
         for p, g, slope in zip(moved, field, slopes, strict=True):
             p.grad = g.detach() if slope is None else g.detach() + self.weight * slope
         _step(optimizers)
+
+
+def config_direction(
+    gradients: Float[Tensor, "term parameter"],
+) -> Float[Tensor, " parameter"]:
+    """ConFIG: the direction of equal positive cosine with every row (Liu et al. 2025).
+
+    Its length is the sum of the rows' projections on it. Computed by `conflictfree`.
+    """
+    if not bool(torch.isfinite(gradients).all()):
+        return gradients.sum(0)  # not finite either: whoever steps along it must see that
+    largest = gradients.abs().max()
+    scaled = gradients / largest
+    alive = scaled[scaled.norm(dim=1) > 0] if largest > 0 else scaled[:0]
+    if len(alive) < 2:
+        return gradients.sum(0)
+    direction: Tensor = ConFIG_update(alive, use_least_square=False)
+    opposed = not bool(torch.isfinite(direction).all())  # rows that cancel leave no direction
+    return torch.zeros_like(direction) if opposed else largest * direction
 
 
 def _parameters(optimizers: Optimizers) -> list[Tensor]:

@@ -4,7 +4,6 @@ What is saved is all that the next step depends on, so a restored run takes bit 
 that the saved one would have taken (on the same machine, with the same number of threads).
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from lawful import files as checkpoint
 from lawful.errors import InputError
 from lawful.reading import DAMAGED, reason
-from lawful.training.game import Draw, Game, same
+from lawful.training.game import Batch, Draw, Game
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -38,11 +37,11 @@ class State:
         averages: Exponential averages of players, by player; what one samples from.
         generator: Random numbers of every batch; each process has its own.
         source: What draws batches; its `state_dict`, if it has one, is saved too.
+        rules: Each move's rule in words; a checkpoint of other rules is refused.
         step: Turns of the game already taken.
         values: Loss terms of the last turn, by move and term.
         memory: What each move's rule keeps between steps, by move.
         over: Whether every threshold of the game was passed in the last turn.
-        rules: Each move's rule in words; a checkpoint of other rules is refused.
     """
 
     players: dict[str, nn.Module]
@@ -50,11 +49,11 @@ class State:
     averages: dict[str, AveragedModel]
     generator: torch.Generator
     source: Draw
+    rules: dict[str, str] = field(default_factory=dict)
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
     over: bool = False
-    rules: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -76,16 +75,16 @@ class State:
             InputError: A move or an average names an unknown player, or a move one that has no
                 parameters.
         """
-        parts = [(move, objective) for move in game.moves for objective in move.objectives]
-        for name in [o.player for _, o in parts] + list(average or {}):
+        parts = [(move.name, part) for move in game.moves for part in move.parts]
+        for name in [part.player for _, part in parts] + list(average or {}):
             if name not in players:
                 raise InputError(f"game: no player {name!r}; there are {sorted(players)}")
         for name, player in players.items():
             make_dense(player, f"player {name!r}")
-        for move, o in parts:
-            if not any(p.requires_grad for p in players[o.player].parameters()):
+        for move, part in parts:
+            if not any(p.requires_grad for p in players[part.player].parameters()):
                 raise InputError(
-                    f"move {move.name!r}: player {o.player!r} has no parameters to be trained"
+                    f"move {move!r}: player {part.player!r} has no parameters to be trained"
                 )
         averages = {
             name: _average(name, players[name], decay).to(fabric.device)
@@ -94,29 +93,51 @@ class State:
         modules: dict[str, nn.Module] = {}
         optimizers: dict[tuple[str, str], torch.optim.Optimizer] = {}
         for name, player in players.items():
-            mine = [(m.name, o.optimizer.build(player)) for m, o in parts if o.player == name]
+            mine = {move: p.optimizer.build(player) for move, p in parts if p.player == name}
             if not mine:
                 modules[name] = player.to(fabric.device)
                 continue
-            module, *ready = fabric.setup(player, *(optimizer for _, optimizer in mine))
-            modules[name] = module
-            optimizers |= {(move, name): r for (move, _), r in zip(mine, ready, strict=True)}
+            modules[name], *ready = fabric.setup(player, *mine.values())
+            optimizers |= {(move, name): r for move, r in zip(mine, ready, strict=True)}
         generator = torch.Generator().manual_seed(seed * 1009 + fabric.global_rank)
         torch.manual_seed(500_009 + seed * 1013 + fabric.global_rank)
         rules = {move.name: repr(move.rule) for move in game.moves}
-        return cls(modules, optimizers, averages, generator, game.draw, rules=rules)
+        return cls(modules, optimizers, averages, generator, game.draw, rules)
 
     def save(self, path: Path, fabric: Fabric, config: Mapping[str, Any]) -> None:
         """Write the state and the configuration it belongs to, atomically; rank 0 writes.
 
         Call it on every process: the random generators of all of them are gathered.
         """
-        random = {name: _gather(value, fabric) for name, value in self._random().items()}
-        tree = {"config": dict(config), **self._parts(), "random": random}
-        tree["source"] = _gather_objects(self._source(), fabric)
+        own = [self._own()] * fabric.world_size
+        if fabric.world_size > 1:
+            distributed.all_gather_object(own, self._own())
         if fabric.is_global_zero:
-            checkpoint.save(path, tree)
+            checkpoint.save(path, {"config": dict(config), **self._shared(), "processes": own})
         fabric.barrier()
+
+    def restore(self, path: Path, fabric: Fabric) -> dict[str, Any]:
+        """Take over what `save` wrote for the same game, and return its configuration.
+
+        Raises:
+            InputError: The file is not a checkpoint, or of another game or number of processes.
+        """
+        tree = checkpoint.load(path)
+        if not {"game", "processes", "config"} <= tree.keys():
+            raise InputError(f"checkpoint {path}: of another version or program")
+        if (count := len(tree["processes"])) != fabric.world_size:
+            said = f"of {count} processes, resumed on {fabric.world_size}"
+            raise InputError(f"checkpoint {path}: {said}")
+        for name, mine in self._game().items():  # before anything is taken over
+            if (found := tree["game"].get(name)) != mine:
+                said = f"of another game; its {name} are {found}, this game's {mine}"
+                raise InputError(f"checkpoint {path}: {said}")
+        try:
+            self._take(tree, tree["processes"][fabric.global_rank], fabric.device)
+            return dict(tree["config"])
+        except DAMAGED as error:
+            why = reason(error)
+            raise InputError(f"checkpoint {path}: does not fit this game ({why})") from None
 
     def rehearse(self) -> None:
         """Write and read in memory what `save` and `restore` will; nothing changes.
@@ -124,11 +145,11 @@ class State:
         Raises:
             InputError: Something cannot be saved, or cannot be taken back.
         """
-        text, tensors = checkpoint.encode({**self._parts(), "source": self._source()})
+        text, tensors = checkpoint.encode({**self._shared(), "own": self._own()})
+        device = next(p.device for player in self.players.values() for p in player.parameters())
         try:
             tree = checkpoint.decode(text, from_bytes(to_bytes(tensors)))
-            self._take(tree)
-            self._take_source(tree["source"])
+            self._take(tree, tree["own"], device)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -140,112 +161,80 @@ class State:
         A source with state of its own, such as an iterator that it keeps, must have `state_dict`
         and `load_state_dict`, as a stateful data loader has. One without them has moved on here.
         """
-        random, (text, tensors) = self._random(), checkpoint.encode({"source": self._source()})
+        text, tensors = checkpoint.encode(self._own())
         batches = []
         for _ in range(2):
             batches.append(self.source(self.generator))
-            self._set_random(random)
-            self._take_source(_to(checkpoint.decode(text, tensors)["source"], torch.device("cpu")))
-        return same(*batches)
+            self._take_own(_copied(checkpoint.decode(text, tensors)))
+        return _equal(*batches)
 
-    def restore(self, path: Path, fabric: Fabric) -> dict[str, Any]:
-        """Take over what `save` wrote for the same game, and return its configuration.
-
-        Raises:
-            InputError: The file is not a checkpoint, or of another game or number of processes.
-        """
-        tree = checkpoint.load(path)
-        try:
-            processes = len(tree["random"]["draw"])
-        except DAMAGED:
-            raise InputError(f"checkpoint {path}: of another version or program") from None
-        if processes != fabric.world_size:
-            raise InputError(
-                f"checkpoint {path}: of {processes} processes, resumed on {fabric.world_size}"
-            )
-        self._check(tree, path)
-        try:
-            self._take(tree)
-            # A file does not align its tensors; a generator casts its state to a struct.
-            rank = fabric.global_rank
-            states = {name: rows[rank].clone() for name, rows in tree["random"].items()}
-            self._take_source(tree["source"][rank])
-            self.step, self.values = tree["step"], tree["values"]
-            self.memory, self.over = _to(tree["memory"], fabric.device), bool(tree["over"])
-            self._set_random(states)
-            return dict(tree["config"])
-        except DAMAGED as error:
-            why = reason(error)
-            raise InputError(f"checkpoint {path}: does not fit this game ({why})") from None
-
-    def _parts(self) -> dict[str, Any]:
-        """All that is saved but for the random generators."""
+    def _game(self) -> dict[str, Any]:
+        """What tells one game from another."""
         return {
+            "players": sorted(self.players),
+            "averages": sorted(self.averages),
+            "optimizers": sorted(map(list, self.optimizers)),
+            "rules": self.rules,
+        }
+
+    def _shared(self) -> dict[str, Any]:
+        """What all processes have in common."""
+        return {
+            "game": self._game(),
             "step": self.step,
             "values": self.values,
             "memory": self.memory,
             "over": self.over,
-            "rules": self.rules,
             "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
             "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
             "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
         }
 
-    def _take(self, tree: dict[str, Any]) -> None:
-        """Take over networks and optimizers."""
+    def _own(self) -> dict[str, Any]:
+        """What each process has of its own: random generators, and what its source keeps."""
+        name, words, *rest = np.random.get_state()
+        source = self.source.state_dict() if hasattr(self.source, "state_dict") else None
+        return {
+            "draw": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "python": random.getstate(),
+            "numpy": (name, np.asarray(words).tolist(), *rest),
+            "source": source,
+        }
+
+    def _take(self, tree: dict[str, Any], own: dict[str, Any], device: torch.device) -> None:
         for name, player in self.players.items():
             player.load_state_dict(tree["players"][name])
         for name, average in self.averages.items():
             average.load_state_dict(tree["averages"][name])
         for key, value in tree["optimizers"]:
             self.optimizers[(key[0], key[1])].load_state_dict(value)
+        self.step, self.values, self.over = tree["step"], tree["values"], tree["over"]
+        self.memory = _copied(tree["memory"], device)
+        self._take_own(_copied(own))
 
-    def _check(self, tree: dict[str, Any], path: Path) -> None:
-        """Refuse another game's checkpoint before anything is taken over."""
-        mine = {
-            "players": sorted(self.players), "averages": sorted(self.averages),
-            "optimizers": sorted(map(list, self.optimizers)), "rules": self.rules,
-        }  # fmt: skip
-        try:
-            found = {
-                "players": sorted(tree["players"]), "averages": sorted(tree["averages"]),
-                "optimizers": sorted(key for key, _ in tree["optimizers"]), "rules": tree["rules"],
-            }  # fmt: skip
-        except DAMAGED:
-            raise InputError(f"checkpoint {path}: of another version or program") from None
-        for name, value in mine.items():
-            if found[name] != value:
-                raise InputError(
-                    f"checkpoint {path}: of another game; its {name} are {found[name]}, "
-                    f"this game's {value}"
-                )
-
-    def _random(self) -> dict[str, torch.Tensor]:
-        states = {
-            "draw": self.generator.get_state(),
-            "torch": torch.get_rng_state(),
-            "python": _python_random(),
-            "numpy": _numpy_random(),
-        }
-        if torch.cuda.is_available():
-            states["cuda"] = torch.cuda.get_rng_state()
-        return states
-
-    def _set_random(self, states: Mapping[str, torch.Tensor]) -> None:
-        self.generator.set_state(states["draw"])
-        torch.set_rng_state(states["torch"])
-        _set_python_random(states["python"].tolist())
-        _set_numpy_random(states["numpy"].tolist())
-        if torch.cuda.is_available() and "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"])
-
-    def _source(self) -> Any:
-        """What the source of batches keeps, if it says so."""
-        return self.source.state_dict() if hasattr(self.source, "state_dict") else None
-
-    def _take_source(self, kept: Any) -> None:
+    def _take_own(self, own: dict[str, Any]) -> None:
+        self.generator.set_state(own["draw"])
+        torch.set_rng_state(own["torch"])
+        if own["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+        random.setstate(own["python"])
+        np.random.set_state(own["numpy"])
         if hasattr(self.source, "load_state_dict"):
-            self.source.load_state_dict(kept)
+            self.source.load_state_dict(own["source"])
+
+
+def _equal(one: Batch, other: Batch) -> bool:
+    """Whether two batches are equal to the bit; NaN equals NaN."""
+    try:
+        torch.testing.assert_close(
+            {**one.condition, "": one.data}, {**other.condition, "": other.data},
+            rtol=0, atol=0, equal_nan=True,
+        )  # fmt: skip
+    except AssertionError:
+        return False
+    return True
 
 
 def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -293,49 +282,15 @@ def make_dense(network: nn.Module, place: str) -> None:
                 setattr(module, name, buffer.contiguous())
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    """Own copies of all tensors of a tree."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, copy=True)
+def _copied(value: Any, device: torch.device | None = None) -> Any:
+    """The tree with own copies of its tensors.
+
+    A file does not align its tensors, and a random generator casts its state to a struct.
+    """
+    if isinstance(value, Tensor):
+        return value.to(device or value.device, copy=True)
     if isinstance(value, dict):
-        return {key: _to(entry, device) for key, entry in value.items()}
-    return [_to(entry, device) for entry in value] if isinstance(value, list) else value
-
-
-def _python_random() -> torch.Tensor:
-    """State of the `random` module; its integers are below 2**32, so float64 is exact."""
-    _, words, gauss = random.getstate()
-    return torch.tensor([*words, math.nan if gauss is None else gauss], dtype=torch.float64)
-
-
-def _set_python_random(state: list[float]) -> None:
-    *words, gauss = state
-    random.setstate((3, tuple(map(int, words)), None if math.isnan(gauss) else gauss))
-
-
-def _numpy_random() -> torch.Tensor:
-    """State of NumPy's global generator (MT19937), exact in float64."""
-    _, words, *rest = np.random.get_state()
-    return torch.tensor([*map(float, words), *map(float, rest)], dtype=torch.float64)
-
-
-def _set_numpy_random(state: list[float]) -> None:
-    *words, place, has_gauss, gauss = state
-    keys = np.array(words, dtype=np.uint32)
-    np.random.set_state(("MT19937", keys, int(place), int(has_gauss), gauss))
-
-
-def _gather_objects(value: Any, fabric: Fabric) -> list[Any]:
-    """Plain values and tensors of all processes."""
-    found = [value] * fabric.world_size
-    if fabric.world_size > 1:
-        distributed.all_gather_object(found, value)
-    return found
-
-
-def _gather(value: torch.Tensor, fabric: Fabric) -> torch.Tensor:
-    """The values of all processes, stacked."""
-    if fabric.world_size == 1:
-        return value.unsqueeze(0)
-    rows = fabric.all_gather(value.to(fabric.device))
-    return torch.as_tensor(rows).cpu()
+        return {key: _copied(entry, device) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(entry, device) for entry in value)
+    return value
