@@ -39,11 +39,11 @@ import yaml
 from safetensors import safe_open
 
 import lawful.cli.datasets
-import lawful.cli.reporting
-import lawful.cli.sampling
+import lawful.cli.report
+import lawful.cli.sample
 import lawful.cli.statistics
-import lawful.cli.studying
-import lawful.cli.training  # noqa: F401
+import lawful.cli.study
+import lawful.cli.train  # noqa: F401
 from lawful.cli.main import main as command
 
 HEAT = str(Path(__file__).resolve().parents[1] / "examples" / "heat.py")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lawful.cli.training import train_with_progress
+from lawful.cli.train import train_with_progress
 from lawful.materials import statistics
 from lawful.model import Model, load
 from lawful.studies.microstructure import MicrostructureStudy

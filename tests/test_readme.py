@@ -15,7 +15,7 @@ from PIL import Image
 
 import lawful
 from lawful import registry
-from lawful.cli import studying
+from lawful.cli import study as studying
 from lawful.cli.main import main
 from lawful.studies.burgers import BurgersStudy, refined_reference
 from lawful.studies.results import Computed

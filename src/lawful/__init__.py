@@ -75,7 +75,7 @@ def train(
             saved, or the study cannot be trained.
         NonFiniteError: A loss is not finite; the last checkpoint stays.
     """
-    from lawful.cli.training import train_with_progress
+    from lawful.cli.train import train_with_progress
     from lawful.errors import InputError
     from lawful.model import load
     from lawful.study import Study

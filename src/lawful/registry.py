@@ -25,8 +25,8 @@ from lawful.atomic import cache, replacing
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
 from lawful.laws import law
 from lawful.reading import TEXT, read_bytes
-from lawful.study import Study, check_axes, check_names, spelled
-from lawful.typed import shown
+from lawful.study import Study, check_axes, check_names
+from lawful.typed import shown, spelled
 
 COPY = "study.py"  # of a user's own study, in its run's folder
 

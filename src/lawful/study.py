@@ -22,7 +22,7 @@ from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, CorrectableLaw, Estimate, Law, Residual, law
 from lawful.project import Refined, refine
 from lawful.training import Adam, Batch, Game, Move, law_loss
-from lawful.typed import Positive, Within, build, check_fields
+from lawful.typed import Positive, Within, build, check_fields, spelled
 
 EXCHANGES = 80  # rounds, of samples that are binary
 RESERVED = re.compile(  # names of arrays and scales in files of samples
@@ -440,11 +440,6 @@ class Study(ABC):
 def obeyed(network: nn.Module) -> tuple[Law, ...]:
     """The laws that a network says its observed fields obey by construction."""
     return tuple(getattr(network, "obeys", tuple)())
-
-
-def spelled(name: str) -> str:
-    """A quantity's name as an option spells it: words joined by `-`."""
-    return re.sub(r"[\W_]+", "-", name).strip("-")
 
 
 def check_axes(axes: Sequence[Axis]) -> None:

@@ -4,6 +4,7 @@ A number without a stated range is within one that every computation survives: w
 2^31 in size, others finite and below 1e30, which float32 holds with room for squares of deviations.
 """
 
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -78,6 +79,11 @@ def shown(value: object) -> str:
         return f"a number of {int(value.bit_length() * 0.30103) + 1} digits"
     text = f"{value:g}" if isinstance(value, float) else " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def spelled(name: str) -> str:
+    """A name as an option spells it: words joined by `-`."""
+    return re.sub(r"[\W_]+", "-", name).strip("-")
 
 
 def typed(value: Any, hint: Any, place: str) -> Any:

@@ -17,9 +17,9 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 import lawful
-from lawful.cli import demo, files, writers
+from lawful.cli import demo, export, train
 from lawful.cli.main import main
-from lawful.cli.training import Devices
+from lawful.cli.options import Devices
 
 TINY = str(Path(__file__).parents[1] / "core" / "tiny.py")
 SMALL = ["--training.steps", "20", "--training.checkpoint", "5"]
@@ -74,10 +74,9 @@ def test_samples_survive_the_file_and_are_judged_the_same(run_folder, here, endi
     out = f"set{ending}"
     assert main(["sample", str(run_folder), "-n", "150", "--seed", "3", "--out", out]) == 0
     samples = lawful.load(run_folder).sample(150, seed=3)
-    with files.reading(Path(out)) as file:
-        assert file.count == 150
-        assert file.manifest["sampled"]["seed"] == 3
-        parts = list(file.chunks)
+    with export.reading(Path(out)) as (manifest, chunks):
+        assert manifest["sampled"]["seed"] == 3
+        parts = list(chunks)
     fields = np.concatenate([np.asarray(part.fields) for part in parts])
     asked = np.concatenate([np.asarray(part.condition["mean"]) for part in parts])
     np.testing.assert_array_equal(fields, samples.fields.numpy())
@@ -348,7 +347,7 @@ def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(here):
 def test_too_little_room_is_said_before_anything_is_generated(
     run_folder, here, monkeypatch, capsys
 ):
-    monkeypatch.setattr(writers.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     assert main(["sample", str(run_folder), "-n", "3", "--out", "a.h5"]) == 2
     assert "are free" in said(capsys).err
     assert list(here.iterdir()) == []
@@ -451,8 +450,8 @@ RECIPE = Recipe(quality_result, Row("two", seeds=2).runs)
 
 def test_every_run_of_a_study_has_the_overrides_and_one_device(here, monkeypatch, capsys):
     Path("tiny.py").write_text(Path(TINY).read_text() + TWO)
-    launches, fabric = [], Devices.fabric
-    monkeypatch.setattr(Devices, "fabric", lambda self: launches.append(self) or fabric(self))
+    launches, launch = [], train.launch
+    monkeypatch.setattr(train, "launch", lambda asked: launches.append(asked) or launch(asked))
     asked = ["study", "tiny.py", "--out", "s", "--training.checkpoint", "5"]
     device = ["--device.precision", "bf16-mixed"]
     assert main([*asked, "--training.steps", "6", "--training.seed", "3", *device]) == 0

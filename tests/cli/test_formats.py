@@ -13,9 +13,9 @@ import xarray
 from PIL import Image
 
 import lawful
+from lawful.cli.export import Array, write_samples
 from lawful.cli.main import main
 from lawful.cli.page import png
-from lawful.cli.writers import write_samples
 from lawful.metrics.pictures import comparison_figure, montage_figure
 from lawful.study import Axis
 
@@ -240,9 +240,9 @@ def test_archives_are_the_same_where_savez_takes_no_options(line, tmp_path, monk
 @pytest.mark.parametrize("ending", ["h5", "nc"])
 def test_scales_of_vectors_meet_no_array(tmp_path, ending):
     shapes = {"fields": (2, 1, 4), "condition/a": (2, 3), "condition/a_1": (2,)}
-    chunk = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    chunk = {name: Array(np.ones(shape, np.float32)) for name, shape in shapes.items()}
     path = tmp_path / f"a.{ending}"
-    about = {"manifest": {}, "images": False, "space": [Axis("x", 0, 1)], "about": {}}
+    about = {"manifest": {}, "images": False, "space": [Axis("x", 0, 1)]}
     write_samples(path, iter([chunk]), 2, **about)
     with xarray.open_dataset(str(path), group="/") as data:
         assert data.sizes["condition_a.1"] == 3

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from lawful.cli import sampling
+from lawful.cli import sample
+from lawful.cli.export import Array, write_samples
 from lawful.cli.main import main
-from lawful.cli.writers import write_samples
 from lawful.errors import InputError
 from lawful.study import Axis
 
@@ -48,14 +48,14 @@ def deaf():
 
 def interrupted(monkeypatch, number):
     """Signal this process while the second chunk is made."""
-    plain = sampling.arrays_of
+    plain = sample.arrays_of
 
-    def arrays_of(samples, **options):
+    def arrays_of(samples, study):
         if len(samples.fields) < 64:
             os.kill(os.getpid(), number)
-        return plain(samples, **options)
+        return plain(samples, study)
 
-    monkeypatch.setattr(sampling, "arrays_of", arrays_of)
+    monkeypatch.setattr(sample, "arrays_of", arrays_of)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -81,21 +81,21 @@ def test_a_signal_that_foreign_code_loses_is_still_told(run_folder, here, monkey
         def __del__(self):  # what is raised here is lost
             os.kill(os.getpid(), signal.SIGINT)
 
-    plain = sampling.arrays_of
-    monkeypatch.setattr(sampling, "arrays_of", lambda *a, **k: [Foreign(), plain(*a, **k)][1])
+    plain = sample.arrays_of
+    monkeypatch.setattr(sample, "arrays_of", lambda *a: [Foreign(), plain(*a)][1])
     monkeypatch.setattr("sys.unraisablehook", lambda _: None)
     assert main(["sample", run_folder, "-n", "5", "--out", "a.h5"]) == 130
 
 
 @pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending != ".png"])
 def test_a_file_that_is_not_complete_takes_no_place(here, ending):
-    chunk = {"fields": np.zeros((4, 1, 2, 3), np.float32), "condition/a": np.zeros(4, np.float32)}
+    shapes = {"fields": (4, 1, 2, 3), "condition/a": (4,)}
+    chunk = {name: Array(np.zeros(shape, np.float32)) for name, shape in shapes.items()}
     space = (Axis("y", 0, 1), Axis("x", 0, 1))
     with pytest.raises(InputError, match="not complete"):
         write_samples(
-            here / f"a{ending}", iter([chunk, chunk]), 9, manifest={}, images=False, space=space,
-            about={},
-        )  # fmt: skip
+            here / f"a{ending}", iter([chunk, chunk]), 9, manifest={}, images=False, space=space
+        )
     assert list(here.iterdir()) == []
 
 
@@ -131,7 +131,7 @@ def test_what_foreign_code_makes_of_a_signal_is_no_traceback(run_folder, here, m
         except KeyboardInterrupt:
             raise SystemError("returned a result with an exception set") from None
 
-    monkeypatch.setattr(sampling, "arrays_of", foreign)
+    monkeypatch.setattr(sample, "arrays_of", foreign)
     assert main(["sample", run_folder, "-n", "5", "--out", "a.h5"]) == 143
     assert capsys.readouterr().err.count("\n") == 1
     assert list(here.iterdir()) == []

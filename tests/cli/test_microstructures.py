@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import torch
 
-from lawful.cli import files
+from lawful.cli.export import reading
 from lawful.cli.main import main
 from lawful.materials.fields import random_field
 from lawful.materials.levelcut import level_cut
@@ -80,8 +80,8 @@ def test_it_is_said_how_a_picture_was_read(model, here, capsys):
     )
     assert "dark phase, p1 = 0." in words
     assert "my.tif: grey levels gather at 3 values (60, 90, 180)" in said.err
-    with files.reading(here / "a.h5") as file:
-        told = file.manifest["sampled"]["like"]
+    with reading(here / "a.h5") as (manifest, _):
+        told = manifest["sampled"]["like"]
     assert (told["path"], told["threshold"], told["banner"]) == ("my.tif", 135.0, 10)
     assert (told["pixel_size"], told["unit"], told["phase"]) == (0.25, "nm", "dark")
 
@@ -135,10 +135,10 @@ def test_a_map_of_lags_is_not_taken_for_curves(model, here, capsys):
 @pytest.mark.parametrize("ending", [".nc", ".npz"])
 def test_refinement_survives_every_format(model, here, ending):
     assert main(["sample", model, "-n", "3", "--tolerance", "2e-3", "--out", f"a{ending}"]) == 0
-    with files.reading(here / f"a{ending}") as file:
-        chunk = next(file.chunks)
+    with reading(here / f"a{ending}") as (_, chunks):
+        chunk = next(chunks)
     assert chunk.fields.dtype == torch.float32
-    assert chunk.refinement["reached"].dtype == torch.bool
+    assert chunk.report.refinement.reached.dtype == torch.bool
     torch.testing.assert_close(
         two_point(chunk.fields[:, 0])[:, 0], chunk.condition["volume_fraction"], atol=2e-4, rtol=0
     )

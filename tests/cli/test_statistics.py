@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from lawful import InputError, reading
+from lawful.cli.export import Array, write_samples
 from lawful.cli.statistics import run, statistics_of
-from lawful.cli.writers import write_samples
 from lawful.materials import images, statistics
 from lawful.materials.images import otsu, read_micrograph
 from lawful.materials.statistics import lineal_path, specific_surface, two_point
@@ -97,11 +97,9 @@ def test_anisotropy():
 
 def test_figures_are_not_read_as_data(here):
     run(["grey.png"])
-    arrays = {"fields": np.load("mask.npy").astype(np.float32)[None, None]}
+    arrays = {"fields": Array(np.load("mask.npy").astype(np.float32)[None, None])}
     space = (Axis("y", 0, 60), Axis("x", 0, 90))
-    write_samples(
-        here / "samples.png", iter([arrays]), 1, manifest={}, images=True, space=space, about={}
-    )
+    write_samples(here / "samples.png", iter([arrays]), 1, manifest={}, images=True, space=space)
     for name in ("statistics/statistics.png", "samples.png"):
         with pytest.raises(InputError, match=rf"{name}: a figure.*save them as \.tif"):
             run([name])

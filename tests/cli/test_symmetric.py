@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from lawful import InputError
-from lawful.cli import studying
+from lawful.cli import study as studying
 from lawful.cli.main import main
 from lawful.model import save_model
 from lawful.run import describe

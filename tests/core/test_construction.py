@@ -10,7 +10,7 @@ from torch import nn
 
 from lawful import InputError, Quantity, Study, Training, registry
 from lawful.cli.main import main
-from lawful.cli.reporting import from_file
+from lawful.cli.report import from_file
 from lawful.laws import CorrectableLaw
 from lawful.materials.laws import VolumeFraction
 from lawful.metrics.report import relative_error

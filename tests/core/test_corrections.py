@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lawful import Study, Training
-from lawful.cli.files import arrays_of
-from lawful.cli.report_text import correction_text, estimate_text, refinement_text
+from lawful.cli.export import arrays_of
+from lawful.cli.report_text import sentences
 from lawful.corrections import correct
 from lawful.errors import LawfulWarning
 from lawful.laws import CorrectableLaw, Estimate
@@ -112,7 +112,7 @@ def test_without_a_refiner_fields_stay():
 )
 def test_a_report_names_what_judged_the_corrections(study, judge):
     model = Model(study(), Start(), {})
-    text = correction_text(Summary.of([model.sample(3, refine=1).report]))
+    text = " ".join(sentences(Summary.of([model.sample(3, refine=1).report])))
     assert f"lowered {judge}" in text
 
 
@@ -177,10 +177,10 @@ def test_a_report_tells_in_words_of_samples_without_an_estimate():
     summary = Summary.of([replace(report, estimate=lost)])
     assert summary.error.spread().worst == 3.0
     assert summary.as_dict()["samples_without_estimate"] == 1
-    assert "1 of 3 samples: violation only (the search" in estimate_text(summary)
+    assert "1 of 3 samples: violation only (the search" in " ".join(sentences(summary))
     none = Summary.of([replace(report, estimate=replace(lost, relative=lost.relative * torch.nan))])
     assert none.error is None
-    assert "3 of 3 samples: violation only" in estimate_text(none)
+    assert "3 of 3 samples: violation only" in " ".join(sentences(none))
 
 
 class Elsewhere(Crude):
@@ -199,8 +199,9 @@ def test_a_tolerance_says_which_samples_got_worse_and_that_it_is_below_a_floor()
     said = [str(w.message) for w in caught]
     assert ["below the floor of law 'modes', 0.3" in said[0], "1 of 3" in said[1]] == [True, True]
     assert samples.report.refinement.worsened.tolist() == [True, False, False]
-    assert arrays_of(samples)["refinement/worsened"].tolist() == [True, False, False]
-    text = refinement_text(Summary.of([samples.report], manifest_floors(model.manifest)))
+    found = arrays_of(samples, model.study)["refinement/worsened"].values
+    assert found.tolist() == [True, False, False]
+    text = " ".join(sentences(Summary.of([samples.report], manifest_floors(model.manifest))))
     assert "that 1 of 3 samples are further" in text
     assert "Tolerance 0.001 is below the floor of law 'modes'" in text
 
@@ -211,6 +212,6 @@ def test_a_tolerance_that_makes_nothing_worse_is_silent():
         warnings.simplefilter("error")
         report = model.sample(3, tolerance=0.3).report
     assert not report.refinement.worsened.any()
-    text = refinement_text(Summary.of([report], manifest_floors(model.manifest)))
+    text = " ".join(sentences(Summary.of([report], manifest_floors(model.manifest))))
     assert "further" not in text
     assert "floor" not in text

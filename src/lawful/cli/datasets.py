@@ -1,6 +1,5 @@
 """`lawful data`: makes a data set of the project's own, and says what it holds."""
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,9 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lawful.cli.options import parse
-from lawful.cli.training import PlainLines
+from lawful.cli.progress import progress
 from lawful.errors import InputError
 from lawful.materials.dataset import (
     CoarseningSet,
@@ -42,7 +39,7 @@ class DataOptions:
 
 def run(arguments: list[str]) -> None:
     """`lawful data cahn-hilliard`."""
-    options = parse(DataOptions, arguments, "lawful data")
+    options = parse(DataOptions, arguments, "data")
     recipe = CoarseningSet(images=options.images, side=options.side, seed=options.seed)
     path = options.out or default_path(recipe)
     if path.suffix not in ENDINGS:
@@ -61,18 +58,9 @@ def run(arguments: list[str]) -> None:
 
 def make_with_progress(recipe: CoarseningSet, path: Path) -> None:
     """Make the set, with a bar and the time left, or lines where there is no terminal."""
-    console = Console(file=sys.stderr)
-    lines = None if console.is_terminal else PlainLines(console)
-    bar = Progress(
-        BarColumn(24), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("", total=recipe.images)
+    with progress(recipe.images) as show:
         for count in make(recipe, path):
-            bar.update(task, completed=count)
-            if lines is not None:
-                lines(count, recipe.images)
+            show(count)
 
 
 def _describe(found: Microstructures, path: Path, how: str) -> None:

@@ -1,23 +1,17 @@
 """`lawful list`."""
 
 import textwrap
-from dataclasses import dataclass
 from typing import Any
 
-from lawful.cli.options import parse
+from lawful.cli.options import ListOptions, parse
 from lawful.model import WEIGHTS, load, shipped
 from lawful.registry import STUDIES
 from lawful.studies.results import COMPUTED
 
 
-@dataclass(frozen=True)
-class ListOptions:
-    """Studies with their presets, shipped models with size and measured quality."""
-
-
 def run(arguments: list[str]) -> None:
     """`lawful list`."""
-    parse(ListOptions, arguments, "lawful list")
+    parse(ListOptions, arguments, "list")
     print("studies")
     for name, study in STUDIES.items():
         print(f"  {name:<15}{study.about}")

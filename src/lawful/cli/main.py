@@ -20,10 +20,10 @@ STOPPED = "interrupted; train goes on with --resume, study and data with the sam
 # Command: (module, what it does). Modules are imported when used, so that help is quick.
 COMMANDS = {
     "list": ("listing", "studies, presets, shipped models and their measured quality"),
-    "train": ("training", "train a study, or a study of your own in a .py file"),
-    "sample": ("sampling", "sample from a model into .h5, .nc, .npz, .tif, .vtk or .png"),
-    "report": ("reporting", "law report of a model or of a file of samples"),
-    "study": ("studying", "reproduce a study's table and figures"),
+    "train": ("train", "train a study, or a study of your own in a .py file"),
+    "sample": ("sample", "sample from a model into .h5, .nc, .npz, .tif, .vtk or .png"),
+    "report": ("report", "law report of a model or of a file of samples"),
+    "study": ("study", "reproduce a study's table and figures"),
     "stats": ("statistics", "two-point correlation, lineal path, surface of an image"),
     "data": ("datasets", "make the two-phase images that studies train on"),
     "demo": ("demo", "train, sample and check against the solver, in a minute or two"),

@@ -1,101 +1,253 @@
-"""Command-line options from typed dataclasses, with one-line errors."""
+"""Options of the commands as typed dataclasses; whatever is refused is one line.
 
+Nothing here imports a study or PyTorch, so that help is quick.
+"""
+
+import argparse
 import contextlib
 import io
+import os
 import re
+import sys
 from collections.abc import Sequence
-from dataclasses import field, fields, make_dataclass
-from itertools import dropwhile, takewhile
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
+from tyro.conf import Positional, arg
 
 from lawful.errors import InputError
-from lawful.study import Quantity, spelled
-from lawful.typed import check_fields
+from lawful.typed import Within, check_fields, spelled
+
+if TYPE_CHECKING:
+    from lawful.study import Quantity, Study
 
 T = TypeVar("T")
-RULE = re.compile(r"[─-]{3,}|╰.*")
+RULE = re.compile(r"[╰─-]{3,}.*")  # of hyphens where the terminal's encoding has no lines
 STUDY_HELP = "file of a run's own study, where it is not known here; it is code that runs"
+StudyFile = Annotated[str | None, arg(help=STUDY_HELP)]
 
 
-def parse(options: type[T], arguments: Sequence[str], program: str) -> T:
+@dataclass(frozen=True)
+class Devices:
+    """Where a run takes place (Lightning Fabric)."""
+
+    accelerator: str = "cpu"
+    devices: Annotated[int, Within(1, 4096)] = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "--device.")
+        if self.accelerator == "cpu" and self.devices > (most := max(16, os.cpu_count() or 1)):
+            raise InputError(
+                f"--device.devices: expected at most {most} processes here, got {self.devices}"
+            )
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Studies with their presets, shipped models with size and measured quality."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a study with a progress bar; --resume goes on where a run was interrupted."""
+
+    study: Annotated[Positional[str], arg(help="a name, or a .py file")]
+    preset: Annotated[str | None, arg(help="configuration to start from")] = None
+    out: Annotated[Path | None, arg(help="run folder [runs/STUDY-PRESET]")] = None
+    resume: Annotated[
+        bool, arg(help="go on with the run in --out, or with more steps if finished")
+    ] = False
+    init: Annotated[str | None, arg(help="run or model whose weights to start from")] = None
+    dry_run: Annotated[bool, arg(help="print the configuration and stop")] = False
+    track: Annotated[bool, arg(help="TensorBoard files in the run folder")] = False
+    device: Devices = Devices()
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Sample fields; conditions that are not given are drawn, several values are taken in turn."""
+
+    model: Annotated[Positional[str], arg(help="a shipped model or a run")]
+    out: Annotated[Path, arg(help="file to write: .h5, .nc, .npz, .tif, .vtk or .png")]
+    n: Annotated[int | None, arg(aliases=["-n"], help="samples [as many as values are given]")] = (
+        None
+    )
+    seed: Annotated[int, arg(help="of the conditions that are drawn")] = 0
+    refine: Annotated[int, arg(help="corrections by the law on each raw sample")] = 0
+    enforce: Annotated[bool, arg(help="enforce the affine laws exactly")] = False
+    tolerance: Annotated[float | None, arg(help="refine until every violation is below this")] = (
+        None
+    )
+    study: StudyFile = None
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Report how well a model's samples, or the samples in a file, obey the laws."""
+
+    subject: Annotated[Positional[str], arg(help="a model, run or file")]
+    out: Annotated[Path, arg(help="folder for report.json and report.html")] = Path("report")
+    n: Annotated[int, arg(aliases=["-n"], help="samples drawn from a model")] = 32
+    seed: Annotated[int, arg(help="of the conditions drawn for a model")] = 1
+    refine: Annotated[int, arg(help="corrections on each sample of a model")] = 0
+    enforce: Annotated[bool, arg(help="enforce the affine laws on a model's")] = False
+    tolerance: Annotated[
+        float | None, arg(help="refine a model's samples below this violation")
+    ] = None
+    study: StudyFile = None
+    force: Annotated[bool, arg(help="replace the report in --out")] = False
+
+
+@dataclass(frozen=True)
+class ComputedOptions:
+    """Compute what a study's result says, and write its tables and figures."""
+
+    study: Annotated[Positional[str], arg(help="a name, or a .py file")]
+    out: Annotated[Path | None, arg(help="folder [studies/STUDY]")] = None
+
+
+@dataclass(frozen=True)
+class ModelOptions(ComputedOptions):
+    """Take a trained model, and write the study's tables and figures of it."""
+
+    model: Annotated[str, arg(help="a trained model instead")] = ""
+
+
+@dataclass(frozen=True)
+class StudyOptions(ModelOptions):
+    """Train what a study's result needs, or take a model, and write its tables and figures.
+    STUDY --help adds the configuration that its runs have in common."""
+
+    preset: Annotated[str | None, arg(help="configuration to train")] = None
+    device: Devices = Devices()
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Train a small generator of Burgers solutions without data and check it against a solver."""
+
+    out: Annotated[Path, arg(help="folder for the run and the reports")] = Path("demo")
+    open: Annotated[bool, arg(help="open the report in a browser")] = sys.stdout.isatty()
+
+
+def parse(options: type[T], arguments: Sequence[str], command: str) -> T:
     """Parse with tyro; whatever it refuses becomes one line.
 
     Raises:
-        InputError: An argument is unknown, missing or of the wrong type.
+        InputError: An argument is unknown, missing, of the wrong type or out of range.
         SystemExit: Help was asked for and printed.
     """
-    complaint = io.StringIO()
+    complaint, program = io.StringIO(), f"lawful {command}"
     try:
         with contextlib.redirect_stderr(complaint):
             found = tyro.cli(options, args=list(arguments), prog=program)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise InputError(f"{_one_line(complaint.getvalue())}; see {program} --help") from None
+        raise InputError(f"{_unboxed(complaint.getvalue())}; see {program} --help") from None
     check_fields(found, "--")
     return found
 
 
+def _unboxed(box: str) -> str:
+    """The message inside tyro's box: after the title, up to the rule below."""
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    inside = [line for line in lines if line][1:]
+    inside = inside[1:] if inside and RULE.fullmatch(inside[0]) else inside
+    ends = [i for i, line in enumerate(inside) if RULE.fullmatch(line)]
+    return " ".join(inside[: ends[0]] if ends else inside) or "the arguments cannot be read"
+
+
+def first_argument(options: type, arguments: Sequence[str], command: str, what: str) -> str:
+    """What comes first and decides which other options there are: a study or a model.
+
+    Raises:
+        InputError: An option comes first, or nothing.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0]
+    parse(options, arguments, command)
+    said = f"lawful {command}: the {what} comes first"
+    raise InputError(f"{said}: lawful {command} {what.upper()} [OPTIONS]")
+
+
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
     """The value of an option that decides what other options there are."""
-    found = None
-    for i, argument in enumerate(arguments):
-        if argument == option:
-            found = arguments[i + 1] if i + 1 < len(arguments) else ""
-        elif argument.startswith(f"{option}="):
-            found = argument.partition("=")[2]
-    return found
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, nargs="?", const="", dest="value")
+    return parser.parse_known_args(list(arguments))[0].value
 
 
-def _one_line(box: str) -> str:
-    """The message inside tyro's box, up to the rule after it; rules are of hyphens where the
-    terminal's encoding has no lines."""
-    lines = [re.sub(r"^\s*│|│\s*$", "", line).strip() for line in box.splitlines()]
-    whole = [line for line in lines if line][1:]  # without the title
-    inside = dropwhile(RULE.fullmatch, whole)
-    message = takewhile(lambda line: not RULE.fullmatch(line), inside)
-    return " ".join(message) or "the arguments cannot be read"
+def chosen_preset(kind: "type[Study]", arguments: Sequence[str], usual: str | None = None) -> str:
+    """The preset named after `--preset` among the arguments, else the usual, else the first.
+
+    Raises:
+        InputError: The study has no such preset.
+    """
+    presets = kind.presets()
+    asked = value_of("--preset", arguments)
+    name = (usual or next(iter(presets))) if asked is None else asked
+    if name not in presets:
+        raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
+    return name
 
 
-def own_options(options: type) -> set[str]:
-    """The options of a command itself: its fields, `--no-NAME` of its switches, and tyro's."""
+def parse_overrides(options: type, arguments: list[str], command: str, preset: "Study") -> Any:
+    """Parse `options` and, into their `config`, an option for every field of `preset`: `--NAME`,
+    or `--config.NAME` for all where one has the name of an option of the command."""
+    met = {spelled(entry.name) for entry in fields(preset)} & _names(options)
+    kind: Any = Annotated[type(preset), arg(name="config" if met else "")]
+    return parse(_extended(options, [("config", kind, field(default=preset))]), arguments, command)
+
+
+def for_study(options: type, study: "Study") -> type:
+    """`options` with one per quantity of a study, as `quantity_0` and so on, and with the study's
+    own as `own`.
+
+    A quantity's option takes numbers, or .npy files where its values are arrays. It is `--NAME`
+    where no other option has that name, and `--c.NAME` in any case.
+    """
+    own = study.sample_options
+    taken = _names(options) | (set() if own is None else _names(own))
+    more: list[Any] = []
+    if own is not None:
+        more.append(("own", Annotated[own, arg(name="")], field(default=own())))
+    for i, quantity in enumerate(asked(study)):
+        plain = spelled(quantity.name)
+        names: dict[str, Any] = {"name": f"c.{plain or i}"}
+        if plain and plain not in taken:
+            names = {"name": plain, "aliases": [f"--c.{plain}"]}
+        normal = quantity.distribution == "normal"
+        extent = "normal" if normal else f"{quantity.lower:g}, {quantity.upper:g}"
+        about = f"{quantity.about} [{extent}]"
+        about += "; a .npy file of one value or a stack" if quantity.shape else ""
+        kind: Any = tuple[str, ...] if quantity.shape else tuple[float, ...]
+        option = Annotated[kind, arg(help=about, metavar="VALUE …", **names)]
+        said = field(default=(), metadata={"name": names["name"]})  # in messages
+        more.append((f"quantity_{i}", option, said))
+    return _extended(options, more)
+
+
+def asked(study: "Study") -> "list[Quantity]":
+    """The quantities that have an option."""
+    return [quantity for quantity in study.quantities if quantity.kept]
+
+
+def _names(options: type) -> set[str]:
+    """What is taken by a command itself: its fields, `--no-NAME` of its switches, and tyro's."""
     names = {entry.name for entry in fields(options)}
     switches = {f"no_{entry.name}" for entry in fields(options) if isinstance(entry.default, bool)}
     always = {"h", "help", "tyro-print-completion", "tyro-write-completion"}
     return always | {spelled(name) for name in names | switches}
 
 
-def with_conditions(options: type, quantities: Sequence[Quantity], own: type | None = None) -> type:
-    """`options` with an option for each quantity: numbers, or a file of them for a vector.
-
-    A study's `own` options stand beside those of the command and are the entry `own`.
-
-    A quantity's option is `--NAME` where the command has no such option of its own, and `--c.NAME`
-    in any case. `given_values` reads them.
-    """
-    taken = own_options(options) | (set() if own is None else own_options(own))
-    extra: list[Any] = []
-    if own is not None:
-        extra.append(("own", Annotated[own, tyro.conf.arg(name="")], field(default=own())))
-    for i, quantity in enumerate(quantities):
-        plain = spelled(quantity.name)
-        always = f"c.{plain or i}"
-        names: dict[str, Any] = {"name": always}
-        if plain and plain not in taken:
-            names = {"name": plain, "aliases": [f"--{always}"]}
-        normal = quantity.distribution == "normal"
-        extent = "normal" if normal else f"{quantity.lower:g}, {quantity.upper:g}"
-        about = f"{quantity.about} [{extent}]"
-        kind: Any = tuple[str, ...] if quantity.shape else tuple[float, ...]
-        if quantity.shape:
-            about += "; a .npy file of one value or a stack"
-        option = Annotated[kind, tyro.conf.arg(help=about, metavar="VALUE …", **names)]
-        said = field(default=(), metadata={"name": names["name"]})  # in messages
-        extra.append((f"quantity_{i}", option, said))
-    return make_dataclass(options.__name__, extra, bases=(options,), frozen=True)
+def _extended(options: type, entries: list[Any]) -> type:
+    said = {"__doc__": options.__doc__}
+    return make_dataclass(options.__name__, entries, bases=(options,), frozen=True, namespace=said)
 
 
 def refuse_to_replace(files: Sequence[Path], *, force: bool) -> None:
@@ -107,9 +259,3 @@ def refuse_to_replace(files: Sequence[Path], *, force: bool) -> None:
     for path in files:
         if path.exists() and not force:
             raise InputError(f"{path}: is there already; --force replaces it, --out spares it")
-
-
-def given_values(options: Any, quantities: Sequence[Quantity]) -> dict[str, Any]:
-    """What was given for each of the quantities that `with_conditions` was given, by name."""
-    values = {q.name: getattr(options, f"quantity_{i}") for i, q in enumerate(quantities)}
-    return {name: value for name, value in values.items() if value}

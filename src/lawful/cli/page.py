@@ -1,13 +1,19 @@
-"""A self-contained HTML page: figures are embedded, nothing is fetched."""
+"""What commands write into a folder: figures, and a self-contained HTML page of them.
+
+Figures are embedded; nothing is fetched.
+"""
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lawful.atomic import write_all
 from lawful.data.pictures import FIGURE
+from lawful.errors import InputError
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff;
@@ -23,13 +29,16 @@ dt { float: left; clear: left; width: 12rem; color: #55606f; } dd { margin-left:
 """
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table; every cell is escaped."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder; none takes its place before all are complete.
+
+    Raises:
+        InputError: One cannot be written.
+    """
+    try:
+        write_all({folder / name: content for name, content in files.items()})
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def png(figure: Figure) -> bytes:
@@ -47,8 +56,17 @@ def picture(figure: Figure, about: str) -> str:
 
 def paragraph(text: str, kind: str = "") -> str:
     """An escaped paragraph, of a style class where given."""
-    style = f' class="{kind}"' if kind else ""
-    return f"<p{style}>{escape(text)}</p>"
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table; every cell is escaped."""
+    lines = [("th", head), *(("td", row) for row in rows)]
+    body = "".join(
+        "<tr>" + "".join(f"<{cell}>{escape(text)}</{cell}>" for text in row) + "</tr>"
+        for cell, row in lines
+    )
+    return f'<div class="wide"><table>{body}</table></div>'
 
 
 def facts(entries: Mapping[str, str]) -> str:

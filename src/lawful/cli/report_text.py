@@ -1,36 +1,30 @@
-"""A law report as text, at most 80 columns wide."""
+"""A law report in words: a table and sentences, on the terminal and on the page."""
 
 import sys
 from collections.abc import Sequence
 from textwrap import fill
 
 from lawful.laws import Condition
-from lawful.metrics.summary import Spread, Summary
+from lawful.metrics.summary import RefinementTally, Summary, Tally
 from lawful.model import WORSENED, too_strict
 from lawful.study import Study
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
-LAWLESS = "The study states no law of a single sample."
 
 
 def report_rows(summary: Summary) -> list[tuple[str, ...]]:
-    """A row a law: violation (root mean square of the residual) over the samples."""
-    rows: list[tuple[str, ...]] = [
-        (law.name, law.unit, *_figures(law.violation.spread()), _number(law.floor))
-        for law in summary.laws.values()
-    ]
+    """A row per law: violation (root mean square of the residual) over the samples."""
+    rows = [_row(law.name, law.unit, law.violation, law.floor) for law in summary.laws.values()]
     if summary.error is not None:
-        rows.append(("estimated error", "relative", *_figures(summary.error.spread()), "–"))
-        rows.append(("estimated error", "RMS", *_figures(summary.distance.spread()), "–"))
+        rows.append(_row("estimated error", "relative", summary.error))
+        rows.append(_row("estimated error", "RMS", summary.distance))
     return rows
 
 
-def _figures(spread: Spread) -> tuple[str, str, str]:
-    return _number(spread.mean), _number(spread.p95), _number(spread.worst)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2e}"
+def _row(name: str, unit: str, tally: Tally, floor: float | None = None) -> tuple[str, ...]:
+    spread = tally.spread()
+    figures = (spread.mean, spread.p95, spread.worst, floor)
+    return name, unit, *("–" if value is None else f"{value:.2e}" for value in figures)
 
 
 def kind_of(summary: Summary) -> str:
@@ -43,7 +37,24 @@ def kind_of(summary: Summary) -> str:
     return ", ".join(done) or "raw"
 
 
-def estimate_text(summary: Summary) -> str:
+def sentences(summary: Summary) -> list[str]:
+    """What the table means, how errors were estimated, and what was done to the samples."""
+    of = f"{summary.count:,} samples, {kind_of(summary)}."
+    if not summary.laws:
+        said = [f"{of} The study states no law of a single sample."]
+    else:
+        said = [f"Violation: RMS of the residual of {of}"]
+        if any(law.floor is not None for law in summary.laws.values()):
+            solver = "violation of a trusted solver's own fields, which a perfect sample has too."
+            said.append(f"Floor: {solver}")
+        said.append(_estimate(summary))
+    if summary.accepted is not None:
+        said.append(_corrections(summary, summary.accepted))
+    done = summary.refinement
+    return said + ([] if done is None else [_refinement(summary, done)])
+
+
+def _estimate(summary: Summary) -> str:
     """What the estimated error is, and by which judge; or that there is none."""
     if not summary.judge:
         return "Violation only: these laws give no estimate of a sample's error."
@@ -51,38 +62,32 @@ def estimate_text(summary: Summary) -> str:
         "Estimated error: distance of a sample from its corrected self, no solution needed; "
         f"judge: {summary.judge}."
     )
-    if not summary.unjudged:
-        return text
-    return text + (
-        f" {summary.unjudged} of {summary.count} samples: violation only (the search for the "
-        "solution did not converge)."
-    )
+    if summary.unjudged:
+        text += (
+            f" {summary.unjudged} of {summary.count} samples: violation only (the search for the "
+            "solution did not converge)."
+        )
+    return text
 
 
-def correction_text(summary: Summary) -> str | None:
-    """How many corrections were taken, in a sentence; None where none was tried."""
-    if summary.accepted is None:
-        return None
+def _corrections(summary: Summary, accepted: int) -> str:
     tried = summary.count * summary.refinements
-    judged = "the violation" if not summary.judge else "the estimated error"
+    judged = "the estimated error" if summary.judge else "the violation"
     return (
-        f"Corrections: {summary.accepted} of {tried} taken; {tried - summary.accepted} refused, "
-        f"for they would not have lowered {judged} or would have broken what holds by construction."
+        f"Corrections: {accepted} of {tried} taken; {tried - accepted} refused, for they would not "
+        f"have lowered {judged} or would have broken what holds by construction."
     )
 
 
-def refinement_text(summary: Summary) -> str | None:
-    """What refinement did, in a sentence or two; None where there was none."""
-    if (done := summary.refinement) is None:
-        return None
+def _refinement(summary: Summary, done: RefinementTally) -> str:
     spread = {name: tally.spread() for name, tally in done.tallies.items()}
-    missed = done.count - done.reached
     text = (
         f"Refined: {done.reached} of {done.count} samples within {done.tolerance:g} of every law; "
         f"raw violation {spread['raw'].median:.2e} (median), {spread['raw'].worst:.2e} (worst); "
         f"Gauss-Newton steps {spread['iterations'].mean:.1f}, pixel exchanges "
         f"{spread['exchanges'].mean:.1f}, displacement {spread['displacement'].mean:.3f} (means)."
     )
+    missed = done.count - done.reached
     text += f" {missed} are marked as not reached." if missed else ""
     text += f" T{WORSENED.format(done.worsened, done.count)[1:]}." if done.worsened else ""
     below = too_strict(done.tolerance, {law.name: law.floor for law in summary.laws.values()})
@@ -107,27 +112,13 @@ def warning_lines(summary: Summary, study: Study, condition: Condition) -> list[
 
 
 def print_report(summary: Summary, warnings: Sequence[str]) -> None:
-    """The table, then the warnings."""
-    if summary.laws:
-        _print_table(summary)
-    else:
-        print(f"{summary.count} samples, {kind_of(summary)}. {LAWLESS}")
-    if summary.laws:
-        print(fill(estimate_text(summary), 80))
-    for text in (correction_text(summary), refinement_text(summary)):
-        if text is not None:
-            print(fill(text, 80))
+    """The table and the sentences, at most 80 columns wide, then the warnings."""
+    rows = [HEADS, *report_rows(summary)] if summary.laws else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:{'<' if i < 2 else '>'}{widths[i]}}" for i, cell in enumerate(row)]
+        print("  ".join(cells).rstrip())
+    for text in sentences(summary):
+        print(fill(text, 80))
     for line in warnings:
         print(f"lawful: warning: {line}", file=sys.stderr)
-
-
-def _print_table(summary: Summary) -> None:
-    rows = [HEADS, *report_rows(summary)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
-    for row in rows:
-        cells = [f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
-                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        print("  ".join(cells).rstrip())
-    print(f"Violation: RMS of the residual of {summary.count:,} samples, {kind_of(summary)}.")
-    if any(law.floor is not None for law in summary.laws.values()):
-        print("Floor: violation of a solver's own fields.")

@@ -76,7 +76,7 @@ class Statistics:
 
 def run(arguments: list[str]) -> None:
     """`lawful stats IMAGE`."""
-    options = parse(StatisticsOptions, arguments, "lawful stats")
+    options = parse(StatisticsOptions, arguments, "stats")
     micrograph = read_micrograph(
         options.image, threshold=options.threshold, phase=options.phase, crop=options.crop,
         pixel_size=options.pixel_size, median=options.median,

@@ -3,25 +3,25 @@
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from lawful import registry
 from lawful import run as runs
-from lawful.atomic import write_all
-from lawful.cli.options import parse
-from lawful.cli.page import png
-from lawful.cli.training import (
+from lawful.cli.options import (
+    ComputedOptions,
     Devices,
-    choose_preset,
-    launched,
+    ModelOptions,
+    StudyOptions,
+    chosen_preset,
+    first_argument,
+    parse,
     parse_overrides,
-    study_named,
-    train_with_progress,
+    value_of,
 )
+from lawful.cli.page import png, write_folder
+from lawful.cli.train import launched, train_with_progress
 from lawful.errors import InputError
 from lawful.files import json_bytes
 from lawful.model import MANIFEST, Model, load
@@ -31,45 +31,21 @@ from lawful.study import Study
 from lawful.table import Result
 
 
-@dataclass(frozen=True)
-class ComputedOptions:
-    """Compute what a study's result says, and write its tables and figures."""
-
-    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="a name, or a .py file")]
-    out: Annotated[Path | None, tyro.conf.arg(help="folder [studies/STUDY]")] = None
-
-
-@dataclass(frozen=True)
-class ModelOptions(ComputedOptions):
-    """Take a trained model, and write the study's tables and figures of it."""
-
-    model: Annotated[str, tyro.conf.arg(help="a trained model instead")] = ""
-
-
-@dataclass(frozen=True)
-class StudyOptions(ModelOptions):
-    """Train what a study's result needs, or take a model, and write its tables and figures.
-    STUDY --help adds the configuration that its runs have in common."""
-
-    preset: Annotated[str | None, tyro.conf.arg(help="configuration to train")] = None
-    device: Devices = field(default=Devices())
-
-
 def run(arguments: list[str]) -> None:
     """`lawful study STUDY`."""
-    name = study_named(StudyOptions, arguments, "lawful study")
+    name = first_argument(StudyOptions, arguments, "study", "study")
     if name in COMPUTED:
         out = _parse_alone(ComputedOptions, arguments, f"study {name}: is computed").out
         write_result(COMPUTED[name].result(), out or Path("studies") / name)
         return
     kind = registry.find(name, COMPUTED)
-    if any(argument.partition("=")[0] == "--model" for argument in arguments):
+    if value_of("--model", arguments) is not None:
         _of_model(kind, arguments)
         return
     recipe = recipe_of(kind)
-    preset = choose_preset(kind, arguments, recipe.preset)
+    preset = chosen_preset(kind, arguments, recipe.preset)
     plain = kind.presets()[preset]
-    options = parse_overrides(StudyOptions, arguments, "lawful study", plain)
+    options = parse_overrides(StudyOptions, arguments, "study", plain)
     folder = options.out or Path("studies") / kind.name
     if unused := _unused(options.config, plain, lambda study: recipe.runs(study, preset)):
         raise InputError(f"{unused}: this table's runs have their own; none of them would change")
@@ -94,7 +70,7 @@ def _of_model(kind: type[Study], arguments: list[str]) -> None:
 def _parse_alone(options: type, arguments: list[str], why: str) -> Any:
     """Parse where nothing is trained, so that there is nothing to configure."""
     try:
-        return parse(options, arguments, "lawful study")
+        return parse(options, arguments, "study")
     except InputError as error:
         raise InputError(f"{why} and takes nothing to train with: {error}") from None
 
@@ -147,11 +123,8 @@ def _check(configurations: Mapping[str, Study], folder: Path) -> None:
 def write_result(result: Result, folder: Path) -> None:
     """Write `table.md`, `table.json` and the figures; print the table."""
     text = f"# {result.title}\n\n{result.markdown}\n"
-    files = {folder / "table.md": text.encode(), folder / "table.json": json_bytes(result.data)}
-    files |= {folder / f"{name}.png": png(figure) for name, figure in result.figures.items()}
-    try:
-        write_all(files)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    figures = {f"{name}.png": png(figure) for name, figure in result.figures.items()}
+    data = json_bytes(result.data)
+    write_folder(folder, {"table.md": text.encode(), "table.json": data, **figures})
     print(text)
     print(f"written: {folder}")

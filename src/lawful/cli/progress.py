@@ -1,0 +1,64 @@
+"""How far a command is: a bar where there is a terminal, else a line now and then."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import inf
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class Rate(ProgressColumn):
+    """What is done per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f}/s")
+
+
+@contextmanager
+def progress(
+    total: int, *, plain: bool = True, quiet: bool = False
+) -> Iterator[Callable[..., None]]:
+    """Yields a function `show(done, text="")` that shows the rate and the time left.
+
+    Arguments:
+        plain: Print lines where there is no terminal.
+        quiet: Show nothing at all.
+    """
+    console = Console(file=sys.stderr, quiet=quiet, markup=False, highlight=False)
+    columns = BarColumn(30), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    bar = Progress(*columns, console=console, speed_estimate_period=300)
+    bar.add_task("", total=total)
+    (task,) = bar.tasks
+    terminal = console.is_terminal
+    shown: Any = Live(bar, console=console) if terminal else nullcontext()
+    last = -inf
+
+    def show(done: int, text: str = "") -> None:
+        nonlocal last
+        bar.update(task.id, completed=done)
+        if terminal:
+            shown.update(Group(bar, Text(text, style="dim")))
+        elif plain and (done >= total or perf_counter() >= last + PLAIN_EVERY):
+            last, left = perf_counter(), task.time_remaining
+            when = "starting" if left is None else f"{left:.0f} s left"
+            console.print(
+                f"{done}/{total}  {Rate()(task)}  {when}  {text}".rstrip(), soft_wrap=True
+            )
+
+    with shown:
+        yield show
