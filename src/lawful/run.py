@@ -472,6 +472,8 @@ class _Metrics:
 
     def __init__(self, path: Path, step: int, active: bool) -> None:
         self.path, self.active, self.lines = path, active, list[str]()
+        if path.exists() and not path.is_file():  # a pipe would be waited for without an end
+            raise InputError(f"{path}: expected a file")
         if active and path.is_file():
             kept = [json.dumps(row) for row in history(path.parent) if row["step"] <= step]
             checkpoint.write_text(path, "".join(row + "\n" for row in kept))

@@ -133,6 +133,14 @@ def test_damaged_lines_of_the_metrics_do_not_stop_a_resume(tmp_path, damage):
     assert [row["step"] for row in rows[1]] == sorted({*range(10, 61, 10), *range(7, 61, 7)})
 
 
+def test_metrics_that_are_no_file_are_refused(tmp_path):
+    next(train(study(), tmp_path, fabric()))
+    (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"metrics\.jsonl: expected a file"):
+        next(train(study(), tmp_path, fabric(), resume=True))
+
+
 def test_whatever_a_run_writes_has_the_permissions_of_a_new_file(tmp_path):
     list(train(study(), tmp_path / "run", fabric()))
     (tmp_path / "new").touch()
