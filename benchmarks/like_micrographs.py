@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import lawful
-from lawful.atomic import cache, replacing, write_all
+from lawful.files import cache, replacing, write_all
 from lawful.materials import statistics
 from lawful.materials.images import Micrograph, read_micrograph, rescaled
 from lawful.studies.microstructure_figures import like_figure

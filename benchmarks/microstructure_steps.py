@@ -13,10 +13,10 @@ from itertools import product
 import numpy as np
 import torch
 
+from lawful.least_squares import Problem, rows_of
 from lawful.materials.laws import TwoPoint
 from lawful.materials.levelcut import LevelCut, level_cut
-from lawful.project import CHUNK, refine, unrolled
-from lawful.residuals import Problem, rows_of
+from lawful.project import CHUNK, project, unrolled
 from lawful.studies.microstructure import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET
 from lawful.studies.microstructure_peers import blurred_field
 from lawful.studies.microstructure_quality import held_out, likeness, noise
@@ -41,7 +41,7 @@ def main() -> None:
         row = [f"{blur:g}", str(modes or "all radii"), *(f"{e:.2e}" for e in errors)]
         row.append(f"{np.median(step.surface):.3f}")
         if modes is None:
-            done = refine([TwoPoint()], w, target, tolerance=TOLERANCE, through=way,
+            done = project([TwoPoint()], w, target, tolerance=TOLERANCE, through=way,
                           iterations=ITERATIONS, damping=DAMPING, exchanges=EXCHANGES)  # fmt: skip
             found = likeness(done.fields, against)
             means = (done.iterations.float().mean(), done.exchanges.float().mean())

@@ -92,7 +92,7 @@ def methods(model: Model, targets: Images) -> dict[str, Method]:
 
     return {
         GENERATOR: Method(lambda: network(condition())),
-        REFINED: Method(lambda: study.refine(network, condition(), TOLERANCE).fields),
+        REFINED: Method(lambda: study.project(network, condition(), TOLERANCE).fields),
         "blurred Gaussian field": Method(lambda: level_cut(blurred_field(condition()), phi)),
         f"blurred field + {network.steps} law step(s), as in the sampler": Method(
             lambda: unlearned(network, condition())

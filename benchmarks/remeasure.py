@@ -15,6 +15,7 @@ import lawful
 from lawful.files import write_json
 from lawful.model import MANIFEST
 from lawful.run import quality
+from lawful.study import headline
 
 
 def main() -> None:
@@ -26,8 +27,8 @@ def main() -> None:
     with torch.no_grad():
         found = quality(model)
     print(json.dumps(found, indent=2))
-    print(f"\nbefore: {model.study.headline(model.manifest['quality'])}")
-    print(f"now:    {model.study.headline(found)}")
+    print(f"\nbefore: {headline(model.study, model.manifest['quality'])}")
+    print(f"now:    {headline(model.study, found)}")
     if not options.dry:
         write_json(model.folder / MANIFEST, {**model.manifest, "quality": found})
 

@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-PARTS = ("pde", "materials", "symmetry", "divergences", "data", "nn", "metrics", "laws", "krylov",
-         "residuals", "exchange", "project", "distance")  # fmt: skip
+PARTS = ("pde", "materials", "symmetry", "divergences", "data", "nn", "metrics", "laws",
+         "least_squares", "project")  # fmt: skip
 
 hook = jaxtyping.install_import_hook([f"lawful.{part}" for part in PARTS], "beartype.beartype")
 

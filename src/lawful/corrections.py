@@ -1,7 +1,7 @@
 """Corrections of generated fields, each kept only where it is judged to be an improvement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,24 +14,19 @@ from lawful.study import Study, obeyed
 FALL = 0.9
 
 
-@dataclass(frozen=True)
-class Corrected:
-    """Fields after some tries of a correction.
-
-    Arguments:
-        estimate: Of what is left to the solution, where the study can give it.
-        accepted: How many of the tries each sample has taken.
-    """
+class Corrected(NamedTuple):
+    """Fields, how many tries each sample has taken, and the estimate of what is left to the
+    solution, where the study can give it."""
 
     fields: Tensor
-    estimate: Estimate | None
     accepted: Int[Tensor, " batch"]
+    estimate: Estimate | None
 
 
 def correct(
     study: Study, network: nn.Module, fields: Tensor, condition: Condition, times: int
 ) -> Corrected:
-    """Correct `fields` by the study's refiner, `times` tries a sample.
+    """Correct `fields` by the study's refiner, `times` tries per sample.
 
     A try is taken where the corrected field is finite and the study's estimate falls below 0.9 of
     what it was; where the study gives none, the refiner's violation. What the network obeys by
@@ -45,7 +40,7 @@ def correct(
     refiner = study.refiner()
     accepted = torch.zeros(len(fields), dtype=torch.long, device=fields.device)
     if refiner is None or not times:
-        return Corrected(fields, estimate, accepted)
+        return Corrected(fields, accepted, estimate)
 
     def score(judged: Estimate | None, x: Tensor) -> Tensor:
         found = refiner.violation(x, condition) if judged is None else judged.absolute
@@ -66,7 +61,7 @@ def correct(
         if estimate is not None and judged is not None:
             estimate = judged.where(better, estimate)
         accepted, length = accepted + better, torch.where(better, length, length / 2)
-    return Corrected(fields, estimate, accepted)
+    return Corrected(fields, accepted, estimate)
 
 
 def _limits(

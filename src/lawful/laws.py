@@ -8,10 +8,11 @@ squared, the violation of a sample is the root mean square of its residual.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lawful.errors import InputError
@@ -139,11 +140,28 @@ class Estimate:
         """The same on the processor, for reports."""
         return replace(self, absolute=self.absolute.cpu(), relative=self.relative.cpu())
 
-    @classmethod
-    def merge(cls, parts: Sequence["Estimate"]) -> "Estimate":
-        """One estimate of the samples of several, by the same judge."""
-        absolute = torch.cat([part.absolute for part in parts])
-        return cls(absolute, torch.cat([part.relative for part in parts]), parts[0].judge)
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """What was done to each sample to bring every violation within a tolerance.
+
+    Arguments:
+        tolerance: Of the violation; the largest, where laws have their own.
+        raw: Largest violation of each sample before.
+        iterations: Gauss-Newton steps taken or, where none helped, tried.
+        exchanges: Pairs of pixels exchanged after them.
+        displacement: Mean absolute change of the sample; of a binary one the share of its pixels.
+        reached: Whether every violation is within its tolerance now.
+        worsened: Whether its estimated error rose, where the study can give one.
+    """
+
+    tolerance: float
+    raw: Float[Tensor, " batch"]
+    iterations: Int[Tensor, " batch"]
+    exchanges: Int[Tensor, " batch"]
+    displacement: Float[Tensor, " batch"]
+    reached: Bool[Tensor, " batch"]
+    worsened: Bool[Tensor, " batch"] | None = None
 
 
 def _root_mean_square(x: Tensor) -> Tensor:
@@ -208,3 +226,24 @@ def law(function: Law | Residual) -> Law:
     if isinstance(function, Law):
         return function
     return FunctionLaw(function, getattr(function, "__name__", type(function).__name__))
+
+
+def merge(parts: Sequence[Any]) -> Any:
+    """What is known of the samples of several batches as one, in their order.
+
+    Tensors are concatenated, in mappings, tuples and dataclasses too; of other values the first
+    stands for all. What one of the batches does not know is None.
+    """
+    first = parts[0]
+    if any(part is None for part in parts):
+        return None
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, Mapping):
+        return {name: merge([part[name] for part in parts]) for name in first}
+    if isinstance(first, tuple):
+        return tuple(merge(entries) for entries in zip(*parts, strict=True))
+    if is_dataclass(first) and not isinstance(first, type):
+        names = [field.name for field in fields(first)]
+        return replace(first, **{n: merge([getattr(p, n) for p in parts]) for n in names})
+    return first

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
@@ -15,16 +15,14 @@ from torch import Tensor, nn
 
 from lawful import files as checkpoint
 from lawful import registry
-from lawful.corrections import correct
 from lawful.errors import InputError, LawfulWarning
 from lawful.files import write_json
-from lawful.laws import Condition
-from lawful.metrics.report import LawReport, Refinement, law_report, merge
-from lawful.nn.weights import device_of
+from lawful.laws import Condition, merge
+from lawful.metrics.report import LawReport, law_report, reached
 from lawful.reading import as_path, check_memory, parse_json, read_bytes, read_text, reason
-from lawful.study import Study
-from lawful.training.state import make_dense
+from lawful.study import Matching, Quantity, Study, all_laws, enforceable, space
 from lawful.typed import Within, check_fields, shown, typed
+from lawful.weights import device_of, make_dense
 
 CHUNK = 64
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
@@ -52,36 +50,36 @@ class Samples:
         return f"Samples({tuple(self.fields.shape)}, of {asked}; laws: {laws})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """How samples are drawn and what is done to them; the arguments of `Model.sample`.
+    """How samples are drawn and what is done to them, in Python and on the command line.
 
     Arguments:
-        estimated: Whether their errors are estimated, where laws can do that.
+        n: Number of samples; where not given, as many as the longest condition has values.
+        seed: Seed of the conditions that are drawn.
+        refine: Corrections by the law tried on each raw sample.
+        enforce: Enforce the affine laws exactly.
+        tolerance: Project samples until every violation is below this.
     """
 
-    n: Annotated[int, Within(1, 10**9)]
+    n: Annotated[int, Within(1, 10**9)] | None = None
     seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
     refine: Annotated[int, Within(0, 1_000)] = 0
     enforce: bool = False
     tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
-    grad: bool = False
-    estimated: bool = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def check(self, study: Study) -> None:
-        """Refuse what the study cannot do.
+    def check(self, study: Study, grad: bool = False) -> None:
+        """Refuse what is out of range, and what the study cannot do.
 
         Raises:
             InputError: Names the option.
         """
+        check_fields(self)
         if self.refine and study.refiner() is None:
             raise InputError(f"refine: {self.refine} steps; study {study.name!r} allows none")
-        if self.enforce and not study.affine():
+        if self.enforce and not enforceable(study):
             raise InputError(f"enforce: study {study.name!r} has no affine law")
-        if self.tolerance is not None and (self.refine or self.enforce or self.grad):
+        if self.tolerance is not None and (self.refine or self.enforce or grad):
             raise InputError("tolerance: goes with none of refine, enforce and grad")
 
 
@@ -142,47 +140,39 @@ class Model:
             InputError: A name is unknown, a value cannot be used, samples that should be binary are
                 not, or the fields do not depend on a condition that requires gradients.
         """
-        given = self._tensors(_merged(condition, quantities))
-        if n is None:
-            n = max((len(value) for value in given.values()), default=1)
+        given = self._tensors(condition, quantities)
+        options = Options(n=n, seed=seed, refine=refine, enforce=enforce, tolerance=tolerance)
         chunks: list[Samples] = []
-        for chunk in self._stream(Options(n, seed, refine, enforce, tolerance, grad), given):
+        for chunk in self._stream(options, given, grad=grad):
             if not chunks:
+                n = _count(options, given)
                 check_memory(n / len(chunk.fields) * chunk.fields.nbytes, f"n: {n}")
             chunks.append(chunk)
-        report = merge([chunk.report for chunk in chunks])
-        done = report.refinement
+        samples: Samples = merge(chunks)
+        done = samples.report.projection
         if done is not None and done.worsened is not None and bool(done.worsened.any()):
             said = WORSENED.format(int(done.worsened.sum()), n)
             warnings.warn(f"tolerance {tolerance:g}: {said}", LawfulWarning, stacklevel=2)
-        names = chunks[0].condition.keys()
-        fields = torch.cat([chunk.fields for chunk in chunks])
         if grad:
-            _check_gradients(fields, given)
-        return Samples(
-            fields,
-            {name: torch.cat([chunk.condition[name] for chunk in chunks]) for name in names},
-            report,
-        )
+            _check_gradients(samples.fields, given)
+        return samples
 
     def stream(
-        self,
-        n: int,
-        *,
-        seed: int = 0,
-        refine: int = 0,
-        enforce: bool = False,
-        tolerance: float | None = None,
-        condition: Mapping[str, Any] | None = None,
-        **quantities: Any,
+        self, n: int | None = None, *, condition: Mapping[str, Any] | None = None, **named: Any
     ) -> Iterator[Samples]:
-        """The same samples as `sample`, in chunks of 64, so that memory does not grow with n."""
-        options = Options(n, seed, refine, enforce, tolerance)
-        yield from self._stream(options, self._tensors(_merged(condition, quantities)))
+        """The same samples as `sample`, in chunks of 64, so that memory does not grow with n.
+
+        Arguments:
+            n, condition: As of `sample`.
+            named: `seed`, `refine`, `enforce` and `tolerance` of `sample`, and quantities.
+        """
+        options = {f.name: named.pop(f.name) for f in fields(Options) if f.name in named}
+        given = self._tensors(condition, named)
+        yield from self._stream(Options(n=n, **options), given)
 
     def watched(self, n: int, seed: int) -> Samples:
         """Up to 64 samples without an estimate of their errors: training need not pay for it."""
-        return next(self._stream(Options(n, seed, estimated=False), {}))
+        return next(self._stream(Options(n=n, seed=seed), {}, estimated=False))
 
     def like(
         self,
@@ -198,16 +188,22 @@ class Model:
                 two-point correlation at 0, 1, 2, … pixels.
             condition, quantities: What is to be otherwise than in the picture.
         """
-        given = self._tensors(_merged(condition, quantities))
+        given = self._tensors(condition, quantities)
+        if not isinstance(self.study, Matching):
+            raise InputError(f"like: study {self.study.name!r} takes no picture")
         return dict(self.study.like(picture, given))
 
     def resized(self, size: int) -> "Model":
         """The same weights on fields of another size, for studies whose networks allow it."""
+        if not isinstance(self.study, Matching):
+            raise InputError(f"size: {size}; study {self.study.name!r} has fields of one size")
         return replace(self, study=self.study.resized(size))
 
-    def _stream(self, options: "Options", given: Condition) -> Iterator[Samples]:
-        n = options.n
-        options.check(self.study)
+    def _stream(
+        self, options: Options, given: Condition, *, grad: bool = False, estimated: bool = True
+    ) -> Iterator[Samples]:
+        options.check(self.study, grad)
+        n = _count(options, given)
         strict = too_strict(options.tolerance, manifest_floors(self.manifest))
         if strict is not None:
             warnings.warn(strict, LawfulWarning, stacklevel=3)
@@ -217,92 +213,104 @@ class Model:
             generator = torch.Generator().manual_seed((options.seed * 1_000_003 + first) % 2**63)
             with registry.own_faults(type(self.study)):
                 whole = self.study.complete(self.network, values, len(rows), generator)
-                chunk = self._chunk(whole, options)
+                with torch.set_grad_enabled(grad):
+                    chunk = self._sampled(whole, options, estimated)
             yield chunk
 
-    def _chunk(self, values: Condition, options: "Options") -> Samples:
-        with torch.set_grad_enabled(options.grad):
-            return self._sampled(values, options)
-
-    def _sampled(self, values: Condition, options: "Options") -> Samples:
-        study = self.study
+    def _sampled(self, values: Condition, options: Options, estimated: bool) -> Samples:
+        study, device = self.study, device_of(self.network)
         plain = {name: value.detach() for name, value in values.items()}
         outside = tuple(study.outside(self.network, plain).items())
         condition = study.condition(values)
-        device = device_of(self.network)
         placed = {name: value.to(device) for name, value in condition.items()}
-        refinement = accepted = estimate = before = None
+        before = accepted = estimate = done = None
         if options.tolerance is None:
             fields = self.network(placed)
             if options.refine:
-                done = correct(study, self.network, fields, placed, options.refine)
-                fields, accepted, estimate = done.fields, done.accepted.cpu(), done.estimate
+                from lawful.corrections import correct
+
+                fields, accepted, estimate = correct(
+                    study, self.network, fields, placed, options.refine
+                )
             seen = study.observe(fields)
         else:
-            if options.estimated:
-                raw = study.observe(self.network(placed))
-                before = study.estimate(self.network, raw, placed)
-            refined = study.refine(self.network, placed, options.tolerance)
-            refinement = Refinement.of(refined, options.tolerance)
-            fields = seen = study.observe(refined.fields)
-        study.space(seen.shape)  # refuses a shape that no file could hold
-        for affine in study.affine() if options.enforce else ():
+            raw = study.observe(self.network(placed))
+            before = study.estimate(self.network, raw, placed) if estimated else None
+            projected = study.project(self.network, placed, options.tolerance)
+            done, fields = projected.record(), study.observe(projected.fields)
+            seen = fields
+        space(study, seen.shape)  # refuses a shape that no file could hold
+        for affine in enforceable(study) if options.enforce else ():
             fields = seen = study.observe(affine.enforce(seen, placed))
         if study.binary and not bool(((seen == 0) | (seen == 1)).all()):
             raise InputError(
                 f"study {study.name!r} is binary: expected samples of 0 and 1 alone, got values "
                 f"from {float(seen.min()):.3g} to {float(seen.max()):.3g}"
             )
-        if options.estimated and (estimate is None or options.enforce):
+        if estimated and (estimate is None or options.enforce):
             with torch.no_grad():
                 estimate = study.estimate(self.network, fields.detach(), placed)
         seen = seen.cpu().float()
-        lines = law_report(study.all_laws(self.network), seen, condition).lines
-        if refinement is not None:
-            refinement = refinement.checked(lines).judged(before, estimate)
-        estimate = None if estimate is None else estimate.cpu()
+        lines = law_report(all_laws(study, self.network), seen, condition).lines
         report = LawReport(
-            lines, estimate, outside, options.refine, accepted, options.enforce, refinement
+            lines,
+            None if estimate is None else estimate.cpu(),
+            outside,
+            options.refine,
+            None if accepted is None else accepted.cpu(),
+            options.enforce,
+            None if done is None else reached(done, lines, before, estimate),
         )
         dropped = {q.name for q in study.quantities if not q.kept}
         kept = {name: value for name, value in condition.items() if name not in dropped}
         return Samples(seen, kept, report)
 
-    def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _tensors(
+        self, condition: Mapping[str, Any] | None, named: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """Checked float32 tensors with a leading batch axis."""
+        if condition is not None and not isinstance(condition, Mapping):
+            raise InputError(
+                f"condition: expected values by name, got {condition!r:.40}; a quantity of this "
+                "name is given as condition={'condition': …}"
+            )
+        if twice := sorted((condition or {}).keys() & named.keys()):
+            raise InputError(f"{twice[0]}: given twice, in condition and by its name")
         known = {q.name: q for q in self.study.quantities}
         given = {}
-        for name, value in condition.items():
+        for name, value in {**(condition or {}), **named}.items():
             if name not in known:
                 raise InputError(f"{name}: unknown condition; there are {', '.join(known)}")
-            parts = value if isinstance(value, list | tuple) else ()
-            if any(torch.is_tensor(part) and part.requires_grad for part in parts):
-                raise InputError(f"{name}: a list of tensors carries no gradient; stack them")
-            try:
-                tensor = torch.as_tensor(value, dtype=torch.float32)
-            except (TypeError, ValueError, RuntimeError, OverflowError):
-                raise InputError(f"{name}: expected numbers, got {shown(value)}") from None
-            if tensor.is_meta or tensor.layout != torch.strided:
-                raise InputError(f"{name}: expected a dense tensor with values")
-            if tensor.ndim == len(known[name].shape):
-                tensor = tensor.unsqueeze(0)
-            if tensor.ndim == 0 or not len(tensor):
-                raise InputError(f"{name}: expected at least one value, got none")
-            known[name].check(tensor)
-            given[name] = tensor
+            given[name] = _tensor(known[name], value)
+        for name in given:
+            if (other := known[name].instead_of) in given:
+                raise InputError(f"{name} and {other}: expected one of the two, got both")
         return given
 
 
-def _merged(condition: Mapping[str, Any] | None, quantities: dict[str, Any]) -> dict[str, Any]:
-    """Conditions by name from a mapping and from keyword arguments."""
-    if condition is not None and not isinstance(condition, Mapping):
-        raise InputError(
-            f"condition: expected values by name, got {condition!r:.40}; a quantity of this name "
-            "is given as condition={'condition': …}"
-        )
-    if twice := sorted(set(condition or {}) & set(quantities)):
-        raise InputError(f"{twice[0]}: given twice, in condition and by its name")
-    return {**(condition or {}), **quantities}
+def _count(options: Options, given: Condition) -> int:
+    longest = max((len(value) for value in given.values()), default=1)
+    return longest if options.n is None else options.n
+
+
+def _tensor(quantity: Quantity, value: Any) -> Tensor:
+    """A value, or several, of a quantity, checked."""
+    name = quantity.name
+    parts = value if isinstance(value, list | tuple) else ()
+    if any(torch.is_tensor(part) and part.requires_grad for part in parts):
+        raise InputError(f"{name}: a list of tensors carries no gradient; stack them")
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(f"{name}: expected numbers, got {shown(value)}") from None
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise InputError(f"{name}: expected a dense tensor with values")
+    if tensor.ndim == len(quantity.shape):
+        tensor = tensor.unsqueeze(0)
+    if tensor.ndim == 0 or not len(tensor):
+        raise InputError(f"{name}: expected at least one value, got none")
+    quantity.check(tensor)
+    return tensor
 
 
 def _check_gradients(fields: Tensor, given: Condition) -> None:

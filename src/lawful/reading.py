@@ -40,8 +40,25 @@ DAMAGED = (
 
 def reason(error: BaseException) -> str:
     """What a library or the system says of a file, in one short line."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
     said = getattr(error, "strerror", None) or str(error)
     return " ".join(said.split())[:200] or type(error).__name__
+
+
+@contextmanager
+def refusing(said: str) -> Iterator[None]:
+    """Whatever a library finds wrong with a file in the block is told in one line.
+
+    Raises:
+        InputError: What is said, and the library's reason.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (SafetensorError, yaml.YAMLError, RecursionError, *DAMAGED) as error:
+        raise InputError(f"{said} ({reason(error)})") from None
 
 
 def as_path(value: object, place: str) -> Path:
@@ -106,10 +123,8 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     """
     size = check_file(path, 2**63 if most is None else most)
     check_memory(size, path)
-    try:
+    with refusing(f"{path}: cannot be read"):
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_text(path: Path, most: int = TEXT) -> str:
@@ -130,11 +145,8 @@ def parse_json(text: str | bytes, place: object) -> Any:
     Raises:
         InputError: It is damaged, or nested too deep.
     """
-    try:
+    with refusing(f"{place}: not JSON"):
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
-        raise InputError(f"{place}: not JSON ({why})") from None
 
 
 def parse_yaml(text: str, place: object) -> Any:
@@ -145,15 +157,12 @@ def parse_yaml(text: str, place: object) -> Any:
     """
     if len(text) > LONGEST_YAML:
         raise InputError(f"{place}: {len(text):,} characters; expected at most {LONGEST_YAML:,}")
-    try:
+    with refusing(f"{place}: not YAML of plain values"):
         loader = _Plain(text)
         try:
             return loader.get_single_data()
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
-        raise InputError(f"{place}: not YAML of plain values ({why})") from None
 
 
 class _Plain(yaml.SafeLoader):
@@ -177,11 +186,8 @@ def read_npy(
         InputError: It is none, holds no numbers, or its size is not what it says.
     """
     size = check_file(path)
-    try:
-        with path.open("rb") as file:
-            return _read_array(file, size, place or path, own_type=own_type, check=check)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    with refusing(f"{path}: cannot be read"), path.open("rb") as file:
+        return _read_array(file, size, place or path, own_type=own_type, check=check)
 
 
 def _read_array(
@@ -193,10 +199,8 @@ def _read_array(
     check: Check | None = None,
 ) -> np.ndarray:
     """The array that a file of `size` bytes holds, from its start."""
-    try:
+    with refusing(f"{place}: not a .npy file"):
         shape, fortran, kind = _head(file)
-    except DAMAGED as error:
-        raise InputError(f"{place}: not a .npy file ({reason(error)})") from None
     check_numbers(kind, place)
     needed, there = math.prod(shape) * kind.itemsize, size - file.tell()
     if min(shape, default=0) < 0 or needed != there:
@@ -247,20 +251,13 @@ def read_npz(path: Path, texts: tuple[str, ...] = ()) -> dict[str, Any]:
         InputError: It is none, is damaged, or does not fit into memory.
     """
     check_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            check_memory(2 * sum(entry.file_size for entry in entries), path)
-            return {
-                (name := entry.filename.removesuffix(".npy")): _member(
-                    archive, entry, f"{path}: {shown(name)}", name in texts
-                )
-                for entry in entries
-            }
-    except InputError:
-        raise
-    except DAMAGED as error:
-        raise InputError(f"{path}: not a .npz file, or damaged ({reason(error)})") from None
+    with refusing(f"{path}: not a .npz file, or damaged"), zipfile.ZipFile(path) as archive:
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        check_memory(2 * sum(entry.file_size for entry in archive.infolist()), path)
+        return {
+            name: _member(archive, entry, f"{path}: {shown(name)}", name in texts)
+            for name, entry in entries.items()
+        }
 
 
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: str, text: bool) -> Any:
@@ -282,12 +279,8 @@ def opened_hdf5(path: Path) -> Iterator[Any]:
         InputError: It is none, or truncated.
     """
     check_file(path)
-    try:
+    with refusing(f"{path}: truncated or damaged, or no HDF5 file"):
         file = h5py.File(path, "r")
-    except DAMAGED as error:
-        raise InputError(
-            f"{path}: truncated or damaged, or no HDF5 file ({reason(error)})"
-        ) from None
     with file:
         yield file
 
@@ -305,16 +298,12 @@ def text_attribute(file: Any, name: str, path: Path) -> str:
     Raises:
         InputError: There is none, or it is something else.
     """
-    try:
+    with refusing(f"{path}: no attribute {name!r}, damaged or foreign"):
         kind = h5py.h5a.open(file.id, name.encode()).get_type()
         if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
             raise ValueError("its length is not fixed")
         found = file.attrs[name]
         found = found.decode("utf-8") if isinstance(found, bytes) else found
-    except DAMAGED as error:
-        raise InputError(
-            f"{path}: no attribute {name!r}, damaged or foreign ({reason(error)})"
-        ) from None
     if not isinstance(found, str):
         raise InputError(f"{path}: expected text in attribute {name!r}, found {shown(found)}")
     return found
@@ -332,10 +321,8 @@ def dataset_names(file: Any, path: Path) -> list[str]:
         if isinstance(item, h5py.Dataset) and not item.is_scale:
             names.append(name)
 
-    try:
+    with refusing(f"{path}: damaged"):
         file.visititems(take)
-    except DAMAGED as error:
-        raise InputError(f"{path}: damaged ({reason(error)})") from None
     return names
 
 
@@ -346,7 +333,7 @@ def dataset(file: Any, name: str, path: Path, *, numbers: bool = True) -> Any:
         InputError: There is none, it holds something else, points elsewhere, or is a bomb.
     """
     place = f"{path}: {shown(name)}"
-    try:
+    with refusing(f"{place}: damaged, or not in the file"):
         parts = name.split("/")
         links = [file.get("/".join(parts[: i + 1]), getlink=True) for i in range(len(parts))]
         found = file[name] if all(isinstance(link, h5py.HardLink) for link in links) else None
@@ -362,10 +349,6 @@ def dataset(file: Any, name: str, path: Path, *, numbers: bool = True) -> Any:
         check_memory(2 * found.dtype.itemsize * math.prod(found.chunks or ()), place)
         if found.chunks:
             _check_chunks(found, path.stat().st_size, place)
-    except InputError:
-        raise
-    except DAMAGED as error:
-        raise InputError(f"{place}: damaged, or not in the file ({reason(error)})") from None
     return found
 
 
@@ -388,17 +371,8 @@ def read_rows(found: Any, rows: slice, place: object) -> np.ndarray:
     """
     first, last, _ = rows.indices(len(found))
     check_memory(3 * max(last - first, 0) * found.nbytes / max(len(found), 1), place)
-    try:
+    with refusing(f"{place}: damaged"):
         return native(np.asarray(found[rows]))
-    except DAMAGED as error:
-        raise InputError(f"{place}: damaged ({reason(error)})") from None
-
-
-def _is_utf_8(path: Path) -> bool:
-    try:
-        return bool(str(path).encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -408,13 +382,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         InputError: The file is missing, truncated or foreign.
     """
     check_file(path)
-    try:
-        if not _is_utf_8(path):  # torch maps no file whose name is not UTF-8
+    with refusing(f"{path}: truncated or foreign"):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # torch maps no file whose name is not UTF-8
             content = read_bytes(path)
             head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             return load(content), dict(head.get("__metadata__", {}))
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
-    except (SafetensorError, RecursionError, *DAMAGED) as error:
-        raise InputError(f"{path}: truncated or foreign ({reason(error)})") from None

@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from lawful.atomic import cache, replacing
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
+from lawful.files import cache, replacing
 from lawful.laws import law
 from lawful.reading import TEXT, read_bytes
 from lawful.study import Study, check_axes, check_names

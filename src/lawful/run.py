@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from lawful import files as checkpoint
 from lawful import registry
-from lawful.atomic import replacing
 from lawful.errors import InputError, LawfulWarning
+from lawful.files import replacing
 from lawful.metrics.report import law_report, relative_error
 from lawful.metrics.summary import Spread, Summary
 from lawful.model import (
@@ -37,7 +37,7 @@ from lawful.model import (
     shipped,
 )
 from lawful.reading import parse_json, parse_yaml, read_bytes, read_text, reason
-from lawful.study import Study
+from lawful.study import Study, all_laws
 from lawful.training import Game, State, fit
 from lawful.training.game import unwrapped
 from lawful.typed import shown, typed
@@ -237,7 +237,7 @@ def quality(model: Model, count: int = 48, seed: int = 20_000) -> dict[str, Any]
     """
     samples = model.sample(count, seed=seed)
     reference = model.study.reference(samples.condition)
-    laws = model.study.all_laws(model.network)
+    laws = all_laws(model.study, model.network)
     lines = law_report(laws, samples.fields, samples.condition, reference=reference).lines
     measured = Summary.of([replace(samples.report, lines=lines)]).as_dict()
     if reference is not None:

@@ -7,22 +7,25 @@ commands take the file's path where they take a study's name.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.distance import distance_to_solution
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, CorrectableLaw, Estimate, Law, Residual, law
-from lawful.project import Refined, refine
-from lawful.training import Adam, Batch, Game, Move, law_loss
 from lawful.typed import Positive, Within, build, check_fields, spelled
+
+if TYPE_CHECKING:  # loading a model needs none of them
+    from matplotlib.figure import Figure
+
+    from lawful.project import Projected
+    from lawful.training import Game
 
 EXCHANGES = 80  # rounds, of samples that are binary
 RESERVED = re.compile(  # names of arrays and scales in files of samples
@@ -43,10 +46,12 @@ class Quantity:
         minimum: Smallest value with a meaning; below it a value is refused.
         shape: Shape of one sample's value; `()` for a number.
         required: Whether a sample needs it; what is required and not given is drawn.
-        distribution: Of the values drawn: over the range, standard normal, or whole numbers of the
-            range, its ends included; then no other number is taken.
+        distribution: How values are drawn: `uniform` over the range, standard `normal`, or
+            `integer`, whole numbers of the range with its ends; then no other number is taken.
         kept: Whether samples and files carry it; noise as large as the field need not be.
         unit, about: For help and reports.
+        instead_of: Name of the required quantity that this one replaces where it is given.
+        beyond: What happens to samples outside the trained range, if more than a mark.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Quantity:
     kept: bool = True
     unit: str = "1"
     about: str = ""
+    instead_of: str = ""
+    beyond: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -120,9 +127,9 @@ class Axis:
     """One axis of a study's fields: space or time.
 
     Arguments:
-        name: Of the coordinate in files and pictures.
+        name: Name of the coordinate in files and pictures.
         lower, upper: Ends of the axis.
-        unit: Of the coordinate.
+        unit: Unit of the coordinate.
         nodes: The first and the last value lie at the ends; else values are those of cells between.
     """
 
@@ -161,10 +168,10 @@ class Training:
 
     Arguments:
         steps: Turns of the game.
-        batch: Samples a repetition of a move.
+        batch: Samples per repetition of a move.
         learning_rate: Peak rate of Adam.
         average: Decay of the exponential average of the generator that is sampled from.
-        seed: Of initial weights and of every batch.
+        seed: Seed of initial weights and of every batch.
         checkpoint: Steps between checkpoints.
     """
 
@@ -183,12 +190,19 @@ class Training:
 class Study(ABC):
     """Data, laws, networks and game behind one result; its fields are its configuration.
 
-    Its fields have the shape `(batch, channel, *space)` with one, two or three axes of space.
-    `axes` describes these in their order, `unit` the values; where `axes` is empty, cells are
-    counted. `images` says that the fields are pictures, first row on top, shown in grey; `binary`
-    that their values are 0 and 1 only. `sample_options` is a dataclass of what `lawful sample`
-    takes for this study alone; its `apply(model, condition)` returns the model and the condition
-    to sample, and what files say of them.
+    Generated fields have the shape `(batch, channel, *space)` with one to three axes of space.
+
+    Attributes:
+        quantities: The entries of a condition.
+        axes: The axes of space in their order; where there are none, cells are counted.
+        unit: Unit of the values.
+        images: Whether fields are pictures, first row on top, shown in grey.
+        binary: Whether their values are 0 and 1 only.
+        headline: Template of a model's measured quality, filled in with the figures of `measure`;
+            where it is empty, errors or violations are told.
+        sample_options: A dataclass of what `lawful sample` takes for this study alone; its
+            `apply(model, condition)` returns the model and the condition to sample, and what files
+            say of them.
     """
 
     training: Training
@@ -201,6 +215,7 @@ class Study(ABC):
     images: ClassVar[bool] = False
     binary: ClassVar[bool] = False
     sample_options: ClassVar[type | None] = None
+    headline: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -212,6 +227,8 @@ class Study(ABC):
         if isinstance(cls.axes, tuple):
             check_axes(cls.axes)
 
+    # What a study is: networks, laws, game and configuration.
+
     @abstractmethod
     def network(self) -> nn.Module:
         """A freshly initialised generator: condition to fields `(batch, channel, *space)`."""
@@ -220,29 +237,20 @@ class Study(ABC):
     def laws(self) -> tuple[Law | Residual, ...]:
         """The laws that samples are reported against."""
 
-    def space(self, shape: Sequence[int]) -> tuple[Axis, ...]:
-        """The axes of fields `(batch, channel, *space)`; numbers of cells where none is stated.
-
-        Raises:
-            InputError: There are not one to three, or not as many as the study states.
-        """
-        sizes = shape[2:]
-        if not 1 <= len(sizes) <= 3 or 0 in sizes or len(self.axes) not in (0, len(sizes)):
-            stated = f", and space of {len(self.axes)} as stated" if self.axes else ""
-            raise InputError(
-                f"study {self.name!r}: expected fields (batch, channel, *space) with 1 to 3 axes "
-                f"of space{stated}; its generator's have the shape {tuple(shape)}"
-            )
-        pairs = zip(("z", "y", "x")[-len(sizes) :], sizes, strict=True)
-        return self.axes or tuple(Axis(n, 0, max(size - 1, 1), nodes=True) for n, size in pairs)
-
-    def places(self, shape: Sequence[int]) -> list[tuple[str, np.ndarray]]:
-        """Of each axis of such fields its label and where the values are."""
-        return [(a.label, a.places(n)) for a, n in zip(self.space(shape), shape[2:], strict=True)]
-
     def players(self) -> dict[str, nn.Module]:
         """Freshly initialised players by name; the one called `generator` is sampled from."""
         return {"generator": self.network()}
+
+    def game(self) -> "Game":
+        """The game to play; where not overridden, a move for each law, without data."""
+        from lawful.training import Adam, Batch, Game, Move, law_loss
+
+        adam = Adam(self.training.learning_rate)
+        moves = [
+            Move("generator", law_loss(entry), adam, name=entry.name)
+            for entry in map(law, self.laws())
+        ]
+        return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -251,177 +259,6 @@ class Study(ABC):
             return {"full": cls()}  # type: ignore[call-arg]
         except TypeError as error:
             raise InputError(f"study {cls.name}: a field has no default ({error})") from None
-
-    def condition(self, given: Condition) -> Condition:
-        """The condition of the network from values of `quantities`; adds what they imply."""
-        return given
-
-    def implied_by(self, optional: set[str]) -> set[str]:
-        """Required quantities that need not be drawn because these optional ones are given."""
-        return set()
-
-    def complete(
-        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
-    ) -> Condition:
-        """`given` with every required quantity that is neither given nor implied drawn."""
-        complete = dict(given)
-        implied = self.implied_by(
-            {q.name for q in self.quantities if not q.required} & given.keys()
-        )
-        for quantity in self.quantities:
-            missing = quantity.required and quantity.name not in given
-            if missing and quantity.name not in implied:
-                complete[quantity.name] = self.draw_quantity(quantity, count, generator)
-        return complete
-
-    def draw(self, count: int, generator: torch.Generator) -> Condition:
-        """Conditions to train on; independent uniform quantities where not overridden."""
-        return self.condition(
-            {q.name: q.draw(count, generator) for q in self.quantities if q.required}
-        )
-
-    def game(self) -> Game:
-        """The game to play; where not overridden, a move for each law, without data."""
-        adam = Adam(self.training.learning_rate)
-        moves = [
-            Move("generator", law_loss(entry), adam, name=entry.name)
-            for entry in map(law, self.laws())
-        ]
-        return Game(tuple(moves), lambda rng: Batch(self.draw(self.training.batch, rng)))
-
-    def observe(self, fields: Tensor) -> Tensor:
-        """What users see of generated fields; the fields themselves where not overridden.
-
-        What is observed already is left as it is, but for bounds that were left since: samples
-        are bounded once more after a refinement and after an enforcement.
-        """
-        return fields
-
-    def all_laws(self, network: nn.Module) -> tuple[Law, ...]:
-        """The laws of reports: the study's own, and what the network obeys by construction.
-
-        A network says that by a method `obeys() -> tuple[Law, ...]`, of observed fields.
-        """
-        stated = tuple(map(law, self.laws()))
-        names = {entry.name for entry in stated}
-        return stated + tuple(entry for entry in obeyed(network) if entry.name not in names)
-
-    def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
-        """Observed samples taken below a tolerance of every law, by moving the sample itself.
-
-        Affine laws that the network obeys by construction are not touched. Samples that are
-        binary stay so: their pixels are exchanged along interfaces, and nothing else is done.
-        """
-        x = self.observe(network(condition))
-        if self.binary:
-            laws, rounds = self.all_laws(network), EXCHANGES
-            return refine(laws, x, condition, tolerance=tolerance, iterations=0, exchanges=rounds)
-        kept, others = self._kept(network)
-        return refine(others or kept, x, condition, tolerance=tolerance, kept=kept)
-
-    def _kept(self, network: nn.Module) -> tuple[tuple[AffineLaw, ...], tuple[Law, ...]]:
-        """Affine laws that hold by construction, and all others of the report."""
-        kept = tuple(entry for entry in obeyed(network) if isinstance(entry, AffineLaw))
-        names = {entry.name for entry in kept}
-        return kept, tuple(entry for entry in self.all_laws(network) if entry.name not in names)
-
-    def affine(self) -> tuple[AffineLaw, ...]:
-        """The laws that `enforce` puts samples onto."""
-        return tuple(entry for entry in map(law, self.laws()) if isinstance(entry, AffineLaw))
-
-    def resized(self, size: int) -> Self:
-        """The same study on fields of `size` pixels a side.
-
-        Raises:
-            InputError: The study's fields have one size.
-        """
-        raise InputError(f"size: {size}; study {self.name!r} has fields of one size")
-
-    def like(self, shown: Any, given: Condition) -> Condition:
-        """The condition of samples like a picture, a path or what the study reads from one; `given`
-        has precedence over it.
-
-        Raises:
-            InputError: The study takes no picture.
-        """
-        raise InputError(f"like: study {self.name!r} takes no picture")
-
-    def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
-        """By quantity, which samples `(batch,)` lie outside what the network was trained on."""
-        return {q.name: q.check(condition[q.name]) for q in self.quantities if q.name in condition}
-
-    def left_out(self) -> Mapping[str, str]:
-        """By quantity, what happens to samples outside the trained range, if more than a mark."""
-        return {}
-
-    def obstacle(self, condition: Condition, tolerance: float) -> str | None:
-        """Why some samples of these conditions cannot be within a tolerance of every law, in a
-        sentence; None where that is not known."""
-        return None
-
-    def refiner(self) -> CorrectableLaw | None:
-        """The law that corrects generated fields, if there is one."""
-        return None
-
-    def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate | None:
-        """Estimated error of each field, generated or observed, if laws can give it.
-
-        Where not overridden the judge is all laws of the report together, solved from the samples
-        where they determine a solution (`laws.distance.distance_to_solution`); or else the law
-        that corrects, which cannot see what its correction is blind to. Either way it is of the
-        distance from the solution of these discrete laws only: override it with a finer law.
-        """
-        kept, others = self._kept(network)
-
-        def drawn() -> tuple[Tensor, Condition]:
-            values = self.complete(network, {}, 1, torch.Generator().manual_seed(0))
-            c = {name: value.to(fields.device) for name, value in self.condition(values).items()}
-            return self.observe(network(c)), c
-
-        seen = self.observe(fields)
-        found = distance_to_solution(others, seen, condition, drawn, kept=kept) if others else None
-        refiner = self.refiner()
-        if found is None and refiner is not None:
-            return refiner.error_estimate(fields, condition)
-        return found
-
-    def reference(self, condition: Condition) -> Tensor | None:
-        """Observed fields of a trusted solver, if there is one."""
-        return None
-
-    def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
-        """Figures of a report beyond the fields themselves, by title."""
-        return {}
-
-    def remarks(self, fields: Tensor) -> tuple[str, ...]:
-        """What a report says of the samples together, a sentence each."""
-        return ()
-
-    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
-        """Values of a quantity that a sample needs and was not given."""
-        return quantity.draw(count, generator)
-
-    def origin(self) -> Mapping[str, str]:
-        """Where the data come from, for manifests."""
-        return {}
-
-    def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Figures of a trained network beyond its laws, for manifests."""
-        return {}
-
-    def watch(self, network: nn.Module) -> Mapping[str, float]:
-        """Figures of the averaged generator taken at every checkpoint, for `metrics.jsonl`."""
-        return {}
-
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        """The measured quality of a manifest in a line or two, for listings."""
-        error = quality.get("relative_error")
-        if error:
-            figures = ", ".join(f"{name} {error[key]:.4f}" for name, key in HEADLINE)
-            of = f" of {quality['samples']}" if "samples" in quality else ""
-            return f"relative error: {figures}{of}"
-        laws = (f"{e['law']} {e['violation']['mean']:.2g}" for e in quality.get("laws", []))
-        return f"mean violation: {', '.join(laws)}"
 
     def config(self) -> dict[str, Any]:
         """The configuration as plain values, for `config.yaml` and manifests."""
@@ -436,10 +273,172 @@ class Study(ABC):
         """
         return build(cls, config, cls.name)
 
+    # How a condition is completed.
+
+    def condition(self, given: Condition) -> Condition:
+        """The condition of the network from values of `quantities`; adds what they imply."""
+        return given
+
+    def complete(
+        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
+    ) -> Condition:
+        """`given` with every quantity drawn that a sample needs and that was not given."""
+        replaced = {q.instead_of for q in self.quantities if q.name in given} | given.keys()
+        missing = [q for q in self.quantities if q.required and q.name not in replaced]
+        return {**given, **{q.name: q.draw(count, generator) for q in missing}}
+
+    def draw(self, count: int, generator: torch.Generator) -> Condition:
+        """Conditions to train on; independent quantities where not overridden."""
+        return self.condition(
+            {q.name: q.draw(count, generator) for q in self.quantities if q.required}
+        )
+
+    def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
+        """By quantity, which samples `(batch,)` lie outside what the network was trained on."""
+        return {q.name: q.check(condition[q.name]) for q in self.quantities if q.name in condition}
+
+    # What a solver of the laws knows of the fields.
+
+    def observe(self, fields: Tensor) -> Tensor:
+        """What users see of generated fields; the fields themselves where not overridden.
+
+        What is observed already is left as it is, but for bounds that were left since: samples
+        are bounded once more after a projection and after an enforcement.
+        """
+        return fields
+
+    def reference(self, condition: Condition) -> Tensor | None:
+        """Observed fields of a trusted solver, if there is one."""
+        return None
+
+    def refiner(self) -> CorrectableLaw | None:
+        """The law that corrects generated fields, if there is one."""
+        return None
+
+    def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate | None:
+        """Estimated error of each field, generated or observed, if laws can give it.
+
+        Where not overridden the judge is all laws of the report together, solved from the samples
+        where they determine a solution (`lawful.project.distance_to_solution`); or else the law
+        that corrects, which cannot see what its correction is blind to. Either way it is of the
+        distance from the solution of these discrete laws only: override it with a finer law.
+        """
+        from lawful.project import distance_to_solution
+
+        kept, others = kept_and_others(self, network)
+
+        def drawn() -> tuple[Tensor, Condition]:
+            values = self.complete(network, {}, 1, torch.Generator().manual_seed(0))
+            c = {name: value.to(fields.device) for name, value in self.condition(values).items()}
+            return self.observe(network(c)), c
+
+        seen = self.observe(fields)
+        found = distance_to_solution(others, seen, condition, drawn, kept=kept) if others else None
+        refiner = self.refiner()
+        if found is None and refiner is not None:
+            return refiner.error_estimate(fields, condition)
+        return found
+
+    def project(self, network: nn.Module, condition: Condition, tolerance: float) -> "Projected":
+        """Observed samples taken below a tolerance of every law, by moving the sample itself.
+
+        Affine laws that the network obeys by construction are not touched. Samples that are
+        binary stay so: their pixels are exchanged along interfaces, and nothing else is done.
+        """
+        from lawful.project import project
+
+        x = self.observe(network(condition))
+        if self.binary:
+            laws, rounds = all_laws(self, network), EXCHANGES
+            return project(laws, x, condition, tolerance=tolerance, iterations=0, exchanges=rounds)
+        kept, others = kept_and_others(self, network)
+        return project(others or kept, x, condition, tolerance=tolerance, kept=kept)
+
+    # What is measured and told.
+
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        """Figures of a trained network beyond its laws, for manifests."""
+        return {}
+
+    def watch(self, network: nn.Module) -> Mapping[str, float]:
+        """Figures of the averaged generator taken at every checkpoint, for `metrics.jsonl`."""
+        return {}
+
+    def origin(self) -> Mapping[str, str]:
+        """Where the data come from, for manifests."""
+        return {}
+
+    def appendix(self, fields: Tensor, condition: Condition) -> Mapping[str, "Figure | str"]:
+        """Figures and sentences of a report on the samples together, by title."""
+        return {}
+
+
+def all_laws(study: Study, network: nn.Module) -> tuple[Law, ...]:
+    """The laws of reports: the study's own, and what the network obeys by construction.
+
+    A network says that by a method `obeys() -> tuple[Law, ...]`, of observed fields.
+    """
+    stated = tuple(map(law, study.laws()))
+    names = {entry.name for entry in stated}
+    return stated + tuple(entry for entry in obeyed(network) if entry.name not in names)
+
 
 def obeyed(network: nn.Module) -> tuple[Law, ...]:
     """The laws that a network says its observed fields obey by construction."""
     return tuple(getattr(network, "obeys", tuple)())
+
+
+def kept_and_others(
+    study: Study, network: nn.Module
+) -> tuple[tuple[AffineLaw, ...], tuple[Law, ...]]:
+    """Affine laws that hold by construction, and all others of the report."""
+    kept = tuple(entry for entry in obeyed(network) if isinstance(entry, AffineLaw))
+    names = {entry.name for entry in kept}
+    return kept, tuple(entry for entry in all_laws(study, network) if entry.name not in names)
+
+
+def enforceable(study: Study) -> tuple[AffineLaw, ...]:
+    """The laws that samples can be put onto: the affine ones, if samples need not stay binary."""
+    affine = (entry for entry in map(law, study.laws()) if isinstance(entry, AffineLaw))
+    return () if study.binary else tuple(affine)
+
+
+def space(study: Study, shape: Sequence[int]) -> tuple[Axis, ...]:
+    """The axes of fields `(batch, channel, *space)`; numbers of cells where none is stated.
+
+    Raises:
+        InputError: There are not one to three, or not as many as the study states.
+    """
+    sizes, axes = shape[2:], study.axes
+    if not 1 <= len(sizes) <= 3 or 0 in sizes or len(axes) not in (0, len(sizes)):
+        stated = f", and space of {len(axes)} as stated" if axes else ""
+        raise InputError(
+            f"study {study.name!r}: expected fields (batch, channel, *space) with 1 to 3 axes "
+            f"of space{stated}; its generator's have the shape {tuple(shape)}"
+        )
+    pairs = zip(("z", "y", "x")[-len(sizes) :], sizes, strict=True)
+    return axes or tuple(Axis(n, 0, max(size - 1, 1), nodes=True) for n, size in pairs)
+
+
+def places(study: Study, shape: Sequence[int]) -> list[tuple[str, np.ndarray]]:
+    """Of each axis of such fields its label and where the values are."""
+    return [(a.label, a.places(n)) for a, n in zip(space(study, shape), shape[2:], strict=True)]
+
+
+def headline(study: Study, quality: Mapping[str, Any]) -> str:
+    """The measured quality of a manifest in a line or two, for listings."""
+    try:
+        if study.headline:
+            with suppress(KeyError):
+                return study.headline.format(**quality)
+        if error := quality.get("relative_error"):
+            figures = ", ".join(f"{name} {error[key]:.4f}" for name, key in HEADLINE)
+            of = f" of {quality['samples']}" if "samples" in quality else ""
+            return f"relative error: {figures}{of}"
+        laws = (f"{e['law']} {e['violation']['mean']:.2g}" for e in quality.get("laws", []))
+        return f"mean violation: {', '.join(laws)}"
+    except (KeyError, TypeError, ValueError):  # null where a figure is not finite
+        return "not all figures are there"
 
 
 def check_axes(axes: Sequence[Axis]) -> None:
@@ -465,3 +464,21 @@ def check_names(quantities: Sequence[Quantity]) -> None:
         if key in seen:
             raise InputError(f"quantities: {seen[key]!r} and {quantity.name!r} are spelled alike")
         seen[key] = quantity.name
+
+
+class Matching(Study):
+    """A study whose samples can be like a picture, and of any size."""
+
+    @abstractmethod
+    def like(self, shown: Any, given: Condition) -> Condition:
+        """The condition of samples like a picture, a path or what the study reads from one; `given`
+        has precedence over it."""
+
+    @abstractmethod
+    def resized(self, size: int) -> Self:
+        """The same study on fields of `size` pixels per side."""
+
+    @abstractmethod
+    def obstacle(self, condition: Condition, tolerance: float) -> str | None:
+        """Why some samples of these conditions cannot be within a tolerance of every law, in a
+        sentence; None where that is not known."""

@@ -138,7 +138,7 @@ def test_refinement_survives_every_format(model, here, ending):
     with reading(here / f"a{ending}") as (_, chunks):
         chunk = next(chunks)
     assert chunk.fields.dtype == torch.float32
-    assert chunk.report.refinement.reached.dtype == torch.bool
+    assert chunk.report.projection.reached.dtype == torch.bool
     torch.testing.assert_close(
         two_point(chunk.fields[:, 0])[:, 0], chunk.condition["volume_fraction"], atol=2e-4, rtol=0
     )

@@ -50,7 +50,7 @@ def test_refined_samples_keep_their_initial_row_and_an_estimate_of_their_true_er
     model = heat()
     given = {"diffusivity": torch.tensor([0.02, 0.1, 0.2]), "mode": torch.tensor([1.0, 2, 3])}
     raw, done = model.sample(**given), model.sample(**given, tolerance=tolerance)
-    assert bool(done.report.refinement.reached.all())
+    assert bool(done.report.projection.reached.all())
     assert torch.equal(done.fields[:, :, 0], raw.fields[:, :, 0])
     assert float(done.report.line("initial").violation.max()) == 0
     truth = model.study.reference(done.condition)
@@ -59,7 +59,7 @@ def test_refined_samples_keep_their_initial_row_and_an_estimate_of_their_true_er
         assert bool(((ratio > 0.9) & (ratio < 1.1)).all())
     # A tolerance is of the violation: the error stays larger, but is a fraction of what it was.
     share = relative_error(done.fields, truth) / relative_error(raw.fields, truth)
-    moved = done.report.refinement.iterations > 0
+    moved = done.report.projection.iterations > 0
     assert bool(moved.any())
     assert bool((share < torch.where(moved, 0.1, 1.001)).all())
     assert "of the discrete law only" in done.report.estimate.judge
@@ -119,7 +119,7 @@ def test_a_motif_enforced_by_the_network_is_reported_and_kept():
     raw, done = model.sample(4), model.sample(4, tolerance=1e-5)
     assert names(raw) == ["share", "motif"]
     assert float(raw.report.line("share").violation.min()) > 1e-3
-    assert bool(done.report.refinement.reached.all())
+    assert bool(done.report.projection.reached.all())
     motif = model.study.motif()
     assert float(motif.violation(done.fields, {}).max()) == 0
     assert raw.report.estimate is done.report.estimate is None  # the laws leave fields free
@@ -196,11 +196,11 @@ def test_binary_samples_stay_binary_or_are_refused():
     assert bool(((done.fields == 0) | (done.fields == 1)).all())
     assert torch.equal(done.fields.sum((1, 2, 3)), raw.fields.sum((1, 2, 3)))
     within = torch.stack([line.violation <= 0.02 for line in done.report.lines]).all(0)
-    assert torch.equal(done.report.refinement.reached, within)
-    assert bool((done.report.refinement.exchanges > 0).any())
+    assert torch.equal(done.report.projection.reached, within)
+    assert bool((done.report.projection.exchanges > 0).any())
     before, after = (s.report.line("share").violation for s in (raw, done))
     assert float(after.mean()) < float(before.mean())
-    with pytest.raises(InputError, match="study 'binary' is binary") as error:
+    with pytest.raises(InputError, match="study 'binary' has no affine law") as error:
         model.sample(6, volume_fraction=0.5, enforce=True)
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="is binary"):

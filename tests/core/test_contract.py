@@ -8,13 +8,13 @@ import torch
 
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, CorrectableLaw, LinearizedLaw, law
+from lawful.least_squares import rows_of
 from lawful.materials.laws import TwoPoint, VolumeFraction
 from lawful.pde.equations import AdvectionDiffusion, Burgers
 from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow
 from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.schemes import FirstOrder, Muscl, Weno5
 from lawful.pde.sobel import SobelBurgersLaw
-from lawful.residuals import rows_of
 from lawful.studies.motif_law import MotifLaw, cross
 
 ROWS, CELLS, DT = 6, 16, 0.004

@@ -198,7 +198,7 @@ def test_a_tolerance_says_which_samples_got_worse_and_that_it_is_below_a_floor()
         samples = model.sample(3, tolerance=1e-3)
     said = [str(w.message) for w in caught]
     assert ["below the floor of law 'modes', 0.3" in said[0], "1 of 3" in said[1]] == [True, True]
-    assert samples.report.refinement.worsened.tolist() == [True, False, False]
+    assert samples.report.projection.worsened.tolist() == [True, False, False]
     found = arrays_of(samples, model.study)["refinement/worsened"].values
     assert found.tolist() == [True, False, False]
     text = " ".join(sentences(Summary.of([samples.report], manifest_floors(model.manifest))))
@@ -211,7 +211,7 @@ def test_a_tolerance_that_makes_nothing_worse_is_silent():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = model.sample(3, tolerance=0.3).report
-    assert not report.refinement.worsened.any()
+    assert not report.projection.worsened.any()
     text = " ".join(sentences(Summary.of([report], manifest_floors(model.manifest))))
     assert "further" not in text
     assert "floor" not in text

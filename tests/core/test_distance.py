@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lawful import law
-from lawful.distance import distance_to_solution
+from lawful.project import distance_to_solution
 from lawful.studies.motif_law import MotifLaw
 
 CELLS = 12

@@ -10,16 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.exchange import exchange_pixels, interface
-from lawful.krylov import mean_diagonals
 from lawful.laws import law
+from lawful.least_squares import Parametrisation, Problem, mean_diagonals, rows_of
 from lawful.materials.dataset import small
 from lawful.materials.fields import latent_correlation, random_field
 from lawful.materials.laws import TwoPoint, VolumeFraction
 from lawful.materials.levelcut import LevelCut, level, level_cut
 from lawful.materials.statistics import RADII, two_point
-from lawful.project import direction, refine, unrolled
-from lawful.residuals import Identity, Problem, rows_of
+from lawful.project import direction, exchange_pixels, interface, project, unrolled
 from lawful.studies.motif_law import MotifLaw
 
 seeds = st.integers(0, 10**6)
@@ -80,7 +78,7 @@ def little(count=12):
 @settings(max_examples=10, deadline=None)
 def test_a_linear_law_is_solved_in_one_step_of_least_norm(seed):
     x, b = grey(seed), sides(seed)
-    found = refine([linear], x, {"b": b}, tolerance=1e-8, damping=1e-13)
+    found = project([linear], x, {"b": b}, tolerance=1e-8, damping=1e-13)
     assert found.iterations.tolist() == [1, 1, 1]
     assert bool(found.reached.all())
     shortest = (b - x.flatten(1) @ ROWS.T) @ torch.linalg.pinv(ROWS).T
@@ -93,8 +91,8 @@ def test_a_linear_law_is_solved_in_one_step_of_least_norm(seed):
 
 def test_damping_shortens_the_step_as_ridge_regression_does():
     x, b = grey(), sides()
-    problem = Problem.of([linear], Identity(), 0.1)
-    step = direction(problem, x, {"b": b}, torch.full((3,), 0.3, dtype=torch.float64))
+    problem = Problem.of([linear], Parametrisation(), 0.1)
+    step, _, _ = direction(problem, x, {"b": b}, torch.full((3,), 0.3, dtype=torch.float64))
     gram = ROWS @ ROWS.T  # the scale of the residual cancels
     ridge = 0.3 * gram.diagonal().mean() * torch.eye(5).double()
     exact = torch.linalg.solve(gram + ridge, (x.flatten(1) @ ROWS.T - b).T).T @ ROWS
@@ -105,21 +103,21 @@ def test_every_law_has_its_own_tolerance():
     x = grey()
     c = {"b": linear(x, {"b": 0.2}), "energy": 0.97 * x.square().mean((1, 2, 3))}
     for tolerance in ({"linear": 1e-2, "energy": 1e-6}, {"linear": 1e-5, "energy": 1e-2}):
-        found = refine([linear, energy], x, c, tolerance=tolerance)
+        found = project([linear, energy], x, c, tolerance=tolerance)
         assert bool(found.reached.all())
         assert list(found.before) == list(found.after) == ["linear", "energy"]
         for entry in (linear, energy):
             after = law(entry).violation(found.fields, c)
             torch.testing.assert_close(found.after[entry.__name__], after, rtol=0, atol=0)
             assert bool((after <= tolerance[entry.__name__]).all())
-    loose = refine([linear, energy], x, c, tolerance=10.0)
+    loose = project([linear, energy], x, c, tolerance=10.0)
     assert loose.iterations.tolist() == [0, 0, 0]
-    either = refine([linear, energy], x, c, tolerance={"linear": 10.0, "energy": 1e-3})
+    either = project([linear, energy], x, c, tolerance={"linear": 10.0, "energy": 1e-3})
     assert bool((either.iterations > 0).any())
 
 
 def test_the_merit_is_the_largest_violation_over_its_tolerance():
-    problem = Problem.of([linear, energy], Identity(), {"linear": 0.5, "energy": 0.1})
+    problem = Problem.of([linear, energy], Parametrisation(), {"linear": 0.5, "energy": 0.1})
     x, c = grey(), {"b": sides(), "energy": torch.ones(3).double()}
     first, second = (law(entry).violation(x, c) for entry in (linear, energy))
     torch.testing.assert_close(problem.merit(x, c), torch.maximum(first / 0.5, second / 0.1))
@@ -138,7 +136,7 @@ def test_a_residual_of_any_shape_is_differentiated(shape):
         return x.flatten(1)[:, :count].square().reshape(len(x), *shape) - 1.0
 
     x = 1 + 0.2 * grey()
-    found = refine([own], x, {}, tolerance=1e-9)
+    found = project([own], x, {}, tolerance=1e-9)
     assert bool(found.reached.all())
     count = max(1, int(np.prod(shape)))
     assert float((found.fields.flatten(1)[:, :count].square() - 1).abs().max()) < 1e-8
@@ -154,7 +152,7 @@ def test_grey_fields_are_taken_to_a_correlation(periodic):
     x = torch.rand(2, 1, 16, 18, generator=generator).double()
     other = torch.rand(2, 16, 18, generator=generator).double()
     c = {"two_point": two_point(other, 6, periodic=periodic)}
-    found = refine([TwoPoint(6, periodic=periodic)], x, c, tolerance=1e-9)
+    found = project([TwoPoint(6, periodic=periodic)], x, c, tolerance=1e-9)
     assert bool(found.reached.all())
     curve = two_point(found.fields[:, 0], 6, periodic=periodic)
     assert float((curve - c["two_point"]).abs().max()) < 1e-8
@@ -164,7 +162,7 @@ def test_samples_within_the_tolerance_are_not_touched():
     entry, w, c = little(4)
     x = level_cut(w, c["volume_fraction"])
     loose = 1.01 * float(entry.violation(x, c).max())
-    found = refine([entry], w, c, tolerance=loose, through=LevelCut(6.0), exchanges=10)
+    found = project([entry], w, c, tolerance=loose, through=LevelCut(6.0), exchanges=10)
     assert torch.equal(found.moved, w)
     assert torch.equal(found.fields, x)
     for value in (found.iterations, found.exchanges, found.displacement):
@@ -172,7 +170,7 @@ def test_samples_within_the_tolerance_are_not_touched():
     assert bool(found.reached.all())
     # Of a mixed batch, only the others are.
     middle = float(entry.violation(x, c).median())
-    found = refine([entry], w, c, tolerance=middle, through=LevelCut(6.0), exchanges=10)
+    found = project([entry], w, c, tolerance=middle, through=LevelCut(6.0), exchanges=10)
     within = entry.violation(x, c) <= middle
     assert 0 < int(within.sum()) < 4
     assert torch.equal(found.moved[within], w[within])
@@ -183,10 +181,10 @@ def test_samples_within_the_tolerance_are_not_touched():
 def test_what_becomes_of_a_sample_does_not_depend_on_its_batch():
     entry, w, c = little()
     options = {"tolerance": 4e-4, "through": LevelCut(6.0), "iterations": 12, "exchanges": 20}
-    together = refine([entry], w, c, **options)
+    together = project([entry], w, c, **options)
     assert len(together.fields) == len(together.reached) == 12
     for i in range(12):
-        alone = refine([entry], w[i : i + 1], some(c, slice(i, i + 1)), **options)
+        alone = project([entry], w[i : i + 1], some(c, slice(i, i + 1)), **options)
         assert torch.equal(alone.fields[0], together.fields[i])
         torch.testing.assert_close(alone.moved[0], together.moved[i], rtol=0, atol=1e-5)
         assert int(alone.iterations) == int(together.iterations[i])
@@ -201,8 +199,8 @@ def test_a_step_is_the_longest_that_helps_whatever_the_others_need():
         return x.flatten(1).square() - 1
 
     y = torch.tensor([0.5, 1e-2]).double().view(2, 1, 1, 1)
-    both = refine([squares], y, {}, tolerance=1e-9, iterations=1, damping=1e-13)
-    alone = refine([squares], y[:1], {}, tolerance=1e-9, iterations=1, damping=1e-13)
+    both = project([squares], y, {}, tolerance=1e-9, iterations=1, damping=1e-13)
+    alone = project([squares], y[:1], {}, tolerance=1e-9, iterations=1, damping=1e-13)
     assert float(alone.fields) == pytest.approx(1.25, abs=1e-9)  # 1/2 + (1 - 1/4) / (2 x 1/2)
     assert float(both.fields[0]) == pytest.approx(1.25, abs=1e-9)
 
@@ -212,13 +210,13 @@ def test_the_merit_never_grows():
     last = entry.violation(level_cut(w, c["volume_fraction"]), c)
     first = last
     for iterations in (1, 2, 3, 5, 9):
-        found = refine([entry], w, c, tolerance=1e-6, through=LevelCut(6.0), iterations=iterations)
+        found = project([entry], w, c, tolerance=1e-6, through=LevelCut(6.0), iterations=iterations)
         after = found.after["two-point correlation"]
         assert bool((after <= last).all())
         assert bool((found.iterations <= iterations).all())
         last = after
     assert float((last / first).mean()) < 0.6
-    exchanged = refine([entry], w, c, tolerance=1e-6, through=LevelCut(6.0), iterations=9,
+    exchanged = project([entry], w, c, tolerance=1e-6, through=LevelCut(6.0), iterations=9,
                        exchanges=30).after["two-point correlation"]  # fmt: skip
     assert bool((exchanged <= last).all())
     assert float(exchanged.mean()) < float(last.mean())
@@ -228,7 +226,7 @@ def test_the_merit_never_grows():
 def refined(tolerance=1e-3):
     c = single(coarsened())
     tolerances = {"volume fraction": 1 / 64**2, "two-point correlation": tolerance}
-    return c, refine([VolumeFraction(), TwoPoint()], latent(c), c, tolerance=tolerances,
+    return c, project([VolumeFraction(), TwoPoint()], latent(c), c, tolerance=tolerances,
                      through=LevelCut(6.0), iterations=40, damping=1e-2, exchanges=80)  # fmt: skip
 
 
@@ -243,7 +241,7 @@ def test_a_fraction_between_two_counts_does_not_disturb_the_correlation():
     c, usual = refined()
     c = {**c, "volume_fraction": c["volume_fraction"] + 0.4 / 64**2}
     tolerances = {"volume fraction": 1 / 64**2, "two-point correlation": 1e-3}
-    found = refine([VolumeFraction(), TwoPoint()], latent(c), c, tolerance=tolerances,
+    found = project([VolumeFraction(), TwoPoint()], latent(c), c, tolerance=tolerances,
                    through=LevelCut(6.0), iterations=40, damping=1e-2, exchanges=80)  # fmt: skip
     off = found.after["volume fraction"]
     torch.testing.assert_close(off, torch.full_like(off, 0.4 / 64**2), rtol=0, atol=1e-6)
@@ -281,7 +279,7 @@ def test_a_target_that_no_medium_has_is_not_reached():
     c = {"volume_fraction": torch.tensor([0.5, 0.4]),
          "two_point": torch.full((2, RADII), 0.25)}  # fmt: skip
     c["two_point"][:, :6] = torch.tensor([[0.5], [0.4]])
-    found = refine([TwoPoint()], latent(c), c, tolerance=1e-3, through=LevelCut(6.0),
+    found = project([TwoPoint()], latent(c), c, tolerance=1e-3, through=LevelCut(6.0),
                    iterations=15, exchanges=20)  # fmt: skip
     assert found.reached.tolist() == [False, False]
     assert bool(((found.fields == 0) | (found.fields == 1)).all())
@@ -365,10 +363,10 @@ def test_images_of_fewer_pixels_than_are_exchanged_at_once():
 def test_tolerances_that_cannot_be_are_refused(value):
     for tolerance in (value, {"linear": value}):
         with pytest.raises(InputError, match="tolerance: expected positive numbers") as error:
-            refine([linear], grey(), {"b": sides()}, tolerance=tolerance)
+            project([linear], grey(), {"b": sides()}, tolerance=tolerance)
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="none is given for law 'energy'"):
-        refine([linear, energy], grey(), {}, tolerance={"linear": 1e-3})
+        project([linear, energy], grey(), {}, tolerance={"linear": 1e-3})
 
 
 def laplacian(u):
@@ -401,7 +399,7 @@ def test_a_badly_conditioned_linear_law_is_solved_in_a_few_steps(dtype):
     f = torch.sin(torch.pi * waves[:, None] * places)
     exact = (f / ((2 - 2 * torch.cos(torch.pi * waves / 65)) * 65**2)[:, None])[:, None, None]
     tolerance = 2e-3 if dtype == torch.float32 else 1e-9
-    found = refine([poisson], near(exact, dtype), {"f": f.to(dtype)}, tolerance=tolerance)
+    found = project([poisson], near(exact, dtype), {"f": f.to(dtype)}, tolerance=tolerance)
     assert bool(found.reached.all())
     assert int(found.iterations.max()) <= 5
     assert off(found, exact) < (2e-3 if dtype == torch.float32 else 1e-8)
@@ -419,7 +417,7 @@ def test_thousands_of_residuals_are_solved_without_a_matrix(dtype):
     exact = torch.stack([exact, 2 * exact])[:, None]
     c = {"f": cubic(exact, {"f": 0.0}).to(dtype)}
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
-    found = refine([cubic], near(exact, dtype), c, tolerance=tolerance)
+    found = project([cubic], near(exact, dtype), c, tolerance=tolerance)
     assert bool(found.reached.all())
     assert int(found.iterations.max()) <= 10
     assert off(found, exact) < 2 * tolerance
@@ -428,10 +426,10 @@ def test_thousands_of_residuals_are_solved_without_a_matrix(dtype):
 def test_a_step_without_a_matrix_is_the_step_with_one(monkeypatch):
     entry, w, c = little(3)
     damp = torch.tensor([1e-1, 1e-2, 1e-3]).double()
-    for through in (LevelCut(6.0), Identity()):
+    for through in (LevelCut(6.0), Parametrisation()):
         problem = Problem.of([entry], through, 1e-6)
         monkeypatch.setattr("lawful.project.LARGEST_ROWS", 512)
-        with_matrix = direction(problem, w, c, damp)
+        with_matrix, _, _ = direction(problem, w, c, damp)
         rows = through.coordinates(through.pull(problem.jacobian(through.field(w, c), c), w,
                                                 through.field(w, c)))  # fmt: skip
         exact = rows.square().sum((1, 2)) / rows.shape[1]
@@ -439,9 +437,9 @@ def test_a_step_without_a_matrix_is_the_step_with_one(monkeypatch):
         found = mean_diagonals(transpose, through.spread, torch.ones(3, 12).double(), [12])
         assert bool((found[:, 0] / exact > 0.2).all() and (found[:, 0] / exact < 5).all())
         monkeypatch.setattr("lawful.project.LARGEST_ROWS", 0)
-        monkeypatch.setattr("lawful.residuals.mean_diagonals",
+        monkeypatch.setattr("lawful.least_squares.mean_diagonals",
                             lambda *_, exact=exact: exact[:, None].expand(-1, 12))  # fmt: skip
-        without = direction(problem, w, c, damp)
+        without, _, _ = direction(problem, w, c, damp)
         change = (without - with_matrix).flatten(1).norm(dim=1)
         assert bool((change < 0.02 * with_matrix.flatten(1).norm(dim=1)).all())
         v = torch.randn(w.shape, generator=torch.Generator().manual_seed(1)).double()
@@ -459,7 +457,7 @@ def test_what_is_kept_is_not_touched_and_the_step_is_the_shortest_that_is_left(
     mask[0], mask[2, 3] = True, True
     motif = MotifLaw(mask, torch.rand(4, 6).double())
     x = motif.enforce(x, {})
-    found = refine([linear], x, {"b": sides()}, tolerance=1e-8, kept=[motif])
+    found = project([linear], x, {"b": sides()}, tolerance=1e-8, kept=[motif])
     assert bool(found.reached.all())
     assert torch.equal(motif(found.fields, {}), motif(x, {}))
     free = ROWS * ~mask.flatten()
@@ -467,7 +465,7 @@ def test_what_is_kept_is_not_touched_and_the_step_is_the_shortest_that_is_left(
     moved = (found.fields - x).flatten(1)
     torch.testing.assert_close(moved, shortest, rtol=0, atol=1e-7)
     with pytest.raises(InputError, match="moved themselves"):
-        refine([linear], x, {"b": sides()}, tolerance=1.0, kept=[motif], through=LevelCut())
+        project([linear], x, {"b": sides()}, tolerance=1.0, kept=[motif], through=LevelCut())
 
 
 @pytest.mark.parametrize("largest", [512, 0])
@@ -478,7 +476,7 @@ def test_a_law_without_a_derivative_is_refused(largest, monkeypatch):
         return (x > 0).double().mean((1, 2, 3)) - 0.9
 
     with pytest.raises(InputError, match="law 'share': expected a residual that depends") as error:
-        refine([share], grey(), {}, tolerance=1e-3)
+        project([share], grey(), {}, tolerance=1e-3)
     assert "\n" not in str(error.value)
 
 
@@ -486,18 +484,18 @@ def test_a_law_without_a_derivative_is_refused(largest, monkeypatch):
 def test_a_broken_sample_is_marked_and_leaves_the_others_alone(everywhere):
     entry, w, c = little(3)
     options = {"tolerance": 1e-4, "through": LevelCut(6.0), "iterations": 4}
-    whole = refine([entry], w, c, **options)
+    whole = project([entry], w, c, **options)
     broken = w.clone()
     broken[1, 0, slice(None) if everywhere else 3, 4] = torch.nan
     if everywhere:
         broken[1] = torch.nan
-    found = refine([entry], broken, c, **options)
+    found = project([entry], broken, c, **options)
     assert not bool(found.reached[1])
     assert bool(((found.fields == 0) | (found.fields == 1)).all())
     assert torch.equal(found.fields[[0, 2]], whole.fields[[0, 2]])
     x = grey()
     x[1, 0, 0, 0] = torch.nan
-    found = refine([linear], x, {"b": sides()}, tolerance=1e-8, damping=1e-13)
+    found = project([linear], x, {"b": sides()}, tolerance=1e-8, damping=1e-13)
     assert found.reached.tolist() == [True, False, True]
     assert not bool(found.after["linear"][1] <= 1e-8)
 
@@ -509,7 +507,7 @@ def test_unrolled_steps_are_full_steps_and_none_changes_nothing():
     damp = torch.full((11,), 1e-2).double()
     exact = w
     for steps in (1, 2, 3):
-        exact = exact - direction(problem, exact, c, damp)
+        exact = exact - direction(problem, exact, c, damp)[0]
         torch.testing.assert_close(unrolled(problem, w, c, steps, 1e-2), exact, rtol=0, atol=1e-9)
     better = entry.violation(level_cut(exact, c["volume_fraction"]), c)
     assert float(better.median()) < float(
@@ -521,8 +519,8 @@ def test_a_second_way_takes_up_what_the_first_did_not_bring_there():
     entry, w, c = little()
     options = {"tolerance": 1e-3, "iterations": 3}
     coarse, fine = LevelCut(6.0, blur=4.0), LevelCut(6.0, blur=0.5)
-    alone = refine([entry], w, c, through=coarse, **options)
-    both = refine([entry], w, c, through=(coarse, fine), **options)
+    alone = project([entry], w, c, through=coarse, **options)
+    both = project([entry], w, c, through=(coarse, fine), **options)
     there = alone.reached
     assert 0 < int(there.sum()) < len(there) or not bool(there.any())
     assert torch.equal(both.fields[there], alone.fields[there])
@@ -536,7 +534,7 @@ def test_smoothed_steps_have_no_power_at_the_scale_of_pixels():
     entry, w, c = little()
     for blur, rough in ((0.001, True), (2.0, False)):
         problem = Problem.of([entry], LevelCut(6.0, blur), 1e-3)
-        step = direction(problem, w, c, torch.full((len(w),), 1e-2).to(w))
+        step, _, _ = direction(problem, w, c, torch.full((len(w),), 1e-2).to(w))
         power = torch.fft.rfft2(step).abs().square()
         share = power[..., 8:-8, :].sum() / power.sum()
         assert (float(share) > 1e-3) == rough

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from lawful import InputError, LawfulWarning
-from lawful.atomic import cache
+from lawful.files import cache
 from lawful.materials.images import (
     banner_rows,
     otsu,

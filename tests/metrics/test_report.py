@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from lawful import InputError, law
-from lawful.laws import Estimate
+from lawful.laws import Estimate, merge
 from lawful.metrics import summary
-from lawful.metrics.report import LawReport, law_report, merge, relative_error
+from lawful.metrics.report import LawReport, law_report, relative_error
 from lawful.metrics.summary import Spread, Summary, Tally
 
 

@@ -14,7 +14,7 @@ from lawful.metrics.report import relative_error
 from lawful.metrics.summary import Summary
 from lawful.model import Model
 from lawful.pde.laws import InitialLaw
-from lawful.project import refine
+from lawful.project import project
 from lawful.studies.burgers import ROWS, BurgersStudy, euler_reference, refined_reference
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
 from lawful.training import State, fit
@@ -121,7 +121,7 @@ def test_refinement_approaches_the_solver_from_an_untrained_start():
     errors = []
     for steps in (0, 2, 5):
         samples = untrained().sample(**given_here, refine=steps)
-        assert samples.report.refinements == steps
+        assert samples.report.tried == steps
         errors.append(relative_error(samples.fields, refined_reference(samples.condition)))
     assert (errors[0] > 0.3).all()
     assert (errors[1] < 0.5 * errors[0]).all()
@@ -201,12 +201,12 @@ def test_the_estimate_is_near_the_true_error_without_a_solution():
 class Shifted(BurgersStudy):
     """Refined samples, and enforced ones, of which a row is far above all initial values."""
 
-    def refine(self, network, condition, tolerance):
-        done = refine(self.laws(), self.observe(network(condition)), condition, tolerance=1e9)
+    def project(self, network, condition, tolerance):
+        done = project(self.laws(), self.observe(network(condition)), condition, tolerance=1e9)
         return dataclasses.replace(done, fields=raised(done.fields))
 
-    def affine(self):
-        return (Raised(),)
+    def laws(self):
+        return self.law(), Raised()
 
 
 class Raised(InitialLaw):
@@ -230,4 +230,4 @@ def test_what_is_shown_keeps_the_maximum_principle_and_is_what_is_estimated(opti
     judged = study.estimate(model.network, done.fields, done.condition)
     torch.testing.assert_close(done.report.estimate.absolute, judged.absolute)
     if options.get("tolerance"):
-        assert not bool(done.report.refinement.reached.any())
+        assert not bool(done.report.projection.reached.any())

@@ -15,6 +15,7 @@ from lawful.run import history, train
 from lawful.studies import histology
 from lawful.studies.histology import HistologyStudy
 from lawful.studies.symmetric import generate, pose_error
+from lawful.study import headline
 
 
 def study(**changes):
@@ -56,7 +57,7 @@ def test_a_run_of_the_smoke_preset_is_watched_and_measured(tmp_path, folder, mon
     assert {"kernel", "kernel_error", "kernel_symmetrized", "frechet", "coverage"} <= set(quality)
     assert all(isfinite(value) for value in quality.values())
     assert quality["equivariance"] < 1e-5
-    assert "kernel distance" in model.study.headline(quality)
+    assert "kernel distance" in headline(model.study, quality)
     assert model.manifest["data"] == {"tissue": "tissue, 24 images"}
     assert model.sample(2, label=[0, 1]).fields.shape == (2, 3, 64, 64)
     with pytest.raises(InputError, match="label: expected whole numbers from 0 to 1, got 2"):

@@ -23,7 +23,7 @@ from lawful.studies.microstructure import MicrostructureStudy
 from lawful.studies.microstructure_quality import held_out, likeness
 from lawful.studies.microstructure_table import morphology_rows
 from lawful.studies.microstructure_targets import Draw, DrawTargets
-from lawful.study import Training
+from lawful.study import Training, enforceable
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
 
@@ -200,7 +200,7 @@ def test_a_tolerance_is_reached_or_said_not_to_be(model, tolerance):
     samples = model.sample(6, volume_fraction=phi, two_point=curve, tolerance=tolerance)
     exactly_counted(samples)
     off = rms(two_point(samples.fields[:, 0] > 0.5), curve)
-    done = samples.report.refinement
+    done = samples.report.projection
     clear = np.abs(off - tolerance) > 1e-6
     np.testing.assert_array_equal(done.reached.numpy()[clear], (off <= tolerance)[clear])
     before = raw.report.line("two-point correlation").violation
@@ -387,7 +387,7 @@ def test_presets_survive_their_configuration_file():
     for name, entry in MicrostructureStudy.presets().items():
         assert MicrostructureStudy.from_config(entry.config()) == entry, name
     assert study(enforced=12).trained_law().radii == 12
-    assert study().affine() == ()
+    assert enforceable(study()) == ()
 
 
 def test_a_part_of_the_curve_is_trained_and_all_of_it_reported(tmp_path):

@@ -23,6 +23,7 @@ from lawful.studies.mixture_quality import (
     plane_figure,
 )
 from lawful.studies.mixture_table import ROWS, label, mixture_result, mixture_runs
+from lawful.study import headline
 from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.symmetrize import randomize
 
@@ -51,7 +52,7 @@ def test_every_design_trains_samples_and_is_reported(generator, tmp_path):
     quality = model.manifest["quality"]
     assert set(MixtureQuality.__dataclass_fields__) <= set(quality)
     assert (quality["p_value"] > 0.01) == (generator != "plain")
-    assert "energy distance" in model.study.headline(quality)
+    assert "energy distance" in headline(model.study, quality)
     assert model.manifest["data"] == {"points": "40 drawn with seed 1000"}
 
 

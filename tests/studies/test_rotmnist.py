@@ -14,6 +14,7 @@ from lawful.metrics.classifier import load_classifier
 from lawful.run import history, train
 from lawful.studies.rotmnist import RotatedDigitsStudy, judge_digits, misread, rotated_quality
 from lawful.studies.symmetric import generate, pose_error
+from lawful.study import headline
 from lawful.symmetry.symmetrize import canonicalize
 
 DESIGNS = {
@@ -316,7 +317,7 @@ def test_a_run_watches_at_checkpoints_and_ends_with_finite_figures(folder):
     assert all(isfinite(value) for value in figures.values())
     assert {name: quality[name] for name in figures} == pytest.approx(figures)
     assert figures["equivariance"] < 1e-5
-    assert "classified as asked" in model.study.headline(quality)
+    assert "classified as asked" in headline(model.study, quality)
     assert model.manifest["data"]["digits"].endswith("rotated (seed 0)")
 
 

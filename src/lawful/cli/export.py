@@ -16,7 +16,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -29,12 +29,12 @@ import tifffile
 import torch
 from torch import Tensor
 
-from lawful.atomic import replacing
 from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
-from lawful.laws import Estimate
+from lawful.files import replacing
+from lawful.laws import Estimate, Projection
 from lawful.metrics.pictures import montage_figure
-from lawful.metrics.report import LawReport, Refinement
+from lawful.metrics.report import LawReport
 from lawful.model import CHUNK, Samples, read_manifest
 from lawful.reading import (
     check_file,
@@ -90,8 +90,8 @@ def arrays_of(samples: Samples, study: Study) -> Arrays:
         arrays["estimated_error_absolute"] = absolute
     if report.accepted is not None:
         arrays["corrections_accepted"] = (report.accepted,)
-    for name in REFINEMENT if report.refinement is not None else ():
-        if (value := getattr(report.refinement, name)) is not None:
+    for name in REFINEMENT if report.projection is not None else ():
+        if (value := getattr(report.projection, name)) is not None:
             arrays[f"refinement/{name}"] = (value,)
     return {name: Array(value.numpy(), *said) for name, (value, *said) in arrays.items()}
 
@@ -380,15 +380,16 @@ def _group(read: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
 
 def _recorded(read: Mapping[str, Tensor], sampled: Mapping[str, Any]) -> LawReport:
     """What was found of samples when they were made, and done to them."""
-    estimate = refinement = None
+    estimate = projection = None
     if {"estimated_error", "estimated_error_absolute"} <= read.keys():
         judge = str(sampled.get("judge", "unknown"))
         estimate = Estimate(read["estimated_error_absolute"], read["estimated_error"], judge)
     if done := _group(read, "refinement/"):
         tolerance = float(sampled.get("tolerance") or 0)
-        columns = [done[name] for name in REFINEMENT[:-1]]
-        refinement = replace(Refinement(tolerance, *columns), worsened=done.get("worsened"))
+        columns = {name: done[name] for name in REFINEMENT[:-1]}
+        worsened = done.get("worsened")
+        projection = Projection(tolerance=tolerance, worsened=worsened, **columns)
     return LawReport(
         (), estimate, tuple(_group(read, "outside/").items()), int(sampled.get("refine", 0)),
-        read.get("corrections_accepted"), bool(sampled.get("enforce", False)), refinement,
+        read.get("corrections_accepted"), bool(sampled.get("enforce", False)), projection,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from lawful.cli.options import ListOptions, parse
 from lawful.model import WEIGHTS, load, shipped
 from lawful.registry import STUDIES
 from lawful.studies.results import COMPUTED
+from lawful.study import headline
 
 
 def run(arguments: list[str]) -> None:
@@ -26,7 +27,7 @@ def run(arguments: list[str]) -> None:
         size = (folder / WEIGHTS).stat().st_size / 2**20
         model = load(name)
         print(f"  {name:<15}{size:.1f} MB, {_made(model.manifest)}")
-        text = model.study.headline(model.manifest.get("quality", {}))
+        text = headline(model.study, model.manifest.get("quality", {}))
         print(textwrap.indent(textwrap.fill(text, 62), " " * 17))
 
 

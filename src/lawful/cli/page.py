@@ -11,9 +11,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lawful.atomic import write_all
 from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
+from lawful.files import write_all
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff;

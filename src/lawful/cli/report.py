@@ -8,6 +8,7 @@ from textwrap import fill
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from lawful import registry
@@ -30,7 +31,7 @@ from lawful.metrics.report import LawReport, law_report, relative_error
 from lawful.metrics.summary import SPREAD, Spread, Summary
 from lawful.model import Model, Samples, load, manifest_floors
 from lawful.reading import reason
-from lawful.study import Study
+from lawful.study import Study, all_laws, headline, places
 
 SHOWN = 5
 JSON, HTML = "report.json", "report.html"
@@ -58,6 +59,11 @@ class Report:
         return warning_lines(self.summary, self.study, self.samples.condition)
 
     @cached_property
+    def appendix(self) -> Mapping[str, Figure | str]:
+        """What the study adds to the report."""
+        return self.study.appendix(self.samples.fields, self.samples.condition)
+
+    @cached_property
     def error(self) -> Tensor | None:
         """Relative error of the samples that have a reference."""
         if self.reference is None:
@@ -73,8 +79,9 @@ def run(arguments: list[str]) -> None:
     report = from_file(path, options.study) if path.is_file() else from_model(options)
     write_report(report, options.out)
     print_report(report.summary, report.warnings)
-    for remark in report.study.remarks(report.samples.fields):
-        print(fill(remark, 80))
+    for title, entry in report.appendix.items():
+        if isinstance(entry, str):
+            print(fill(f"{title}: {entry}", 80))
     if report.error is not None:
         spread = Spread.of(report.error)
         print(
@@ -96,7 +103,7 @@ def from_model(options: ReportOptions) -> Report:
 
 def report_of(model: Model, samples: Samples, reference: Tensor | None) -> Report:
     """Samples with their report; its floors are those of the reference, where there is one."""
-    laws = model.study.all_laws(model.network)
+    laws = all_laws(model.study, model.network)
     fresh = law_report(laws, samples.fields, samples.condition, reference=reference)
     summary = Summary.of([replace(samples.report, lines=fresh.lines)])
     return Report(model.study, model.manifest, summary, samples, reference)
@@ -108,7 +115,7 @@ def from_file(path: Path, study_file: str | None = None) -> Report:
         kind = registry.recall(manifest, path, study_file)
         study = kind.from_config(manifest["config"])
         summary, first = Summary(manifest_floors(manifest)), None
-        laws = study.all_laws(study.network())
+        laws = all_laws(study, study.network())
         try:
             for samples in chunks:
                 summary.add(_judged(study, laws, samples))
@@ -152,15 +159,16 @@ def report_page(report: Report, sections: Sequence[tuple[str, str]] = ()) -> str
     )
     laws = [page.paragraph(f"{line}.", "warning") for line in report.warnings]
     laws += [page.table(HEADS, report_rows(summary))] if summary.laws else []
-    laws += map(page.paragraph, [*sentences(summary), *study.remarks(fields)])
+    laws += map(page.paragraph, sentences(summary))
     parts = [*sections, ("Laws", "".join(laws))]
     if report.error is not None and report.reference is not None:
         parts.append(("Against the solver", _comparison(report, report.error, report.reference)))
     else:
         figure = montage_figure(fields[:32], images=study.images)
         parts.append(("Samples", page.picture(figure, "samples")))
-    shown = study.pictures(fields, report.samples.condition)
-    parts += [(title, page.picture(figure, title)) for title, figure in shown.items()]
+    for title, entry in report.appendix.items():
+        shown = page.paragraph(entry) if isinstance(entry, str) else page.picture(entry, title)
+        parts.append((title, shown))
     parts.append(("Origin", page.facts(_origin(study, report.manifest))))
     return page.page(f"Law report: {study.name}", lead, parts)
 
@@ -174,7 +182,7 @@ def _comparison(report: Report, error: Tensor, reference: Tensor) -> str:
     scalars = [q.name for q in study.quantities if not q.shape and q.name in condition]
     titles = ["\n".join(f"{n} {float(condition[n][i]):.3g}" for n in scalars) for i in shown]
     fields = report.samples.fields[shown]
-    figure = comparison_figure(fields, reference[shown], titles, study.places(fields.shape))
+    figure = comparison_figure(fields, reference[shown], titles, places(study, fields.shape))
     text = page.paragraph("Relative L2 error.") + page.table(SPREAD, [Spread.of(error).texts()])
     text += page.picture(figure, "generated, numerical and difference")
     text += page.paragraph("The worst sample is first, the best second.")
@@ -185,18 +193,13 @@ def _comparison(report: Report, error: Tensor, reference: Tensor) -> str:
 
 def _origin(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
     versions = manifest.get("versions", {})
-    measured = "–"
-    if quality := manifest.get("quality"):
-        try:
-            measured = study.headline(quality)
-        except (KeyError, TypeError, ValueError):  # null where a figure is not finite
-            measured = "not all figures are there"
+    quality = manifest.get("quality")
     return {
         "study": str(manifest.get("study")),
         "preset": str(manifest.get("preset") or "own configuration"),
         "steps": str(manifest.get("steps")),
         "training time": f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min",
         "data": ", ".join(manifest.get("data", {}).values()) or "none",
-        "measured": measured,
+        "measured": headline(study, quality) if quality else "–",
         "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from textwrap import fill
 
 from lawful.laws import Condition
-from lawful.metrics.summary import RefinementTally, Summary, Tally
+from lawful.metrics.summary import ProjectionTally, Summary, Tally
 from lawful.model import WORSENED, too_strict
-from lawful.study import Study
+from lawful.study import Matching, Study
 
 HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
 
@@ -29,11 +29,11 @@ def _row(name: str, unit: str, tally: Tally, floor: float | None = None) -> tupl
 
 def kind_of(summary: Summary) -> str:
     """Raw, or what was done to the samples."""
-    times = summary.refinements
+    times = summary.tried
     done = [f"corrected up to {times} time{'s' * (times > 1)}"] if times else []
     done += ["affine laws enforced"] if summary.enforced else []
-    if summary.refinement is not None:
-        done += [f"refined to {summary.refinement.tolerance:g}"]
+    if summary.projection is not None:
+        done += [f"refined to {summary.projection.tolerance:g}"]
     return ", ".join(done) or "raw"
 
 
@@ -50,7 +50,7 @@ def sentences(summary: Summary) -> list[str]:
         said.append(_estimate(summary))
     if summary.accepted is not None:
         said.append(_corrections(summary, summary.accepted))
-    done = summary.refinement
+    done = summary.projection
     return said + ([] if done is None else [_refinement(summary, done)])
 
 
@@ -71,7 +71,7 @@ def _estimate(summary: Summary) -> str:
 
 
 def _corrections(summary: Summary, accepted: int) -> str:
-    tried = summary.count * summary.refinements
+    tried = summary.count * summary.tried
     judged = "the estimated error" if summary.judge else "the violation"
     return (
         f"Corrections: {accepted} of {tried} taken; {tried - accepted} refused, for they would not "
@@ -79,7 +79,7 @@ def _corrections(summary: Summary, accepted: int) -> str:
     )
 
 
-def _refinement(summary: Summary, done: RefinementTally) -> str:
+def _refinement(summary: Summary, done: ProjectionTally) -> str:
     spread = {name: tally.spread() for name, tally in done.tallies.items()}
     text = (
         f"Refined: {done.reached} of {done.count} samples within {done.tolerance:g} of every law; "
@@ -100,12 +100,12 @@ def warning_lines(summary: Summary, study: Study, condition: Condition) -> list[
     Arguments:
         condition: Of some of the samples, among which the reason is looked for.
     """
-    meaning, lines = study.left_out(), []
+    meaning, lines = {q.name: q.beyond for q in study.quantities}, []
     for name, count in summary.warnings().items():
-        more = f": {meaning[name]}" if name in meaning else ""
+        more = f": {meaning[name]}" if meaning.get(name) else ""
         lines.append(f"{name} of {count} samples is outside the trained range{more}")
-    done = summary.refinement
-    if done is not None and done.reached < done.count:
+    done = summary.projection
+    if done is not None and done.reached < done.count and isinstance(study, Matching):
         reason = study.obstacle(condition, done.tolerance)
         lines += [] if reason is None else [reason]
     return lines

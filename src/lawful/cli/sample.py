@@ -17,7 +17,7 @@ from lawful.metrics.summary import Summary
 from lawful.model import Model, load, manifest_floors
 from lawful.reading import read_npy
 from lawful.registry import told
-from lawful.study import Quantity, Study
+from lawful.study import Quantity, Study, space
 
 
 def run(arguments: list[str]) -> None:
@@ -85,9 +85,9 @@ def sample_to_file(
                 summary.add(samples.report)
                 show(done := done + len(samples.fields))
 
-        space = study.space(first.fields.shape)
+        axes = space(study, first.fields.shape)
         write_samples(
-            options.out, chunks(), count, manifest=manifest, images=study.images, space=space
+            options.out, chunks(), count, manifest=manifest, images=study.images, space=axes
         )
     print(f"{options.out}: {count} samples of {told(type(study))}")
     print_report(summary, warning_lines(summary, study, first.condition))

@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from lawful.atomic import write_all
 from lawful.cli.options import parse, refuse_to_replace
 from lawful.cli.page import png
 from lawful.errors import InputError
-from lawful.files import json_bytes
+from lawful.files import json_bytes, write_all
 from lawful.materials.curves import statistics_figure
 from lawful.materials.images import Micrograph, read_micrograph
 from lawful.materials.statistics import (

@@ -26,9 +26,9 @@ from jaxtyping import Float, Int
 from sklearn import datasets
 from torch import Tensor
 
-from lawful.atomic import cache, replacing, write_all
 from lawful.data.idx import read_idx
 from lawful.errors import InputError
+from lawful.files import cache, replacing, write_all
 from lawful.reading import read_npz
 
 SIDE, CLASSES, LEAST = 28, 10, 10

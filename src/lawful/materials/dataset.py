@@ -40,8 +40,8 @@ from skimage.transform import resize_local_mean
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
-from lawful.atomic import cache, replacing, write_all
 from lawful.errors import InputError
+from lawful.files import cache, replacing, write_all
 from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
 from lawful.materials.levelcut import level_cut
 from lawful.reading import (

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lawful.laws import Condition
+from lawful.least_squares import Parametrisation
 from lawful.materials.fields import blur_transfer
-from lawful.residuals import Parametrisation
 
 
 def level_cut(

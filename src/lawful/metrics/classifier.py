@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lawful.laws import Condition
 from lawful.metrics.frozen import unit_images
-from lawful.nn.weights import load_weights
+from lawful.weights import load_weights
 
 
 @lru_cache(maxsize=2)

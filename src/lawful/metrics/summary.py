@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lawful.laws import Estimate
-from lawful.metrics.report import LawReport, Refinement
+from lawful.laws import Estimate, Projection
+from lawful.metrics.report import LawReport
 
 KEPT = 65_536
 SPREAD = ("mean", "median", "95th percentile", "worst", "samples")
@@ -89,8 +89,8 @@ class LawTally:
     floor: float | None
 
 
-class RefinementTally:
-    """What refinement did to the samples so far."""
+class ProjectionTally:
+    """What projection did to the samples so far."""
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance, self.count, self.reached, self.worsened = tolerance, 0, 0, 0
@@ -98,13 +98,13 @@ class RefinementTally:
             name: Tally() for name in ("raw", "iterations", "exchanges", "displacement")
         }
 
-    def add(self, refinement: Refinement) -> None:
+    def add(self, done: Projection) -> None:
         """Take in the samples of one report."""
-        self.count += len(refinement.reached)
-        self.reached += int(refinement.reached.sum())
-        self.worsened += 0 if refinement.worsened is None else int(refinement.worsened.sum())
+        self.count += len(done.reached)
+        self.reached += int(done.reached.sum())
+        self.worsened += 0 if done.worsened is None else int(done.worsened.sum())
         for name, tally in self.tallies.items():
-            tally.add(getattr(refinement, name).float())
+            tally.add(getattr(done, name).float())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -130,7 +130,7 @@ class Summary:
         self.unjudged = 0
         self.judge = ""
         self.outside: dict[str, int] = {}
-        self.refinement: RefinementTally | None = None
+        self.projection: ProjectionTally | None = None
 
     @classmethod
     def of(
@@ -144,7 +144,7 @@ class Summary:
 
     def add(self, report: LawReport) -> None:
         """Take in one report."""
-        self.refinements, self.enforced = report.refinements, report.enforced
+        self.tried, self.enforced = report.tried, report.enforced
         for line in report.lines:
             floor = self.floors.get(line.name) if line.floor is None else line.floor
             fresh = LawTally(line.name, line.unit, Tally(), 0.0, floor)
@@ -157,10 +157,9 @@ class Summary:
             self.accepted = (self.accepted or 0) + int(report.accepted.sum())
         if report.estimate is not None:
             self._judge(report.estimate)
-        if report.refinement is not None:
-            done = report.refinement
-            self.refinement = self.refinement or RefinementTally(done.tolerance)
-            self.refinement.add(done)
+        if (done := report.projection) is not None:
+            self.projection = self.projection or ProjectionTally(done.tolerance)
+            self.projection.add(done)
         for name, mask in report.outside:
             self.outside[name] = self.outside.get(name, 0) + int(mask.sum())
 
@@ -182,10 +181,10 @@ class Summary:
         """Plain values, for JSON."""
         return {
             "samples": self.count,
-            "refinements": self.refinements,
+            "refinements": self.tried,
             "corrections_accepted": self.accepted,
             "enforced": self.enforced,
-            "refinement": None if self.refinement is None else self.refinement.as_dict(),
+            "refinement": None if self.projection is None else self.projection.as_dict(),
             "laws": [
                 {
                     "law": tally.name,

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lawful.errors import InputError
 from lawful.laws import Condition, CorrectableLaw, Estimate, Law
 from lawful.pde.equations import Burgers
 from lawful.pde.grid import Dirichlet, Grid, Outflow, coarsen, refine
@@ -86,7 +85,7 @@ class BurgersStudy(Study):
         Quantity("viscosity", 0.001, 0.05, isolated=(0.0,), minimum=0.0, about="nu"),
         Quantity(
             "initial", 0.0, 1.0, minimum=0.0, shape=(CELLS,), required=False,
-            about="cell averages of u(x, 0), instead of a frequency",
+            instead_of="frequency", about="cell averages of u(x, 0), instead of a frequency",
         ),
     )  # fmt: skip
 
@@ -165,14 +164,9 @@ class BurgersStudy(Study):
 
     def condition(self, given: Condition) -> Condition:
         if "initial" in given:
-            if "frequency" in given:
-                raise InputError("initial and frequency: expected one of the two, got both")
             return given
         wave = raised_cosine(Grid(CELLS), given["frequency"])
         return {**given, "initial": wave.to(given["viscosity"])}
-
-    def implied_by(self, optional: set[str]) -> set[str]:
-        return {"frequency"} if "initial" in optional else set()
 
     def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
         """Beside values outside the ranges, initial rows that are far from every trained one."""

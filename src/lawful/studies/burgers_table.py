@@ -15,6 +15,7 @@ from lawful.metrics.report import relative_error
 from lawful.metrics.summary import SPREAD, Spread
 from lawful.model import Model, Samples
 from lawful.studies.burgers import euler_reference, refined_reference
+from lawful.study import places
 from lawful.table import Recipe, Result, markdown_table
 
 FREQUENCIES = (2.0, 4.0, 5.5, 6.0)
@@ -188,7 +189,7 @@ def figure_3(model: Model, cases: Sequence[tuple[float, float]] = FIGURE_CASES) 
     titles = [f"c = {c:g}, ν = {nu:g}" for c, nu in cases]
     reference = refined_reference(samples.condition)
     return comparison_figure(
-        samples.fields, reference, titles, model.study.places(samples.fields.shape)
+        samples.fields, reference, titles, places(model.study, samples.fields.shape)
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,9 @@ class DigitsStudy(Study):
     name: ClassVar[str] = "digits"
     about: ClassVar[str] = "features and classifier by which generated digits are judged"
     images: ClassVar[bool] = True
+    headline: ClassVar[str] = (
+        "held-out accuracy {held_out_accuracy:.1%}, confident of {held_out_confident:.1%}"
+    )
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("image", 0.0, 1.0, minimum=0.0, shape=(1, SIDE, SIDE), about="grey levels"),
     )
@@ -64,9 +67,13 @@ class DigitsStudy(Study):
     def laws(self) -> tuple[Law | Residual, ...]:
         return (reconstruction,)
 
-    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+    def complete(
+        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
+    ) -> Condition:
+        if "image" in given:
+            return given
         held_out = self.digits().held_out
-        return held_out[torch.randint(len(held_out), (count,), generator=generator)]
+        return {"image": held_out[torch.randint(len(held_out), (count,), generator=generator)]}
 
     def game(self) -> Game:
         digits = self.digits()
@@ -80,12 +87,6 @@ class DigitsStudy(Study):
 
         adam = Adam(self.training.learning_rate, clip=None)
         return Game((Move("generator", classifier_loss, adam, name="classifier"),), draw)
-
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        return (
-            f"held-out accuracy {quality['held_out_accuracy']:.1%}, "
-            f"confident of {quality['held_out_confident']:.1%}"
-        )
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         digits = self.digits()

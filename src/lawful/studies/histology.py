@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -61,6 +61,9 @@ class HistologyStudy(SymmetricStudy):
     about: ClassVar[str] = "tissue from few patches (structure-preserving GANs)"
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 3
+    headline: ClassVar[str] = (
+        "kernel distance {kernel:.3f}, Fréchet {frechet:.0f}; equivariance error {equivariance:.0e}"
+    )
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -131,12 +134,6 @@ class HistologyStudy(SymmetricStudy):
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         return asdict(tissue_quality(self, network))
-
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        return (
-            f"kernel distance {quality['kernel']:.3f}, Fréchet {quality['frechet']:.0f}; "
-            f"equivariance error {quality['equivariance']:.0e}"
-        )
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
-from lawful.laws import AffineLaw, Condition, Law
+from lawful.laws import Condition, Law
+from lawful.least_squares import Problem
 from lawful.materials.dataset import Microstructures
 from lawful.materials.images import Correlation, Micrograph, read_micrograph
 from lawful.materials.laws import TwoPoint, VolumeFraction
@@ -21,8 +22,7 @@ from lawful.materials.levelcut import LevelCut, straight_through
 from lawful.materials.network import UNIT, MicrostructureCritic, MicrostructureGenerator
 from lawful.materials.statistics import RADII, two_point
 from lawful.materials.targets import TrainedTargets, obstacle, target_like
-from lawful.project import Refined, refine, unrolled
-from lawful.residuals import Problem
+from lawful.project import Projected, project, unrolled
 from lawful.studies.microstructure_figures import targets_figure
 from lawful.studies.microstructure_options import PictureOptions
 from lawful.studies.microstructure_quality import accuracy, generate, held_out, likeness
@@ -32,7 +32,7 @@ from lawful.studies.microstructure_targets import (
     load_data,
     statistics_of,
 )
-from lawful.study import Quantity, Study, Training
+from lawful.study import Matching, Quantity, Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized
 from lawful.training import Adam, Constraints, Game, adversarial_moves, law_moves
@@ -48,6 +48,10 @@ SEAM = 8  # pixels
 AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
 MEASURED = 512  # held-out targets of a manifest
 TARGET = {"volume_fraction", "two_point"}
+LEFT_OUT = (
+    "the network is left out of these; they are Gaussian fields of the target's spectrum, "
+    "corrected by the law and cut"
+)
 
 
 class LawfulMicrostructures(nn.Module):
@@ -99,7 +103,7 @@ class LawfulMicrostructures(nn.Module):
 
 
 @dataclass(frozen=True)
-class MicrostructureStudy(Study):
+class MicrostructureStudy(Matching):
     """A generator of binary images of a given volume fraction and two-point correlation.
 
     Arguments:
@@ -144,6 +148,10 @@ class MicrostructureStudy(Study):
     images: ClassVar[bool] = True
     binary: ClassVar[bool] = True
     sample_options: ClassVar[type] = PictureOptions
+    headline: ClassVar[str] = (
+        "raw p2 error {p2_rmse_median:.1e} (median), {p2_rmse_p95:.1e} (95th percentile) on its "
+        "targets"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,10 +190,12 @@ class MicrostructureStudy(Study):
     @property
     def quantities(self) -> tuple[Quantity, ...]:  # type: ignore[override]
         """Volume fraction, two-point correlation, and the noise that makes samples differ."""
+        left_out = self.prior == "spectral"
         return (
             Quantity("volume_fraction", LOWER, UPPER, minimum=0.0, about="p1 of the phase of 1s"),
             Quantity("two_point", 0.0, 1.0, minimum=0.0, shape=(RADII,),
-                     about=f"radial p2 at 0 to {RADII - 1} pixels"),
+                     about=f"radial p2 at 0 to {RADII - 1} pixels",
+                     beyond=LEFT_OUT if left_out else ""),
             Quantity("noise", -inf, inf, shape=(self.side, self.side), distribution="normal",
                      kept=False, about="white noise"),
         )  # fmt: skip
@@ -209,10 +219,6 @@ class MicrostructureStudy(Study):
 
     def laws(self) -> tuple[Law, ...]:
         return VolumeFraction(), TwoPoint()
-
-    def affine(self) -> tuple[AffineLaw, ...]:
-        """None: a constant added to a binary image would leave it neither binary nor better."""
-        return ()
 
     def trained_law(self) -> TwoPoint:
         """The law of the training: the curve, or its first part."""
@@ -248,18 +254,10 @@ class MicrostructureStudy(Study):
         found["two_point"] = bank.far(phi.to(bank.phi), curve.to(bank.phi)).cpu()
         return found
 
-    def left_out(self) -> Mapping[str, str]:
-        if self.prior != "spectral":
-            return {}
-        return {
-            "two_point": "the network is left out of these; they are Gaussian fields of the "
-            "target's spectrum, corrected by the law and cut"
-        }
-
     def obstacle(self, condition: Condition, tolerance: float) -> str | None:
         return obstacle(condition, self.side, tolerance)
 
-    def refine(self, network: nn.Module, condition: Condition, tolerance: float) -> Refined:
+    def project(self, network: nn.Module, condition: Condition, tolerance: float) -> Projected:
         """By moving the latent field, then by exchanging pixels along interfaces."""
         with torch.no_grad():
             w = own(network).latent(condition)
@@ -271,7 +269,7 @@ class MicrostructureStudy(Study):
     def like(self, shown: Micrograph | Correlation | str | Path, given: Condition) -> Condition:
         return target_like(shown, given)
 
-    def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
+    def appendix(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
         return {"Two-point correlation, asked for and found": targets_figure(fields, condition)}
 
     def origin(self) -> Mapping[str, str]:
@@ -295,15 +293,6 @@ class MicrostructureStudy(Study):
         data = self._data()
         against = held_out(data.held_out, MEASURED, periodic=data.periodic)
         return accuracy(likeness(generate(network, against.condition), against))
-
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        if "p2_rmse_median" not in quality:
-            return super().headline(quality)
-        where = "its target" if self.target else "held-out targets"
-        return (
-            f"raw p2 error {quality['p2_rmse_median']:.1e} (median), "
-            f"{quality['p2_rmse_p95']:.1e} (95th percentile) on {where}"
-        )
 
     def _data(self) -> Microstructures:
         return load_data(self.data)
@@ -347,13 +336,13 @@ def interior(x: Tensor, c: Condition) -> Tensor:
 
 def refine_latent(
     w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
-) -> Refined:
+) -> Projected:
     """Samples within the tolerance by moving latent fields, smoothly at first, then where that is
     not enough at a finer scale, and by exchanging pixels at last.
 
     Neither changes the number of pixels in the phase, which is the nearest there is.
     """
-    return refine(
+    return project(
         (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
         through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
         damping=DAMPING, least=DAMPING, exchanges=EXCHANGES,

@@ -27,7 +27,7 @@ from lawful.materials.fields import blur_transfer
 from lawful.materials.levelcut import level_cut
 from lawful.materials.network import BLUR, minority, spectral_field
 from lawful.materials.statistics import two_point as two_point_of
-from lawful.project import Refined, unrolled
+from lawful.project import Projected, unrolled
 from lawful.studies.microstructure import (
     DAMPING,
     TARGET,
@@ -107,6 +107,6 @@ def unlearned(
     return level_cut(w, condition["volume_fraction"])
 
 
-def from_blurred_field(condition: Condition, tolerance: float) -> Refined:
+def from_blurred_field(condition: Condition, tolerance: float) -> Projected:
     """As `MicrostructureStudy.refine`, from the blurred field in place of the network's."""
     return refine_latent(blurred_field(condition), condition, tolerance)

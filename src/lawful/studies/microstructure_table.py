@@ -19,7 +19,7 @@ from lawful.materials import statistics
 from lawful.materials.dataset import Images
 from lawful.materials.levelcut import level_cut
 from lawful.model import Model
-from lawful.project import Refined
+from lawful.project import Projected
 from lawful.studies import microstructure_peers as peers
 from lawful.studies.microstructure import MicrostructureStudy, own
 from lawful.studies.microstructure_figures import (
@@ -135,12 +135,12 @@ def _learned(
     figures["morphology"] = morphology_figure(made, against)
 
 
-def _samples(model: Model, against: HeldOut) -> tuple[dict[str, Tensor], dict[str, Refined]]:
+def _samples(model: Model, against: HeldOut) -> tuple[dict[str, Tensor], dict[str, Projected]]:
     """Samples of the held-out targets by every way, and what refinement did."""
     study, network = _study(model), own(model.network)
     condition = {**against.condition, "noise": noise(len(against.images), study.side, SEED)}
     done = {
-        f"generator, refined to {TOLERANCE:g}": study.refine(network, condition, TOLERANCE),
+        f"generator, refined to {TOLERANCE:g}": study.project(network, condition, TOLERANCE),
         f"blurred field, refined to {TOLERANCE:g}": peers.from_blurred_field(condition, TOLERANCE),
     }
     with torch.no_grad():
@@ -158,7 +158,7 @@ def _samples(model: Model, against: HeldOut) -> tuple[dict[str, Tensor], dict[st
     return made, done
 
 
-def _accuracy(found: Likeness, done: Refined | None, size: int) -> list[str]:
+def _accuracy(found: Likeness, done: Projected | None, size: int) -> list[str]:
     figures = [
         str(len(found.two_point)), f"{found.volume.max() * size:.2f}",
         f"{np.median(found.two_point):.2e}", f"{np.quantile(found.two_point, 0.95):.2e}",
@@ -202,7 +202,7 @@ def _diversity(model: Model, against: HeldOut) -> list[list[str]]:
     target = {name: value[:1] for name, value in against.condition.items()}
     many = {name: value.expand(ALIKE, *value.shape[1:]) for name, value in target.items()}
     raw = generate(network, many, study.side, SEED + 1)[:, 0]
-    refined = study.refine(
+    refined = study.project(
         network, {n: v[:200] for n, v in many.items()} | {"noise": noise(200, study.side, SEED)},
         TOLERANCE,
     ).fields[:, 0]  # fmt: skip

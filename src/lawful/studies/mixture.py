@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,6 @@ from lawful.divergences import Alpha, OneSidedSquared
 from lawful.errors import InputError
 from lawful.laws import Condition, Law
 from lawful.nn.vectors import VectorCritic, VectorGenerator
-from lawful.nn.weights import device_of
 from lawful.studies.mixture_quality import FRESH, mixture_quality, plane_figure
 from lawful.studies.motif_law import MotifLaw
 from lawful.study import Quantity, Study, Training
@@ -23,6 +22,7 @@ from lawful.symmetry.discrete import plane_rotations
 from lawful.symmetry.symmetrize import orbit_samples
 from lawful.training import Batch, Game, RMSProp, adversarial_moves
 from lawful.typed import Count, Positive, Weight, Within
+from lawful.weights import device_of
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000
 MIXTURE = Mixture()
@@ -57,6 +57,10 @@ class MixtureStudy(Study):
 
     name: ClassVar[str] = "mixture"
     about: ClassVar[str] = "clusters from few points (structure-preserving GANs)"
+    headline: ClassVar[str] = (
+        "energy distance {energy:.3f} in the plane; rarest cluster {least:.0%} of 25%; "
+        "{off_plane:.2f} off the plane; invariance p = {p_value:.3f}"
+    )
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("noise", -inf, inf, shape=(NOISE,), distribution="normal", about="latent vector"),
     )
@@ -124,14 +128,7 @@ class MixtureStudy(Study):
         """Figures of raw samples, as generated."""
         return asdict(mixture_quality(generate(network), MIXTURE))
 
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        return (
-            f"energy distance {quality['energy']:.3f} in the plane; rarest cluster "
-            f"{quality['least']:.0%} of 25%; {quality['off_plane']:.2f} off the plane; invariance "
-            f"p = {quality['p_value']:.3f}"
-        )
-
-    def pictures(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
+    def appendix(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
         return {"In the plane": plane_figure({"samples": fields.flatten(1)}, MIXTURE)}
 
 

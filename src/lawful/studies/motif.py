@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,10 @@ class MotifStudy(Study):
     name: ClassVar[str] = "motif"
     about: ClassVar[str] = "digits with a planted motif (InvNet, figure 2)"
     images: ClassVar[bool] = True
+    headline: ClassVar[str] = (
+        "motif MSE {motif:.0e}; outside it: classifier confident of {confident:.0%}, "
+        "Fréchet distance {frechet:.2f}"
+    )
     quantities: ClassVar[tuple[Quantity, ...]] = (
         Quantity("noise", -inf, inf, shape=(NOISE,), distribution="normal", about="latent vector"),
     )
@@ -206,12 +210,6 @@ class MotifStudy(Study):
 
     def origin(self) -> Mapping[str, str]:
         return {"digits": self.data().source}
-
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        return (
-            f"motif MSE {quality['motif']:.0e}; outside it: classifier confident of "
-            f"{quality['confident']:.0%}, Fréchet distance {quality['frechet']:.2f}"
-        )
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Quality outside the motif, of samples as generated."""

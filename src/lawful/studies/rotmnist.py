@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from math import ceil
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -54,6 +54,10 @@ class RotatedDigitsStudy(SymmetricStudy):
     about: ClassVar[str] = "rotated digits from few examples (structure-preserving GANs)"
     side: ClassVar[int] = SIDE
     channels: ClassVar[int] = 1
+    headline: ClassVar[str] = (
+        "Fréchet distance {frechet:.2f}, classified as asked {accuracy:.0%}; equivariance error "
+        "{equivariance:.0e}"
+    )
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -102,12 +106,6 @@ class RotatedDigitsStudy(SymmetricStudy):
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         return asdict(rotated_quality(self, network))
-
-    def headline(self, quality: Mapping[str, Any]) -> str:
-        return (
-            f"Fréchet distance {quality['frechet']:.2f}, classified as asked "
-            f"{quality['accuracy']:.0%}; equivariance error {quality['equivariance']:.0e}"
-        )
 
 
 @lru_cache(maxsize=2)

@@ -25,13 +25,13 @@ from lawful.nn.images import (
     SymmetricGenerator,
     latent_entries,
 )
-from lawful.nn.weights import device_of
 from lawful.study import Quantity, Study
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
 from lawful.training import Adam, Batch, Game, adversarial_moves
 from lawful.typed import Count, Positive, Size, Weight, Within
+from lawful.weights import device_of
 
 CHUNK = 250
 RENAMED = {"reach": "critic_kernel", "grain": "noise_injection"}  # of November 2026
@@ -166,15 +166,16 @@ class SymmetricStudy(Study):
         poses = (element,) if self.pose != "none" and order > 1 else ()
         return (noise, *((label,) if last else ()), *poses)
 
-    def remarks(self, fields: Tensor) -> tuple[str, ...]:
+    def appendix(self, fields: Tensor, condition: Condition) -> Mapping[str, str]:
         group = self.symmetry.exact_part
         if len(fields) < LEAST or group.order == 1:
-            return ()
+            return {}
         found = pose_test(fields, group)
-        return (
-            f"Symmetry {group.name}: if the samples' law were invariant, so large a distance "
-            f"between {found.count} samples and their orbits had probability {found.p_value:.3f}.",
+        said = (
+            f"If the samples' law were invariant, so large a distance between {found.count} "
+            f"samples and their orbits had probability {found.p_value:.3f}."
         )
+        return {f"Symmetry {group.name}": said}
 
     @property
     def latent(self) -> int:

@@ -16,13 +16,13 @@ from lightning_fabric import Fabric
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, distributed, nn
-from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from lawful import files as checkpoint
 from lawful.errors import InputError
 from lawful.reading import DAMAGED, reason
 from lawful.training.game import Batch, Draw, Game
+from lawful.weights import make_dense
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -260,26 +260,6 @@ def _average(name: str, player: nn.Module, decay: float) -> AveragedModel:
     except RuntimeError as error:
         why = reason(error)
         raise InputError(f"player {name!r}: cannot be copied for its average ({why})") from None
-
-
-def make_dense(network: nn.Module, place: str) -> None:
-    """Give expanded buffers memory of their own: nothing can be copied into them otherwise.
-
-    Raises:
-        InputError: A parameter has no shape yet.
-    """
-    for name, parameter in network.named_parameters():
-        if is_lazy(parameter):
-            raise InputError(
-                f"{place}: {name} has no shape yet; call the network once where it is made"
-            )
-    for module in network.modules():
-        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-            strided = buffer.layout is torch.strided
-            if strided and any(
-                n > 1 and s == 0 for n, s in zip(buffer.shape, buffer.stride(), strict=True)
-            ):
-                setattr(module, name, buffer.contiguous())
 
 
 def _copied(value: Any, device: torch.device | None = None) -> Any:

@@ -3,12 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from lawful import atomic
-from lawful.atomic import replacing, write_all
+from lawful.files import replacing, write_all
 
 
 def names(folder):
@@ -37,14 +35,12 @@ def test_of_several_files_none_is_written_where_one_cannot_be(tmp_path):
 
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import atomic\n"
-        "with atomic.replacing(Path(sys.argv[2])) as part:\n"
+        "import os, sys; from pathlib import Path; from lawful import files\n"
+        "with files.replacing(Path(sys.argv[1])) as part:\n"
         "    part.write_text('half'); os.kill(os.getpid(), 9)"
     )
     target = tmp_path / "a[1].txt"
-    done = subprocess.Popen(
-        [sys.executable, "-c", code, str(Path(atomic.__file__).parent), str(target)]
-    )
+    done = subprocess.Popen([sys.executable, "-c", code, str(target)])
     assert done.wait(120) == -9
     (left,) = names(tmp_path)
     assert left == f".a[1].txt.{done.pid}.part.txt"
