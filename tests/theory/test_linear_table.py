@@ -3,35 +3,33 @@
 import pytest
 
 from lawful import InputError
-from lawful.theory import linear_verdicts
+from lawful.theory import linear_table
 from lawful.theory.linear_samples import DIMENSION, MOTIF, play, sampling_errors
-from lawful.theory.linear_verdicts import UNEXPECTED, bounds, case, verdicts
+from lawful.theory.linear_table import METHODS, bounds, case, claims
 
 
-def test_every_verdict_is_borne_out_and_every_radius_has_two_sources():
-    rows = verdicts()
+def test_every_claim_is_borne_out_and_every_radius_has_two_sources():
+    rows = claims()
     assert rows
-    assert all(row.holds != UNEXPECTED for row in rows)
-    cases = [entry for row in rows for entry in row.cases]
+    assert all(claim.holds for claim, _ in rows)
+    cases = [entry for _, own in rows for entry in own]
     assert len(cases) > 30
     assert max(abs(entry.radius - entry.closed) for entry in cases) < 1e-8
 
 
 def test_a_wrong_method_would_change_the_verdicts(monkeypatch):
-    from lawful.theory import methods
-
-    wrong = {**linear_verdicts.METHODS, "extragradient": methods.Simultaneous()}
-    monkeypatch.setattr(linear_verdicts, "METHODS", wrong)
-    assert any(row.holds == UNEXPECTED for row in verdicts())
+    wrong = {**METHODS, "extragradient": METHODS["simultaneous"]}
+    monkeypatch.setattr(linear_table, "METHODS", wrong)
+    assert not all(claim.holds for claim, _ in claims())
 
 
 def test_figures_of_the_facts():
     """μ = 4: extragradient diverges at η = 0.3 and converges at 0.2."""
     assert case("extragradient", 0.3, weight=4.0).radius > 1
     assert case("extragradient", 0.2, weight=4.0).radius < 1
-    found = {(b.method, b.critic, b.weight): b.computed for b in bounds((4.0,))}
-    assert found["three-way", "standard", 4.0] == pytest.approx(0.25, abs=1e-4)
-    assert found["three-way", "projected", 4.0] == pytest.approx(0.5, abs=1e-4)
+    found = bounds((4.0,))
+    assert found["three-way", "standard", 4.0] == pytest.approx((0.25, 0.25), abs=1e-4)
+    assert found["three-way", "projected", 4.0] == pytest.approx((0.5, 0.5), abs=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from lawful import InputError
 from lawful.divergences import MMD, R1, Gaussian, Sinkhorn, TwoSided, Wasserstein
 from lawful.laws import FunctionLaw
 from lawful.studies.motif_law import MotifLaw
-from lawful.theory import methods
-from lawful.theory.linear_game import invnet_game
+from lawful.theory.linear_game import invnet_game, linearise
 from lawful.training import (
     RULES,
     SGD,
@@ -304,7 +303,7 @@ def test_consensus_sees_the_other_player_through_both_losses():
                                rule=Consensus(1.0))  # fmt: skip
     state = play(moves_, 1)
     game = invnet_game(np.zeros(D, bool), 0.0, MEAN.numpy(), np.zeros(D))
-    update = methods.Consensus(1.0).update(game, 0.1)
+    update = linearise(Consensus(1.0), game, 0.1)
     found = torch.cat([theta(state), state.players["critic"].psi.detach()])
     torch.testing.assert_close(found.double(), torch.from_numpy(update.offset), atol=1e-6, rtol=0)
 

@@ -11,8 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lawful import InputError
-from lawful.theory import methods
-from lawful.theory.linear_game import LinearGame
+from lawful.theory.linear_game import LinearGame, linearise
 from lawful.training import SGD, Adam, Batch, Game, Joint, Move, State, fit, rules
 
 RULES = {
@@ -23,16 +22,29 @@ RULES = {
     "heavy consensus": rules.Consensus(0.8),
     "lookahead of optimistic": rules.Lookahead(rules.Optimistic(), every=3),
 }
-METHODS = {
-    "simultaneous": methods.Simultaneous(),
-    "alternating": methods.Turns(("generator", "critic")),
-    "extragradient": methods.Extragradient(),
-    "long extrapolation": methods.Extragradient(1.7),
-    "lookahead": methods.Lookahead(),
-    "lookahead of extragradient": methods.Lookahead(methods.Extragradient(), 3, 0.3),
-    "consensus": methods.Consensus(0.5),
-    "heavy consensus": methods.Consensus(0.8),
+ONE = np.eye(5)
+MATRICES = {  # by step and field: the textbook's
+    "simultaneous": lambda h, j: ONE - h * j,
+    "alternating": lambda h, j: (ONE - h * lower(j)) @ (ONE - h * upper(j)),
+    "extragradient": lambda h, j: ONE - h * j @ (ONE - h * j),
+    "long extrapolation": lambda h, j: ONE - h * j @ (ONE - 1.7 * h * j),
+    "lookahead": lambda h, j: (ONE + np.linalg.matrix_power(ONE - h * j, 5)) / 2,
+    "lookahead of extragradient": lambda h, j: (
+        0.7 * ONE + 0.3 * np.linalg.matrix_power(ONE - h * j @ (ONE - h * j), 3)
+    ),
+    "consensus": lambda h, j: ONE - h * (j + 0.5 * j.T @ j),
+    "heavy consensus": lambda h, j: ONE - h * (j + 0.8 * j.T @ j),
 }
+
+
+def upper(j, p=3):
+    """The generator's rows of the field."""
+    return np.where(np.arange(5)[:, None] < p, j, 0)
+
+
+def lower(j):
+    """The critic's rows of the field."""
+    return j - upper(j)
 
 
 class Vector(nn.Module):
@@ -42,12 +54,16 @@ class Vector(nn.Module):
 
 
 def random_game(seed, p=3, q=2):
+    """A game at rest in `rest(seed)`."""
     random = np.random.default_rng(seed)
     h, k = random.normal(size=(p, p)), random.normal(size=(q, q))
-    return LinearGame(
-        random.normal(size=(q, p)), h @ h.T / p, k @ k.T / q,
-        random.normal(size=p), random.normal(size=q),
-    )  # fmt: skip
+    matrices = random.normal(size=(q, p)), h @ h.T / p, k @ k.T / q
+    offset = -LinearGame(*matrices).field @ rest(seed)
+    return LinearGame(*matrices, offset[:p], -offset[p:])
+
+
+def rest(seed):
+    return np.random.default_rng(seed + 2).normal(size=5)
 
 
 class Table:
@@ -82,24 +98,29 @@ class Table:
         return torch.cat([player.w.detach() for player in self.players]).numpy()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MATRICES)
 @given(seed=st.integers(0, 10**6), step=st.floats(0.01, 0.6))
 @settings(max_examples=12, deadline=None)
 def test_a_rule_with_plain_steps_is_its_matrix(name, seed, step):
+    """The fixed point is the game's, the matrix the textbook's; read off by `linearise` too."""
     game = random_game(seed)
-    update = METHODS[name].update(game, step)
-    rule = RULES[name]
+    rule, matrix = RULES[name], MATRICES[name](step, game.field)
     steps = rule.every if isinstance(rule, rules.Lookahead) else 1
-    start = np.random.default_rng(seed + 1).normal(size=5)
+    start, still = np.random.default_rng(seed + 1).normal(size=5), rest(seed)
     found = Table(game, step).run(rule, start, steps)
-    np.testing.assert_allclose(found, update.matrix @ start + update.offset, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found, still + matrix @ (start - still), rtol=0, atol=1e-10)
+    update = linearise(rule, game, step)
+    np.testing.assert_allclose(update.matrix, matrix, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(update.offset, still - matrix @ still, rtol=0, atol=1e-10)
 
 
-def test_rules_and_matrices_have_the_same_defaults():
-    assert rules.Consensus().weight == methods.Consensus().weight
-    assert rules.Extragradient().extrapolation == methods.Extragradient().extrapolation
-    ours, theirs = rules.Lookahead(), methods.Lookahead()
-    assert (ours.every, ours.weight) == (theirs.every, theirs.weight)
+def popov(game, step, start, steps):
+    """The iterates of the optimistic step, by hand."""
+    force = lambda w: game.field @ w + game.offset  # noqa: E731
+    path = [start, start]
+    for _ in range(steps):
+        path.append(path[-1] - 2 * step * force(path[-1]) + step * force(path[-2]))
+    return path[1:]
 
 
 @given(seed=st.integers(0, 10**6))
@@ -107,28 +128,27 @@ def test_rules_and_matrices_have_the_same_defaults():
 def test_optimistic_steps_are_their_matrix(seed):
     game = random_game(seed)
     start = np.random.default_rng(seed + 1).normal(size=5)
-    path = methods.Optimistic().update(game, 0.2).trajectory(start, 6)
+    path = popov(game, 0.2, start, 6)
     for steps in (1, 2, 6):
         found = Table(game, 0.2).run(rules.Optimistic(), start, steps)
         np.testing.assert_allclose(found, path[steps], rtol=0, atol=1e-10)
+    read = linearise(rules.Optimistic(), game, 0.2).trajectory(start, 6)
+    np.testing.assert_allclose(read, path, rtol=0, atol=1e-10)
 
 
-def test_lookahead_of_a_rule_with_memory_is_its_matrix():
+def test_lookahead_of_a_rule_with_memory_keeps_that_memory():
     game, start = random_game(3), np.ones(5)
-    method = methods.Lookahead(methods.Optimistic(), every=3)
-    path = method.update(game, 0.1).trajectory(start, 3)
+    end = popov(game, 0.1, start, 3)[3]
     found = Table(game, 0.1).run(RULES["lookahead of optimistic"], start, 3)
-    np.testing.assert_allclose(found, path[1], atol=1e-10)
+    np.testing.assert_allclose(found, (start + end) / 2, atol=1e-10)
 
 
 def test_lookahead_returns_to_its_slow_weights_every_time():
     game, rule = random_game(4), rules.Lookahead(every=2, weight=0.5)
-    update = methods.Lookahead(every=2).update(game, 0.1)
+    update = linearise(rule, game, 0.1)
     start = np.ones(5)
     found = Table(game, 0.1).run(rule, start, 6)
-    for _ in range(3):
-        start = update.matrix @ start + update.offset
-    np.testing.assert_allclose(found, start, atol=1e-10)
+    np.testing.assert_allclose(found, update.trajectory(start, 3)[-1], atol=1e-10)
 
 
 def test_extra_adam_advances_its_moments_in_both_half_steps():

@@ -9,6 +9,7 @@ come from the roots of each block's characteristic polynomial, bounds from their
 from cmath import sqrt
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from math import sqrt as root
 
 import numpy as np
@@ -99,25 +100,26 @@ class ClosedForm:
         return min(limits + ([self.undamped] if motif < dimension else []))
 
 
+def _least_root(limit: float, *coefficients: float) -> float:
+    """The least positive root of a polynomial of the step, but at most the limit."""
+    roots = np.roots(coefficients)
+    return min([limit, *(float(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0)])
+
+
 def _three_way_damped(mu: float) -> float:
     """Both ημ < 1 and η² < 2(2 - ημ)/(1 - ημ), i.e. μη³ - η² - 2μη + 4 > 0, below 1/μ."""
-    roots = np.roots([mu, -1.0, -2 * mu, 4.0])
-    real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0]
-    return min([1 / mu, *real])
+    return _least_root(1 / mu, mu, -1.0, -2 * mu, 4.0)
 
 
 def _algorithm_1_damped(mu: float) -> float:
     """Both ημ < 2 and η² < 2 + 2(1 - ημ)², i.e. (2μ² - 1)η² - 4μη + 4 > 0."""
-    roots = np.roots([2 * mu**2 - 1, -4 * mu, 4.0])
-    real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0]
-    return min([2 / mu, *real])
+    return _least_root(2 / mu, 2 * mu**2 - 1, -4 * mu, 4.0)
 
 
 def _extragradient_damped(mu: float) -> float:
     if mu >= 2:
         return (mu - root(mu * mu - 4)) / 2
-    roots = np.roots([1.0, -mu, mu**2 - 1, -mu])
-    return min(float(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0)
+    return _least_root(inf, 1.0, -mu, mu**2 - 1, -mu)
 
 
 CLOSED_FORMS: dict[str, ClosedForm] = {

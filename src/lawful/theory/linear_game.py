@@ -4,21 +4,29 @@ r"""Linear games: quadratic two-player games whose update rules are matrices.
     + \psi^T B \theta + a^T \theta + b^T \psi, \qquad \min_\theta \max_\psi
 
 The joint gradient field of :math:`w = (\theta, \psi)` is :math:`F(w) = J w + j` with
-:math:`J = [[H, B^T], [-B, K]]` and :math:`j = (a, -b)`. Every method of `lawful.theory.methods`
-takes such a game and a step size to an affine map :math:`w \mapsto M w + m`. Where the game has
-an equilibrium, it converges from everywhere iff the spectral radius of M, on the quotient by the
-fixed directions, is below 1. A singular value above 1 proves nothing: M need not be normal.
+:math:`J = [[H, B^T], [-B, K]]` and :math:`j = (a, -b)`. A step of any of the trainer's rules, with
+plain gradient steps, is an affine map :math:`w \mapsto M w + m`, which `linearise` reads off the
+rule itself. Where the game has an equilibrium, the iterates converge from everywhere iff the
+spectral radius of M, on the quotient by the fixed directions, is below 1. A singular value above 1
+proves nothing: M need not be normal.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from lawful.errors import InputError
+from lawful.training.rules import Lookahead, Optimistic, Rule
+
+Part = Literal["generator", "adversarial", "law", "critic"]
+Critic = Literal["standard", "projected"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +57,10 @@ class LinearGame:
         shapes = {"coupling": (q, p), "generator": (p, p), "critic": (q, q), "pull": (p,),
                   "push": (q,)}  # fmt: skip
         for name, shape in shapes.items():
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _array(name, value, shape))
-        for name in ("generator", "critic"):
-            value = getattr(self, name)
-            if value is not None and not np.allclose(value, value.T):
+            given = getattr(self, name)
+            value = np.zeros(shape) if given is None else _array(name, given, shape)
+            object.__setattr__(self, name, value)
+            if name in ("generator", "critic") and not np.allclose(value, value.T):
                 raise InputError(f"linear game: {name} must be symmetric")
 
     @property
@@ -62,36 +68,29 @@ class LinearGame:
         """Number of all players' parameters."""
         return sum(self.coupling.shape)
 
-    @property
-    def law(self) -> Float[ndarray, "n n"]:
-        """The part of J from H: the generator's own objective."""
-        q, p = self.coupling.shape
-        return _blocks(self.generator, None, None, self.critic, p, q) * _rows(p, q, True)
+    def rows(self, part: Part) -> tuple[Float[ndarray, "rows n"], Float[ndarray, " rows"]]:
+        """The player's rows of J and entries of j that come from a part of the game.
 
-    @property
-    def adversarial(self) -> Float[ndarray, "n n"]:
-        """The generator's rows of J without H."""
-        q, p = self.coupling.shape
-        return _blocks(None, self.coupling.T, None, None, p, q)
-
-    @property
-    def judging(self) -> Float[ndarray, "n n"]:
-        """The critic's rows of J."""
-        q, p = self.coupling.shape
-        return _blocks(None, None, -self.coupling, self.critic, p, q)
+        The generator's are the sum of its `adversarial` part and of the `law`, which is H and a.
+        """
+        h, k, a, b = map(np.asarray, (self.generator, self.critic, self.pull, self.push))
+        turned = self.coupling.T
+        return {
+            "generator": (np.hstack([h, turned]), a),
+            "adversarial": (np.hstack([0 * h, turned]), 0 * a),
+            "law": (np.hstack([h, 0 * turned]), a),
+            "critic": (np.hstack([-self.coupling, k]), -b),
+        }[part]
 
     @property
     def field(self) -> Float[ndarray, "n n"]:
         """J."""
-        return self.law + self.adversarial + self.judging
+        return np.vstack([self.rows("generator")[0], self.rows("critic")[0]])
 
     @property
     def offset(self) -> Float[ndarray, " n"]:
         """j."""
-        q, p = self.coupling.shape
-        pull = np.zeros(p) if self.pull is None else self.pull
-        push = np.zeros(q) if self.push is None else self.push
-        return np.concatenate([pull, -push])
+        return np.concatenate([self.rows("generator")[1], self.rows("critic")[1]])
 
     def equilibrium(self) -> Float[ndarray, " n"]:
         """The stationary point of least norm.
@@ -121,29 +120,12 @@ def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> ndarray:
     return array
 
 
-def _blocks(
-    h: ndarray | None, up: ndarray | None, down: ndarray | None, k: ndarray | None, p: int, q: int
-) -> ndarray:
-    zero = np.zeros
-    return np.block(
-        [
-            [zero((p, p)) if h is None else h, zero((p, q)) if up is None else up],
-            [zero((q, p)) if down is None else down, zero((q, q)) if k is None else k],
-        ]
-    )
-
-
-def _rows(p: int, q: int, generator: bool) -> ndarray:
-    """1 in the rows of one player, 0 in the other's."""
-    return np.repeat([float(generator), float(not generator)], [p, q])[:, None]
-
-
 def invnet_game(
     mask: Bool[ndarray, " d"],
     weight: float,
     mean: Float[ndarray, " d"],
     motif: Float[ndarray, " d"],
-    critic: Literal["standard", "projected"] = "standard",
+    critic: Critic = "standard",
 ) -> LinearGame:
     """The linear InvNet game with infinite samples (InvNet, eq. 9 and 10).
 
@@ -152,6 +134,9 @@ def invnet_game(
         weight: mu, of ½‖P(θ - m)‖².
         mean, motif: v of the data, and m.
         critic: ⟨ψ, v - θ⟩, or the same outside Omega only.
+
+    Raises:
+        InputError: There is no such critic, or the shapes do not fit.
     """
     if critic not in ("standard", "projected"):
         raise InputError(f"critic {critic!r}: expected standard or projected")
@@ -187,8 +172,7 @@ class Update:
 
     def spectral_radius(self) -> float:
         """rho: largest magnitude of an eigenvalue; below 1 iff the iterates converge."""
-        reduced = self.reduced
-        return float(np.abs(np.linalg.eigvals(reduced)).max()) if len(reduced) else 0.0
+        return float(np.abs(np.linalg.eigvals(self.reduced)).max(initial=0.0))
 
     def converges(self) -> bool:
         """Whether the iterates converge from everywhere: rho below 1, and a fixed point."""
@@ -199,15 +183,100 @@ class Update:
 
     def largest_singular_value(self) -> float:
         """sigma: below 1 every step contracts; above 1 says nothing about convergence."""
-        reduced = self.reduced
-        return float(np.linalg.norm(reduced, 2)) if len(reduced) else 0.0
+        return float(np.linalg.svd(self.reduced, compute_uv=False).max(initial=0.0))
 
     def trajectory(self, start: Float[ndarray, " p"], steps: int) -> Float[ndarray, "steps1 p"]:
         """The iterates from `start`; memory, where there is any, starts at the same point."""
-        size = len(start)
-        x = np.tile(start, len(self.matrix) // size)
+        x = np.tile(start, len(self.matrix) // len(start))
         points = [start]
         for _ in range(steps):
             x = self.matrix @ x + self.offset
-            points.append(x[:size])
+            points.append(x[: len(start)])
         return np.stack(points)
+
+
+Method = Callable[[LinearGame, float], Update]
+
+
+def linearise(
+    rule: Rule, game: LinearGame, step: float, parts: tuple[Part, ...] = ("generator", "critic")
+) -> Update:
+    """One step of a rule of the trainer, with gradient steps of size `step`, as an affine map.
+
+    The rule itself is run once. Every column of the players is a game of its own: from each unit
+    vector with j = 0, which gives M, and from zero, which gives m; no rule mixes columns. A
+    lookahead takes as many steps as bring it back to its slow weights. The state of `Optimistic` is
+    (w, w before).
+
+    Arguments:
+        parts: What the rule steps along, in its order. Algorithm 1 is `Alternating` along
+            generator, critic and law.
+
+    Raises:
+        InputError: The rule is a lookahead of one with memory.
+    """
+    if isinstance(rule, Lookahead) and isinstance(rule.inner, Optimistic):
+        raise InputError("linearise: expected a lookahead of a rule without memory")
+    (q, p), n = game.coupling.shape, game.size
+    slopes = [tuple(map(torch.from_numpy, game.rows(part))) for part in parts]
+    players: list[Tensor] = [torch.nn.Parameter(torch.zeros(size, 1).double()) for size in (p, q)]
+    owners = [players[part == "critic"] for part in parts]
+    optimizers = [torch.optim.SGD([owner], lr=step) for owner in owners]
+
+    def gradients(only: int | None = None, *, graph: bool = False) -> float:
+        for k, ((slope, offset), owner) in enumerate(zip(slopes, owners, strict=True)):
+            if only in (None, k):
+                force = slope @ torch.cat(players) + offset[:, None] * last
+                owner.grad = force if graph else force.detach()
+        return 0.0
+
+    def moved(starts: Tensor, steps: int) -> ndarray:
+        for player, start in zip(players, starts.split([p, q]), strict=True):
+            player.data = start.clone()
+        for _ in range(steps):
+            rule.step(gradients, optimizers, memory)
+        return torch.cat(players).detach().numpy()
+
+    memory: dict[str, object] = {}
+    points = 2 if isinstance(rule, Optimistic) else 1
+    starts = torch.eye(points * n, points * n + 1, dtype=torch.float64)
+    last = (torch.arange(points * n + 1) == points * n).double()
+    if points == 2:
+        moved(starts[n:], 1)  # so that it remembers its step from the point before
+    image = moved(starts[:n], rule.every if isinstance(rule, Lookahead) else 1)
+    image = np.vstack([image, starts[: (points - 1) * n].numpy()])
+    frozen = np.vstack([game.frozen() / np.sqrt(points)] * points)
+    return Update(image[:, :-1], image[:, -1], frozen)
+
+
+def runge_kutta(order: int, game: LinearGame, step: float) -> Update:
+    """The flow w' = -F(w) by so many stages: its Taylor polynomial. 2 is Heun, 4 the classical."""
+    one = np.eye(game.size)
+    q = np.zeros_like(game.field)
+    for k in range(order, 0, -1):
+        q = step / k * (one - game.field @ q)
+    return Update(one - q @ game.field, -q @ game.offset, game.frozen())
+
+
+def stability_bound(
+    game: LinearGame, method: Method, *, largest: float = 12.0, points: int = 600
+) -> float:
+    """The step size up to which rho stays at or below 1.
+
+    A scan finds the first crossing, bisection places it. It is 0 if rho exceeds 1 already below
+    0.02 / ‖J‖, and infinite if it does not below `largest` / ‖J‖.
+    """
+    unit = 1 / max(float(np.linalg.norm(game.field, 2)), 1e-300)
+
+    def unstable(step: float) -> bool:
+        return method(game, step).spectral_radius() > 1 + 1e-12
+
+    grid: Float[ndarray, " points"] = np.linspace(0, largest * unit, points + 1)[1:]
+    high = next((float(step) for step in grid if unstable(float(step))), None)
+    if high is None:
+        return float("inf")
+    low = high - float(grid[0])
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if unstable(middle) else (middle, high)
+    return 0.0 if high < 0.02 * unit else high
