@@ -17,7 +17,7 @@ from lawful.metrics.distances import (
     frechet_distance,
     gaussian,
     kernel_distance,
-    kernel_estimate,
+    kernel_error,
     manifolds,
 )
 from lawful.metrics.features import embed
@@ -130,13 +130,10 @@ def test_kernel_distance_of_random_halves_is_zero_within_its_error():
     """Over halves of one set the mean is zero exactly, whatever the set's distribution."""
     random = torch.Generator().manual_seed(0)
     whole = torch.rand(120, 4, generator=random).pow(3)
-    estimates = []
-    for _ in range(300):
-        first, second = whole[torch.randperm(120, generator=random)].chunk(2)
-        estimates.append(kernel_estimate(first, second))
-    values = np.array([estimate.value for estimate in estimates])
+    halves = [whole[torch.randperm(120, generator=random)].chunk(2) for _ in range(300)]
+    values = np.array([kernel_distance(*pair) for pair in halves])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(300)
-    ratio = np.mean([estimate.error**2 for estimate in estimates]) / values.var()
+    ratio = np.mean([kernel_error(*pair) ** 2 for pair in halves]) / values.var()
     assert 0.8 < ratio < 3  # conservative: 2 in the limit of large sets
 
 
@@ -144,9 +141,8 @@ def test_kernel_error_is_the_spread_over_draws_where_distributions_differ():
     random = torch.Generator().manual_seed(0)
     draws = [(torch.randn(50, 3, generator=random), 1 + torch.randn(80, 3, generator=random))
              for _ in range(300)]  # fmt: skip
-    estimates = [kernel_estimate(x, y) for x, y in draws]
-    spread = np.std([estimate.value for estimate in estimates])
-    error = np.sqrt(np.mean([estimate.error**2 for estimate in estimates]))
+    spread = np.std([kernel_distance(x, y) for x, y in draws])
+    error = np.sqrt(np.mean([kernel_error(x, y) ** 2 for x, y in draws]))
     assert error == pytest.approx(spread, rel=0.2)
 
 
@@ -155,21 +151,17 @@ def test_kernel_error_is_the_jackknife_of_both_sets():
     without = [kernel_distance(torch.cat([x[:i], x[i + 1 :]]), y) for i in range(6)]
     others = [kernel_distance(x, torch.cat([y[:i], y[i + 1 :]])) for i in range(5)]
     variance = 5 * np.var(without) + 4 * np.var(others)
-    estimate = kernel_estimate(x, y)
-    assert estimate.error == pytest.approx(np.sqrt(variance), rel=1e-10)
-    assert estimate.value == kernel_distance(x, y)
+    assert kernel_error(x, y) == pytest.approx(np.sqrt(variance), rel=1e-10)
     with pytest.raises(InputError, match="3 samples or more, got 2 and 5"):
-        kernel_estimate(x[:2], y)
+        kernel_error(x[:2], y)
 
 
 @pytest.mark.parametrize("block", [1, 7, 60, 1000])
 def test_blocks_change_nothing(block, monkeypatch):
     x, y = sets(5)
-    whole, cover = kernel_estimate(x, y), manifolds(x, y)
+    whole, cover = (kernel_distance(x, y), kernel_error(x, y)), manifolds(x, y)
     monkeypatch.setattr(distances, "BLOCK", block)
-    parts = kernel_estimate(x, y)
-    assert parts.value == pytest.approx(whole.value, rel=1e-12)
-    assert parts.error == pytest.approx(whole.error, rel=1e-12)
+    assert (kernel_distance(x, y), kernel_error(x, y)) == pytest.approx(whole, rel=1e-12)
     assert manifolds(x, y) == cover
 
 
@@ -268,7 +260,7 @@ def test_features_that_cannot_be_compared_are_refused():
     ids=["numbers", "number", "maps", "no feature", "list", "complex"],
 )  # fmt: skip
 def test_what_is_no_rows_of_features_is_refused(wrong):
-    every = (frechet_distance, kernel_distance, kernel_estimate, manifolds, compare)
+    every = (frechet_distance, kernel_distance, kernel_error, manifolds, compare)
     for function in (*every, lambda x, y: gaussian([x, y])):
         for pair in ((wrong, torch.rand(9, 3)), (torch.rand(9, 3), wrong)):
             with pytest.raises(InputError, match="rows of real features"):
@@ -280,7 +272,10 @@ def test_a_comparison_holds_every_distance():
     found, cover = compare(x, y, 4), manifolds(x, y, 4)
     assert found.samples == 60
     assert found.frechet == frechet_distance(x, y)
-    assert (found.kernel, found.kernel_error) == tuple(vars(kernel_estimate(x, y)).values())
+    assert (found.kernel, found.kernel_error) == (
+        kernel_distance(x, y),
+        kernel_error(x, y),
+    )
     assert (found.precision, found.recall, found.density, found.coverage) == tuple(
         vars(cover).values()
     )

