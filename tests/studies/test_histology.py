@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from lawful import InputError, Training, load
-from lawful.data.histology import load_tissue
+from lawful.data.tissue import load_tissue
 from lawful.run import history, train
 from lawful.studies import histology
 from lawful.studies.histology import HistologyStudy

@@ -8,8 +8,8 @@ import torch
 from lightning_fabric import Fabric
 
 from lawful import InputError, Training, load
+from lawful.data.augment import others, rotated, subset
 from lawful.data.digits import Digits, load_digits
-from lawful.data.rotated import others, rotated, subset
 from lawful.metrics.classifier import load_classifier
 from lawful.run import history, train
 from lawful.studies.rotmnist import RotatedDigitsStudy, judge_digits, misread, rotated_quality

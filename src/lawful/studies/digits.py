@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lawful.data.augment import drop_patches, jitter
+from lawful.data.augment import drop_patches, jitter, rotated
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
-from lawful.data.rotated import rotated
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import DigitClassifier
 from lawful.study import Quantity, Study, Training

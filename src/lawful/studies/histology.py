@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lawful.data.histology import Tissue, load_tissue
+from lawful.data.tissue import Tissue, load_tissue
 from lawful.errors import InputError
 from lawful.laws import Law, Residual
 from lawful.metrics.distances import compare, kernel_distance

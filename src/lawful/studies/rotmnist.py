@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lawful.data.augment import rotated, subset
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
-from lawful.data.rotated import rotated, subset
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import Gaussian, compare, frechet_between, gaussian

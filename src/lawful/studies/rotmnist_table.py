@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lawful.data.rotated import others
+from lawful.data.augment import others
 from lawful.model import Model
 from lawful.studies.rotmnist import (
     WATCHED,
