@@ -1,13 +1,12 @@
-"""Motifs from pictures: which pixels are given, and their values."""
+"""Motifs from pictures: the grey levels of the given pixels of a square, NaN elsewhere."""
 
 import base64
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from lawful.data.pictures import read_pixels
@@ -15,14 +14,7 @@ from lawful.errors import InputError
 
 PREFIX = "pixels:"
 LONGEST = 2**20  # pixels of a motif
-
-
-@dataclass(frozen=True)
-class Motif:
-    """Values on a set of pixels of a square image."""
-
-    mask: Bool[Tensor, "side side"]
-    values: Float[Tensor, "side side"]
+Motif = Float[Tensor, "side side"]
 
 
 def read_motif(path: Path) -> Motif:
@@ -42,25 +34,24 @@ def read_motif(path: Path) -> Motif:
         raise InputError(f"motif {path}: expected a square image, got {rows} x {columns} pixels")
     if pixels.values.dtype.kind not in "bu":
         raise InputError(f"motif {path}: values of type {pixels.values.dtype}; expected 8 bits")
-    grey, opacity = _shares(pixels.values), pixels.opacity
+    grey = _unit(pixels.values)
     grey = grey.mean(2) if grey.ndim == 3 else grey
-    opaque = np.full(grey.shape, True) if opacity is None else _shares(opacity) > 0.5
-    mask = grey > 0 if opaque.all() else opaque
-    if not mask.any():
+    opaque = np.ones_like(grey) if pixels.opacity is None else _unit(pixels.opacity)
+    given = grey > 0 if (opaque > 0.5).all() else opaque > 0.5
+    if not given.any():
         raise InputError(f"motif {path}: no pixel is given; all are black or transparent")
-    return Motif(torch.from_numpy(mask), torch.from_numpy(np.where(mask, grey, 0)))
+    return torch.from_numpy(np.where(given, grey, np.float32(np.nan)))
 
 
-def _shares(values: np.ndarray) -> np.ndarray:
-    """Of the largest number that the type holds."""
+def _unit(values: np.ndarray) -> np.ndarray:
+    """As a share of the largest number that the type holds."""
     largest = 1 if values.dtype == bool else np.iinfo(values.dtype).max
     return (values / largest).astype(np.float32)
 
 
 def encode_motif(motif: Motif) -> str:
     """A motif as one word, so that a configuration needs no picture beside it; 255 grey levels."""
-    level = 1 + (motif.values * 254).round()
-    content = torch.where(motif.mask, level, 0.0).to(torch.uint8).numpy().tobytes()
+    content = (1 + 254 * motif).round().nan_to_num(0).to(torch.uint8).numpy().tobytes()
     return PREFIX + base64.b64encode(zlib.compress(content, 9)).decode()
 
 
@@ -77,4 +68,4 @@ def decode_motif(text: str) -> Motif:
         level = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(side, side).float()
     except (ValueError, zlib.error, RuntimeError) as error:
         raise InputError(f"motif {text:.20}…: damaged ({error})") from None
-    return Motif(level > 0, ((level - 1) / 254).clamp_min(0))
+    return torch.where(level > 0, (level - 1) / 254, torch.nan)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lawful.data.digits import SIDE, Digits, load_digits
-from lawful.data.masks import PREFIX, Motif, decode_motif, encode_motif, read_motif
+from lawful.data.masks import PREFIX, decode_motif, encode_motif, read_motif
 from lawful.divergences import DIVERGENCES, DivergenceName, spectral_norm
 from lawful.errors import InputError
 from lawful.laws import Law
@@ -137,15 +137,16 @@ class MotifStudy(Study):
         """The motif as a law."""
         if self.motif in SHAPES:
             mask = SHAPES[self.motif](SIDE, self.size, self.row, self.column)
-            motif = Motif(mask, mask.float())
+            motif = mask.float()
         else:
             motif = decode_motif(self.motif)
-        if motif.mask.shape != (SIDE, SIDE) or bool(motif.mask.all()):
+            mask = ~motif.isnan()
+        if mask.shape != (SIDE, SIDE) or bool(mask.all()):
             raise InputError(
                 f"motif: expected some but not all of {SIDE} x {SIDE} pixels, got "
-                f"{int(motif.mask.sum())} of {tuple(motif.mask.shape)}"
+                f"{int(mask.sum())} of {tuple(mask.shape)}"
             )
-        return MotifLaw(motif.mask, motif.values)
+        return MotifLaw(mask, motif.nan_to_num())
 
     def laws(self) -> tuple[Law, ...]:
         return (self.planted(),)
@@ -220,8 +221,8 @@ class MotifStudy(Study):
 def _from_picture(path: Path) -> str:
     """A picture's motif as a word of the configuration."""
     motif = read_motif(path)
-    if motif.mask.shape != (SIDE, SIDE):
-        size = " x ".join(map(str, motif.mask.shape))
+    if motif.shape != (SIDE, SIDE):
+        size = " x ".join(map(str, motif.shape))
         raise InputError(f"motif {path}: expected {SIDE} x {SIDE} pixels, got {size}")
     return encode_motif(motif)
 
