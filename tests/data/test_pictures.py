@@ -5,12 +5,11 @@ import re
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image, ImageOps
 
 from lawful import InputError, reading
 from lawful.data import pictures
-from lawful.data.pictures import FIGURE, area_weights, read_pixels
+from lawful.data.pictures import FIGURE, read_pixels
 from lawful.materials.images import read_micrograph
 
 X = np.random.default_rng(0).integers(0, 200, (24, 32)).astype(np.uint8)
@@ -249,13 +248,3 @@ def test_a_channel_less_is_named(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([X, X], -1))
     with pytest.raises(InputError, match=re.escape("shape (24, 32, 2); expected one picture")):
         read(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize("new", [1, 50, 64, 100, 101])
-def test_area_weights_are_means_over_the_same_interval(new):
-    weights = area_weights(101, new).double()
-    torch.testing.assert_close(weights.sum(1), torch.ones(new).double())
-    torch.testing.assert_close(weights.sum(0) / new, torch.full((101,), 1 / 101).double())
-    centres = (torch.arange(101).double() + 0.5) / 101
-    expected = (torch.arange(new).double() + 0.5) / new
-    torch.testing.assert_close(weights @ centres, expected, rtol=0, atol=3e-3)

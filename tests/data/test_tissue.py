@@ -231,7 +231,7 @@ def test_real_pale_stains_are_kept(name, least):
 
 def test_anhir_in_a_form_that_cannot_be_used_is_named(tmp_path):
     path = save(tmp_path / "a_1" / "scale-5pc" / "S1.png", coordinates(64, 256))
-    with pytest.raises(InputError, match=r"no stain in S1.png; expected one of HE"):
+    with pytest.raises(InputError, match=r"S1.png: no stain in this name .* expected one of HE"):
         load_tissue(str(tmp_path), side=16)
     glass = path.rename(path.with_name("a_HE.png"))
     save(glass, np.full((64, 256, 3), 240, np.uint8))
@@ -244,7 +244,7 @@ def test_anhir_in_a_form_that_cannot_be_used_is_named(tmp_path):
     other.mkdir(parents=True)
     with pytest.raises(InputError, match="no scale in common"):
         load_tissue(str(tmp_path), side=16)
-    with pytest.raises(InputError, match="scale-10pc: no stain in it"):
+    with pytest.raises(InputError, match="scale-10pc: no picture in it"):
         load_tissue(str(tmp_path / "b_1"), side=16)
 
 

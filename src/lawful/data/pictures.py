@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from PIL import Image
-from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.reading import check_memory, read_npy, reason
@@ -272,12 +270,3 @@ READERS: dict[str, Callable[[Source], Pixels]] = {
     ".png": _read_picture, ".jpg": _read_picture, ".jpeg": _read_picture, ".bmp": _read_picture,
     ".webp": _read_picture, ".tif": _read_tiff, ".tiff": _read_tiff, ".npy": _read_npy,
 }  # fmt: skip
-
-
-def area_weights(old: int, new: int) -> Float[Tensor, "new old"]:
-    """Share of each old cell in the mean over each new cell of the same interval; rows sum to 1."""
-    edges = torch.arange(new + 1).double() * old / new
-    cells = torch.arange(old).double()
-    right = torch.minimum(edges[1:, None], cells + 1)
-    left = torch.maximum(edges[:-1, None], cells)
-    return ((right - left).clamp_min(0) * new / old).float()

@@ -32,9 +32,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from skimage import data as examples
+from skimage.transform import resize_local_mean
 from torch import Tensor
 
-from lawful.data.pictures import READERS, area_weights, read_pixels
+from lawful.data.pictures import READERS, read_pixels
 from lawful.errors import InputError, LawfulWarning
 from lawful.reading import DAMAGED, dataset, opened_hdf5, reason
 
@@ -228,21 +229,19 @@ def _scikit_image(side: int, stride: int) -> tuple[list[Part], str]:
 
 def _anhir(folder: Path, homes: Sequence[Path], side: int, stride: int) -> tuple[list[Part], str]:
     """Pictures whose names tell no stain, such as `S1.jpg` of the COAD sets, are left out."""
-    paths = [path for home in homes for path in _pictures(home)]
+    paths = [path for home in homes for path in _some_pictures(home)]
     stained = {path: name for path in paths if (name := stain(path)) is not None}
     if not stained:
         known = ", ".join(dict.fromkeys(STAINS.values()))
-        said = ", ".join(path.name for path in paths[:3])
-        raise _bad(homes[0], f"no stain in {said or 'it'}; expected one of {known} in a name")
+        raise _bad(paths[0], f"no stain in this name nor in others; expected one of {known}")
     parts = []
     for path, name in sorted(stained.items(), key=lambda item: item[1].casefold()):
         picture = read_rgb(path)
-        if min(picture.shape[1], picture.shape[2] // QUARTER) < side:
+        held_out = picture.shape[2] // QUARTER
+        if min(picture.shape[1], held_out) < side:
             least = f"{QUARTER * side} x {side}"
             raise _bad(path, f"{_shown(picture)} pixels; expected {least} for patches of {side}")
-        parts.append(
-            (name, *_windows(picture, tissue(picture), picture.shape[2] // QUARTER, side, stride))
-        )
+        parts.append((name, *_windows(picture, tissue(picture), held_out, side, stride)))
     scales = ", ".join(sorted({home.resolve().name for home in homes}))
     source = f"{folder.resolve().name}, ANHIR's layout, {scales}, {len(stained)} pictures"
     if left := [path.name for path in paths if path not in stained]:
@@ -287,6 +286,12 @@ def _pictures(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
+def _some_pictures(folder: Path) -> list[Path]:
+    if not (found := _pictures(folder)):
+        raise _bad(folder, "no picture in it")
+    return found
+
+
 # Small pictures: each is a patch
 
 
@@ -302,8 +307,9 @@ def _middle(
     square = images[..., top : top + span, left : left + span]
     if span == side:
         return square
-    weights = area_weights(span, side)
-    return (weights @ square.float() @ weights.T).round().byte()
+    planes = square.flatten(0, 1).numpy()
+    means = resize_local_mean(planes, (side, side), channel_axis=0, preserve_range=True)
+    return torch.from_numpy(means).round().byte().unflatten(0, (-1, 3))
 
 
 def _part(name: str, images: Patches) -> Part:
@@ -329,7 +335,8 @@ def _lysto(path: Path, side: int) -> tuple[list[Part], str]:
             raise
         except DAMAGED as error:
             raise _bad(path, f"truncated or damaged ({reason(error)})") from None
-    parts = [_part(name, torch.cat(images)[names == name]) for name in sorted(set(names.tolist()))]
+    every = torch.cat(images)
+    parts = [_part(name, every[names == name]) for name in sorted(set(names.tolist()))]
     return parts, f"{path.name}, LYSTO's format, {len(names)} images"
 
 
@@ -337,20 +344,17 @@ def _folder(folder: Path, side: int) -> tuple[list[Part], str]:
     homes = [path for path in _visible(folder) if path.is_dir()]
     if homes and _pictures(folder):
         raise _bad(folder, "images and folders side by side; expected one or the other")
-    parts, size = [], None
-    for home in homes or [folder]:
+    parts: list[Part] = []
+    paths = {home: _some_pictures(home) for home in homes or [folder]}
+    first = next(iter(paths.values()))[0]
+    size = read_rgb(first).shape
+    for home, found in paths.items():
         patches = []
-        for path in _pictures(home):
+        for path in found:
             picture = read_rgb(path)
-            size = size or (picture.shape, path.name)
-            if picture.shape != size[0]:
-                said = (
-                    f"{_shown(picture)} pixels; expected {size[0][2]} x {size[0][1]} like {size[1]}"
-                )
-                raise _bad(path, said)
-            patches.append(_middle(path, picture[None], side, max(picture.shape)))
-        if not patches:
-            raise _bad(home, "no picture in it")
+            if picture.shape != size:
+                like = f"{size[2]} x {size[1]} like {first.name}"
+                raise _bad(path, f"{_shown(picture)} pixels; expected {like}")
+            patches.append(_middle(path, picture[None], side, max(size)))
         parts.append(_part(home.resolve().name, torch.cat(patches)))
-    count = sum(len(patches) for _, patches, _ in parts)
-    return parts, f"{folder.resolve().name}, {count} images"
+    return parts, f"{folder.resolve().name}, {sum(map(len, paths.values()))} images"
