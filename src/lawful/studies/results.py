@@ -42,7 +42,7 @@ COMPUTED: Mapping[str, Computed] = {
     ),
     "symmetry": Computed(
         "the theory of structure-preserving GANs, computed: what its theorems need, what collapses",
-        "lawful.theory.symmetry_table",
+        "lawful.theory.symmetry",
     ),
 }
 PLACES: Mapping[str, str] = {
