@@ -6,7 +6,7 @@ from scipy.stats import f, kstest
 
 from lawful.data.mixture import Mixture
 from lawful.errors import InputError
-from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry import plane_rotations
 from lawful.symmetry.invariance import invariance_test
 
 MIXTURE = Mixture()

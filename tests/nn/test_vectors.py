@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lawful.nn.vectors import Framed, VectorCritic, VectorGenerator, mlp
-from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry import plane_rotations
 from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
 

@@ -24,7 +24,7 @@ from lawful.studies.mixture_quality import (
 )
 from lawful.studies.mixture_table import ROWS, label, mixture_result, mixture_runs
 from lawful.study import headline
-from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry import plane_rotations
 from lawful.symmetry.symmetrize import randomize
 
 MIXTURE = Mixture()

@@ -6,7 +6,7 @@ from torch import nn
 
 from lawful.errors import InputError
 from lawful.symmetry import invariance
-from lawful.symmetry.discrete import permutations, plane_rotations
+from lawful.symmetry.group import permutations, plane_rotations
 from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import (

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lawful.laws import Condition
-from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry import plane_rotations
 from lawful.symmetry.symmetrize import Symmetrized
 
 HIDDEN = (64, 32, 16)

@@ -18,7 +18,7 @@ from lawful.nn.vectors import VectorCritic, VectorGenerator
 from lawful.studies.mixture_quality import FRESH, mixture_quality, plane_figure
 from lawful.studies.motif_law import MotifLaw
 from lawful.study import Quantity, Study, Training
-from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry import plane_rotations
 from lawful.symmetry.symmetrize import orbit_samples
 from lawful.training import Batch, Game, RMSProp, adversarial_moves
 from lawful.typed import Count, Positive, Weight, Within

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lawful.data.mixture import Mixture
-from lawful.symmetry.discrete import plane_rotations
+from lawful.symmetry import plane_rotations
 from lawful.symmetry.invariance import distances, invariance_test
 from lawful.symmetry.symmetrize import orbit_samples
 

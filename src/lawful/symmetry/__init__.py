@@ -1,6 +1,9 @@
 """Finite groups, what they do to functions and samples, and tests of invariance."""
 
-from lawful.symmetry.discrete import (
+from lawful.symmetry.group import (
+    Fields,
+    Fixed,
+    Group,
     MatrixGroup,
     Reflections,
     Translations,
@@ -8,7 +11,6 @@ from lawful.symmetry.discrete import (
     plane_rotations,
     signed_permutations,
 )
-from lawful.symmetry.group import Fields, Fixed, Group
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import (

@@ -89,7 +89,7 @@ class Planar(Group):
         """
         if size % 2 == 0:
             raise InputError(f"filter: expected an odd size, got {size}")
-        mirror = _permutation(torch.arange(size**2).reshape(size, size).flip(-1).flatten())
+        mirror = torch.eye(size**2, dtype=torch.float64).reshape(-1, size, size).flip(-1).flatten(1)
         rotations = [_ring_rotation(size, k / self.turns) for k in range(self.turns)]
         mirrored = [r @ mirror for r in rotations] if self.reflections else []
         return torch.stack(rotations + mirrored)
@@ -143,20 +143,12 @@ def rotate(x: Float[Tensor, "batch *shape"], angle: float) -> Float[Tensor, "bat
     return F.grid_sample(images, grid, align_corners=False).reshape(x.shape)
 
 
-def _permutation(origin: Tensor) -> Tensor:
-    """The matrix that takes entry `origin[q]` to place q."""
-    return F.one_hot(origin, len(origin)).double()
-
-
 def _ring(size: int, radius: int) -> list[int]:
     """Flat positions of a ring, counter-clockwise from the middle of the right side."""
-    centre, r = size // 2, radius
-    right = [(centre - i, centre + r) for i in range(-r, r)]
-    top = [(centre - r, centre - i) for i in range(-r, r)]
-    left = [(centre + i, centre - r) for i in range(-r, r)]
-    bottom = [(centre + r, centre + i) for i in range(-r, r)]
-    places = [row * size + column for row, column in right + top + left + bottom]
-    return places[r:] + places[:r]
+    reach = range(-radius, radius + 1)
+    ring = [(up, right) for up in reach for right in reach if max(abs(up), abs(right)) == radius]
+    ring.sort(key=lambda place: math.atan2(*place) % (2 * math.pi))
+    return [(size // 2 - up) * size + size // 2 + right for up, right in ring]
 
 
 def _ring_rotation(size: int, turn: float) -> Float[Tensor, "entry entry"]:
