@@ -20,7 +20,7 @@ from lawful.files import write_text
 from lawful.metrics.report import relative_error
 from lawful.model import Model
 from lawful.pde.solve import solve
-from lawful.studies.burgers import ROWS, BurgersStudy, refined_reference
+from lawful.studies.burgers import DURATION, BurgersStudy
 from lawful.studies.burgers_table import fresh_conditions, table_conditions
 from lawful.study import Training
 from lawful.table import markdown_table
@@ -68,12 +68,12 @@ def through(study: BurgersStudy) -> Loss:
 
 def regression(study: BurgersStudy) -> Loss:
     """Regression on fields solved on the fly with the same operators: needs data, a yardstick."""
-    equation = study.law(study.refinement).equation
+    equation, rows = study.law(study.refinement).equation, torch.linspace(0, DURATION, study.times)
 
     def loss(players, batch):
         x = players["generator"](batch.condition)
         with torch.no_grad():
-            truth = solve(equation, x[:, 0, 0], batch.condition, ROWS.float())
+            truth = solve(equation, x[:, 0, 0], batch.condition, rows)
         return {"regression": (x[:, 0] - truth).square().mean()}
 
     return loss
@@ -152,7 +152,7 @@ def main() -> None:
         "inviscid, c >= 3": (c >= 3) & (nu == 0),
         "c = 2": c < 3,
     }
-    reference = refined_reference(SHIPPED.condition(given))
+    reference = SHIPPED.reference(SHIPPED.condition(given))
     head = [
         "recipe",
         "steps",

@@ -22,7 +22,7 @@ from lawful.metrics.report import relative_error
 from lawful.metrics.summary import Spread
 from lawful.model import Model
 from lawful.pde.grid import Grid
-from lawful.studies.burgers import CELLS, raised_cosine, refined_reference
+from lawful.studies.burgers import CELLS, raised_cosine
 from lawful.table import markdown_table
 
 VISCOSITIES = (0.0, 0.0003, 0.001, 0.005, 0.02, 0.05)
@@ -158,7 +158,8 @@ def main() -> None:
     options = parser.parse_args()
     kinds = rows(options.each, options.seed)
     condition = conditions(kinds)
-    found = list(verdicts(lawful.load("burgers"), condition, refined_reference(condition)))
+    model = lawful.load("burgers")
+    found = list(verdicts(model, condition, model.study.reference(condition)))
     print("\n".join(tables(found, options.each, list(kinds))))
 
 

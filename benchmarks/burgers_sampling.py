@@ -26,15 +26,7 @@ from lawful.metrics.report import relative_error
 from lawful.pde.grid import Grid, coarsen
 from lawful.pde.schemes import Muscl, Scheme, Weno5
 from lawful.pde.solve import solve
-from lawful.studies.burgers import (
-    CELLS,
-    DURATION,
-    ROWS,
-    TIMES,
-    equation,
-    raised_cosine,
-    refined_reference,
-)
+from lawful.studies.burgers import CELLS, DURATION, raised_cosine
 from lawful.studies.burgers_table import fresh_conditions
 from lawful.table import markdown_table
 
@@ -46,7 +38,9 @@ def main() -> None:
     given = fresh_conditions(BATCH)
     c, nu = given["frequency"], given["viscosity"]
     condition = model.study.condition(given)
-    reference = refined_reference(condition)
+    reference = model.study.reference(condition)
+    times = model.study.times
+    rows = torch.linspace(0, DURATION, times)
 
     def generated(refine: int) -> Callable[[], torch.Tensor]:
         def run() -> torch.Tensor:
@@ -59,16 +53,16 @@ def main() -> None:
         return run
 
     def solved(scheme: Scheme, cells: int) -> Callable[[], torch.Tensor]:
-        initial = raised_cosine(Grid(cells), c).float()
+        grid = Grid(cells)
+        initial, equation = raised_cosine(grid, c).float(), model.study.equation(grid, scheme)
         return lambda: coarsen(
-            solve(equation(cells, scheme), initial, condition, ROWS.float(), courant=0.9),
-            cells // CELLS,
+            solve(equation, initial, condition, rows, courant=0.9), cells // CELLS
         ).unsqueeze(1)
 
     def compiled(cells: int) -> Callable[[], torch.Tensor]:
         initial = raised_cosine(Grid(cells), c).numpy()
         return lambda: torch.from_numpy(
-            muscl(initial, nu.numpy(), DURATION, TIMES, CELLS)
+            muscl(initial, nu.numpy(), DURATION, times, CELLS)
         ).unsqueeze(1)
 
     numba.set_num_threads(torch.get_num_threads())
@@ -82,7 +76,7 @@ def main() -> None:
 
         return run
 
-    rows = {
+    methods = {
         "generator": generated(0),
         "generator + estimate": judged(0),
         "generator + 1 correction, judged": judged(1),
@@ -94,17 +88,17 @@ def main() -> None:
         "WENO5, 128 cells": solved(Weno5(), 128),
         "WENO5, 256 cells": solved(Weno5(), 256),
     }
-    for run in rows.values():
+    for run in methods.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(ROUNDS):
-        for name, run in rows.items():
+        for name, run in methods.items():
             began = time.perf_counter()
             run()
             seconds[name].append((time.perf_counter() - began) / BATCH)
     base = statistics.median(seconds["generator"])
     table = []
-    for name, run in rows.items():
+    for name, run in methods.items():
         error, cost = relative_error(run(), reference), statistics.median(seconds[name])
         viscous, inviscid = error[nu > 0], error[nu == 0]
         table.append([name, *(f"{float(v):.4f}" for v in (viscous.mean(), viscous.max(),

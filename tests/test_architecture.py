@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "model": CORE | {"study", "registry", "corrections"},
     "run": CORE | {"study", "registry", "model"},
     "table": {"model", "study"},
-    "pde": LAWS | {"nn"},
+    "pde": LAWS | {"nn", "study", "training"},
     "data": {"symmetry"},
     "materials": LAWS | {"nn", "data", "symmetry"},
     "theory": PROBLEM | {"studies"},

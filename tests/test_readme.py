@@ -17,7 +17,7 @@ import lawful
 from lawful import registry
 from lawful.cli import study as studying
 from lawful.cli.main import main
-from lawful.studies.burgers import BurgersStudy, refined_reference
+from lawful.studies.burgers import BurgersStudy
 from lawful.studies.results import Computed
 from lawful.table import Recipe, Result
 
@@ -105,7 +105,8 @@ def test_commands_run(page, desk, monkeypatch, capsys):
     stub = lambda kind: Recipe(lambda models: NOTHING, lambda *_: {}, true(kind).preset)  # noqa: E731
     monkeypatch.setattr(Computed, "result", lambda self: NOTHING)
     monkeypatch.setattr(studying, "recipe_of", stub)
-    coarse = lambda self, condition: refined_reference(condition, 128)  # noqa: E731
+    solve = BurgersStudy.reference
+    coarse = lambda self, condition: solve(self, condition, factor=2)  # noqa: E731
     monkeypatch.setattr(BurgersStudy, "reference", coarse)
     for arguments in commands_of(page):
         status = main(small(arguments))

@@ -14,7 +14,7 @@ from lawful.pde.equations import AdvectionDiffusion, Burgers
 from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow
 from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.schemes import FirstOrder, Muscl, Weno5
-from lawful.pde.sobel import SobelBurgersLaw
+from lawful.studies.burgers import SobelBurgersLaw
 from lawful.studies.motif_law import MotifLaw, cross
 
 ROWS, CELLS, DT = 6, 16, 0.004

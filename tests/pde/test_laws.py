@@ -10,9 +10,8 @@ from lawful.pde.equations import AdvectionDiffusion, Burgers
 from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow, Periodic
 from lawful.pde.laws import BoundaryLaw, MassLaw, ThetaLaw
 from lawful.pde.schemes import FirstOrder, Muscl, Weno5
-from lawful.pde.sobel import SobelBurgersLaw
 from lawful.pde.solve import solve
-from lawful.studies.burgers import raised_cosine
+from lawful.studies.burgers import SobelBurgersLaw, raised_cosine
 
 BOUNDARIES = (Dirichlet(0.0), Outflow())
 TIMES = torch.linspace(0, 0.2, 64).double()

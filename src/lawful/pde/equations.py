@@ -117,16 +117,19 @@ class ConservationLaw(ABC):
         curvature = self.pad(u, 1).diff(n=2, dim=-1) / self.grid.spacing**2
         return self.explicit(u, c) + self.diffusivity(c) * curvature
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the maximum principle holds: solutions stay between the least and the greatest
+        of their initial and boundary values. They do where there is no source."""
+        return type(self).source is ConservationLaw.source
+
     def prescribed(self) -> tuple[float, ...]:
         """The values that boundaries prescribe."""
         ends = (self.left, self.right)
         return tuple(end.value for end in ends if isinstance(end, Inflow | Dirichlet))
 
     def fastest(self, u: Float[Tensor, "*batch cells"], c: Coefficients) -> float:
-        """Largest wave speed between the least and the greatest of initial and boundary values.
-
-        A solution stays between them where there is no source (maximum principle).
-        """
+        """Largest wave speed between the least and the greatest of initial and boundary values."""
         values = (float(u.amin()), float(u.amax()), *self.prescribed())
         between = torch.linspace(min(values), max(values), RANGE, dtype=u.dtype, device=u.device)
         return float(self.speed(between, c).abs().amax())

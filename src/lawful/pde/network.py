@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.laws import Condition, Law
 from lawful.nn.unet import ScalarEmbedding, UNet
-from lawful.pde.grid import coarsen, refine
+from lawful.pde.grid import refine
 from lawful.pde.laws import InitialLaw
 
 
@@ -30,11 +30,12 @@ class EvolutionGenerator(nn.Module):
         cells, times: Cells of the initial row; rows of the field, the first at time zero.
         scalars: Range of each scalar of the condition, by name; there may be none.
         duration: Time of the last row, in units of length over speed where `speeds` are given.
-        refinement: Fine cells a coarse cell.
+        refinement: Fine cells per coarse cell.
         speeds: Characteristic speeds, of either sign, whose carried rows the network sees.
+        periodic: Whether what is carried over an end comes in at the other; else zero does.
         nonnegative: Keep the refined initial row non-negative.
         exact_initial: Add the initial row, as above; otherwise the network has to learn it.
-        width, depth, embedding: Of the U-Net, which works on patches of 2 x 2 coarse cells.
+        width, depth, embedding: Those of the U-Net, which sees patches of 2 rows by 2 coarse cells.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class EvolutionGenerator(nn.Module):
         duration: float = 1.0,
         refinement: int = 1,
         speeds: tuple[float, ...] = (),
+        periodic: bool = False,
         nonnegative: bool = False,
         exact_initial: bool = True,
         width: int = 32,
@@ -65,7 +67,7 @@ class EvolutionGenerator(nn.Module):
         area = self.patch[0] * self.patch[1]
         time = torch.linspace(0, 1, times)
         self.register_buffer("time", time[:, None], persistent=False)
-        self.shift = _Characteristics(cells * refinement, speeds, time * duration)
+        self.shift = _Characteristics(cells * refinement, speeds, time * duration, periodic)
         self.embed = ScalarEmbedding([scalars[name] for name in scalars], embedding)
         self.net = UNet((2 + len(speeds)) * area, area, width, depth, embedding)
 
@@ -81,12 +83,6 @@ class EvolutionGenerator(nn.Module):
         change = self.net(self._to_patches(features), self.embed(scalars))
         field = self._from_patches(change)
         return rows + self.time * field if self.exact_initial else field
-
-    def observe(
-        self, fields: Float[Tensor, "batch 1 times fine"]
-    ) -> Float[Tensor, "batch 1 times cells"]:
-        """Averages of generated fields over the coarse cells."""
-        return coarsen(fields, self.refinement)
 
     def obeys(self) -> tuple[Law, ...]:
         """The laws that every field of this generator obeys by construction."""
@@ -104,22 +100,26 @@ class EvolutionGenerator(nn.Module):
 
 
 class _Characteristics(nn.Module):
-    """Rows `u0(x - v t)` for several speeds, by linear interpolation; zero beyond the ends."""
+    """Rows `u0(x - v t)` for several speeds, by linear interpolation; zero beyond the ends or
+    periodic."""
 
     lower: Tensor
     share: Tensor
 
-    def __init__(self, cells: int, speeds: tuple[float, ...], time: Tensor) -> None:
+    def __init__(self, cells: int, speeds: tuple[float, ...], time: Tensor, periodic: bool) -> None:
         super().__init__()
+        self.periodic = periodic
         distance = torch.tensor(speeds).reshape(-1, 1, 1) * time[None, :, None] * cells
         place = torch.arange(cells) - distance
         lower: Int[Tensor, "speed time cell"] = place.floor().long()
         self.register_buffer("share", place - lower, persistent=False)
-        self.register_buffer("lower", (lower + 2).clamp(0, cells + 2), persistent=False)
+        # Two cells are added at each end: those over it, or what is repeated beyond it.
+        beyond = lower % cells if periodic else lower.clamp(-2, cells)
+        self.register_buffer("lower", beyond + 2, persistent=False)
 
     def forward(
         self, initial: Float[Tensor, "batch cells"]
     ) -> Float[Tensor, "batch speed time cells"]:
-        padded = F.pad(initial, (2, 2))
+        padded = F.pad(initial, (2, 2), mode="circular" if self.periodic else "constant")
         left, right = padded[:, self.lower], padded[:, self.lower + 1]
         return left + self.share.to(initial) * (right - left)
