@@ -12,18 +12,21 @@ import argparse
 import hashlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 import lawful
 from lawful.files import cache, replacing, write_all
 from lawful.materials import statistics
+from lawful.materials.figures import MADE, TARGET, curves, show
 from lawful.materials.images import Micrograph, read_micrograph, rescaled
-from lawful.studies.microstructure_figures import like_figure
 from lawful.table import markdown_table
 
 SIZE, COUNT, TOLERANCE = 128, 32, 1e-3
@@ -99,6 +102,25 @@ def compare(
     figure = (f"{title}, p1 {image.image.mean():.2f}", torch.from_numpy(image.image),
               refined.fields, torch.from_numpy(target))  # fmt: skip
     return row, figure
+
+
+def like_figure(images: Sequence[tuple[str, Tensor, Tensor, Tensor]], *, crop: int = 128) -> Figure:
+    """A row a picture: a part of it, samples like it at the same scale, and both curves.
+
+    Arguments:
+        images: Title, picture, samples `(batch, 1, N, N)`, and the target's curve.
+        crop: Pixels a side that are shown.
+    """
+    figure = Figure(figsize=(9.4, 2.0 * len(images)), layout="constrained")
+    axes = figure.subplots(len(images), 4, width_ratios=[1, 1, 1, 1.35], squeeze=False)
+    for line, (title, picture, samples, curve) in zip(axes, images, strict=True):
+        show(line[0], picture[:crop, :crop].float(), title, TARGET, 1.5)
+        for axis, sample in zip(line[1:3], samples, strict=False):
+            show(axis, sample[0, :crop, :crop], "", MADE, 1.5)
+        curves(line[3], samples[:, 0], curve)
+    axes[0, 1].set_title("samples like it", fontsize=8, color=MADE, pad=3)
+    axes[0, 3].legend(fontsize=7, frameon=False)
+    return figure
 
 
 if __name__ == "__main__":

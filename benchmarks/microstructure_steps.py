@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from lawful.least_squares import Problem, rows_of
+from lawful.materials.compare import held_out, likeness
+from lawful.materials.dataset import open_set
 from lawful.materials.laws import TwoPoint
 from lawful.materials.levelcut import LevelCut, level_cut
+from lawful.materials.network import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET
 from lawful.project import CHUNK, project, unrolled
-from lawful.studies.microstructure import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET
+from lawful.studies.microstructure import noise
 from lawful.studies.microstructure_peers import blurred_field
-from lawful.studies.microstructure_quality import held_out, likeness, noise
-from lawful.studies.microstructure_targets import load_data
 from lawful.table import markdown_table
 
 COUNT, TOLERANCE = 128, 1e-3
@@ -29,7 +30,7 @@ HEAD = ("smoothing, pixels", "modes", "one step: p2 RMSE, median", "95 %", "surf
 
 
 def main() -> None:
-    against = held_out(load_data("cahn-hilliard").train, COUNT, seed=7)
+    against = held_out(open_set("cahn-hilliard").train, COUNT, seed=7)
     condition = {**against.condition, "noise": noise(COUNT, against.images.shape[-1], 7)}
     target = {name: condition[name] for name in TARGET}
     w, rows = blurred_field(condition), []
@@ -37,15 +38,15 @@ def main() -> None:
         way = LevelCut(STEEPNESS, blur)
         once = unrolled(Problem.of([TwoPoint(modes=modes)], way, 1.0), w, target, 1, DAMPING)
         step = likeness(level_cut(once, target["volume_fraction"]), against)
-        errors = (np.median(step.two_point), np.quantile(step.two_point, 0.95))
+        errors = (np.median(step["p2_rmse"]), np.quantile(step["p2_rmse"], 0.95))
         row = [f"{blur:g}", str(modes or "all radii"), *(f"{e:.2e}" for e in errors)]
-        row.append(f"{np.median(step.surface):.3f}")
+        row.append(f"{np.median(step['surface']):.3f}")
         if modes is None:
             done = project([TwoPoint()], w, target, tolerance=TOLERANCE, through=way,
                           iterations=ITERATIONS, damping=DAMPING, exchanges=EXCHANGES)  # fmt: skip
             found = likeness(done.fields, against)
             means = (done.iterations.float().mean(), done.exchanges.float().mean())
-            row += [*(f"{float(m):.1f}" for m in means), f"{np.median(found.surface):.3f}"]
+            row += [*(f"{float(m):.1f}" for m in means), f"{np.median(found['surface']):.3f}"]
         rows.append(row + [""] * (len(HEAD) - len(row)))
     print(markdown_table(HEAD, rows))
     print("\n" + jacobians(level_cut(w, target["volume_fraction"]), target))

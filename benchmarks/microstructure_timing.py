@@ -32,16 +32,12 @@ from lawful.materials import statistics as measured
 from lawful.materials.cahn_hilliard import CahnHilliard, evolve, quench
 from lawful.materials.dataset import CoarseningSet, Images, batch
 from lawful.materials.levelcut import level_cut
+from lawful.materials.network import project_latent
 from lawful.model import Model
+from lawful.project import Projected
 from lawful.studies.microstructure import MicrostructureStudy, own
-from lawful.studies.microstructure_peers import (
-    blurred_field,
-    from_blurred_field,
-    optimise_from_noise,
-    unlearned,
-)
+from lawful.studies.microstructure_peers import blurred_field, optimise_from_noise, unlearned
 from lawful.studies.microstructure_table import targets_of
-from lawful.studies.microstructure_targets import statistics_of
 from lawful.table import markdown_table
 
 BATCH, FEW, TOLERANCE = 64, 16, 1e-3
@@ -80,7 +76,7 @@ def able_rows(images: Images) -> Tensor:
 
 def methods(model: Model, targets: Images) -> dict[str, Method]:
     study, network = model.study, own(model.network)
-    phi, curve = statistics_of(targets)
+    phi, curve = targets.targets()
     random = torch.Generator().manual_seed(0)
 
     def condition(count: int = BATCH) -> dict[str, Tensor]:
@@ -88,7 +84,10 @@ def methods(model: Model, targets: Images) -> dict[str, Method]:
         return {"volume_fraction": phi[:count], "two_point": curve[:count], "noise": noise}
 
     def optimised() -> Tensor:
-        return optimise_from_noise(phi[:FEW], curve[:FEW], condition(FEW)["noise"])
+        return optimise_from_noise(condition(FEW))
+
+    def refined(c: dict[str, Tensor]) -> Projected:
+        return project_latent(blurred_field(c), c, TOLERANCE)
 
     return {
         GENERATOR: Method(lambda: network(condition())),
@@ -97,9 +96,7 @@ def methods(model: Model, targets: Images) -> dict[str, Method]:
         f"blurred field + {network.steps} law step(s), as in the sampler": Method(
             lambda: unlearned(network, condition())
         ),
-        "blurred field + refinement to 1e-3": Method(
-            lambda: from_blurred_field(condition(), TOLERANCE).fields
-        ),
+        "blurred field + refinement to 1e-3": Method(lambda: refined(condition()).fields),
         "L-BFGS from noise, 100 iterations": Method(optimised, FEW),
     }
 

@@ -12,8 +12,8 @@ from lawful.materials.network import (
     MicrostructureCritic,
     MicrostructureGenerator,
     StatisticsEmbedding,
-    minority,
 )
+from lawful.materials.statistics import minority
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error
 

@@ -11,18 +11,16 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from lawful import InputError
-from lawful.materials import dataset as cahn_hilliard
+from lawful.materials import dataset
+from lawful.materials.compare import held_out, likeness
 from lawful.materials.images import read_micrograph
 from lawful.materials.statistics import RADII, correlation_map, mean_pairwise_overlap, two_point
 from lawful.materials.targets import TrainedTargets, at_fraction
 from lawful.model import load
 from lawful.run import checkpoints, history, train
 from lawful.studies import microstructure_peers as peers
-from lawful.studies import microstructure_targets as targets
-from lawful.studies.microstructure import MicrostructureStudy
-from lawful.studies.microstructure_quality import held_out, likeness
-from lawful.studies.microstructure_table import morphology_rows
-from lawful.studies.microstructure_targets import Draw, DrawTargets
+from lawful.studies.microstructure import MicrostructureStudy, drawn_images, drawn_targets
+from lawful.studies.microstructure_table import morphology_records, records
 from lawful.study import Training, enforceable
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
@@ -33,11 +31,11 @@ IMAGES = 64
 @pytest.fixture(scope="module", autouse=True)
 def few_images():
     """The small set is smaller here."""
-    usual, targets.SMALL = targets.SMALL, IMAGES
-    targets.load_data.cache_clear()
+    usual, dataset.SMALL = dataset.SMALL, IMAGES
+    dataset.open_set.cache_clear()
     yield
-    targets.SMALL = usual
-    targets.load_data.cache_clear()
+    dataset.SMALL = usual
+    dataset.open_set.cache_clear()
 
 
 def study(**changes):
@@ -60,8 +58,8 @@ def model(tmp_path_factory):
 
 
 def statistics(part="held_out", count=6):
-    images = getattr(targets.load_data("small"), part)
-    phi, curve = targets.statistics_of(images)
+    images = getattr(dataset.open_set("small"), part)
+    phi, curve = images.targets()
     return phi[:count], curve[:count]
 
 
@@ -274,8 +272,8 @@ def picture(path, side=96, seed=0):
 
 def test_the_law_alone_trains_towards_a_picture_without_data(tmp_path, monkeypatch):
     image = picture(tmp_path / "target.npy")
-    monkeypatch.setattr(targets, "load_data", lambda name: pytest.fail("data were asked for"))
-    monkeypatch.setattr("lawful.studies.microstructure.load_data", targets.load_data)
+    place = "lawful.studies.microstructure.open_set"
+    monkeypatch.setattr(place, lambda name: pytest.fail("data were asked for"))
     entry = study(objective="law", target=str(tmp_path / "target.npy"), prior="white",
                   law_steps=0, training=Training(40, 8, 1e-2, average=0.8))  # fmt: skip
     assert set(entry.players()) == {"generator"}
@@ -321,7 +319,7 @@ def test_a_fraction_beside_a_picture_scales_its_correlation(model, tmp_path):
 
 def test_a_held_out_image_can_be_the_target():
     entry = study(objective="law", target="held-out 2")
-    image = targets.load_data("small").held_out.images[2]
+    image = dataset.open_set("small").held_out.images[2]
     phi, curve = entry.statistics()
     np.testing.assert_allclose(curve[0], two_point(image), atol=1e-6)
     assert float(phi) == pytest.approx(float(image.float().mean()), abs=1e-6)
@@ -332,7 +330,7 @@ def test_a_held_out_image_can_be_the_target():
 
 def test_data_without_replicates_or_times_can_be_measured_against(model, monkeypatch):
     """As those of a published file, whose times are not known."""
-    data = targets.load_data("small")
+    data = dataset.open_set("small")
     lone = replace(data.held_out, time=torch.full_like(data.held_out.time, torch.nan))
     other = replace(data, held_out=lone)
     monkeypatch.setattr(MicrostructureStudy, "_data", lambda self: other)
@@ -401,18 +399,17 @@ def test_a_part_of_the_curve_is_trained_and_all_of_it_reported(tmp_path):
 
 
 def test_draws_keep_the_statistics_of_what_they_turn_and_shift():
-    data = targets.load_data("small").train
-    _, curves = targets.statistics_of(data)
-    draw = Draw(data, curves, 6)
+    data = dataset.open_set("small")
+    _, curves = data.train.targets()
     directions, places = set(), set()
     for seed in range(12):
-        batch = draw(torch.Generator().manual_seed(seed))
+        batch = drawn_images(data, curves, 6, torch.Generator().manual_seed(seed))
         x, c = batch.data, batch.condition
         torch.testing.assert_close(two_point(x[:, 0]), c["two_point"], rtol=0, atol=1e-6)
         torch.testing.assert_close(x.mean((1, 2, 3)), c["volume_fraction"], rtol=0, atol=1e-6)
         assert c["noise"].shape == (6, 64, 64)
         rows = torch.randint(len(curves), (6,), generator=torch.Generator().manual_seed(seed))
-        original = data.images[rows[0]].float()
+        original = data.train.images[rows[0]].float()
         for turned, image in (("no", original), ("yes", original.T)):
             along = correlation_map(image)[0, :20]
             if torch.allclose(along, correlation_map(x[0, 0])[0, :20], atol=1e-6):
@@ -423,8 +420,8 @@ def test_draws_keep_the_statistics_of_what_they_turn_and_shift():
 
 
 def test_targets_are_drawn_as_pairs():
-    phi, curves = targets.statistics_of(targets.load_data("small").train)
-    batch = DrawTargets(phi, curves, 20, 68)(torch.Generator().manual_seed(0))
+    phi, curves = dataset.open_set("small").train.targets()
+    batch = drawn_targets(phi, curves, 20, 68, torch.Generator().manual_seed(0))
     assert batch.data is None
     c = batch.condition
     assert c["noise"].shape == (20, 68, 68)
@@ -446,8 +443,8 @@ def test_a_curve_at_another_fraction_keeps_its_normalised_correlation(seed, phi)
 
 
 def test_a_bank_of_many_targets_measures_what_is_far():
-    data = cahn_hilliard.small(IMAGES).train
-    phi, curve = targets.statistics_of(data)
+    data = dataset.small(IMAGES).train
+    phi, curve = data.targets()
     many = torch.linspace(0.3, 0.7, 2000)
     rows = torch.randint(len(phi), (2000,), generator=torch.Generator().manual_seed(0))
     noise = 1e-3 * torch.randn(2000, RADII, generator=torch.Generator().manual_seed(1))
@@ -480,16 +477,17 @@ def test_players_with_a_group_are_symmetric():
     assert invariance_error(lambda y: critic(y, c), x, group).max() < 1e-12
 
 
-def test_the_morphology_table_has_all_targets_and_each_group():
-    images = targets.load_data("small").train
-    against = held_out(images, 40)
+def test_records_have_all_targets_of_every_way_and_each_group():
+    against = held_out(dataset.open_set("small").train, 40)
     made = likeness(against.replicates.unsqueeze(1), against)
-    rows = morphology_rows({"another simulation": made}, against)
-    assert [row[0] for row in rows] == ["all", "droplets", "between", "spinodal"]
-    counts = [int(row[1].split("(")[1].rstrip(")")) for row in rows]
+    found = records({}, {}, against)
+    rows = morphology_records(found, against)
+    names = [f"{group}: another simulation" for group in ("all", "droplets", "between", "spinodal")]
+    assert list(dict.fromkeys(row["row"] for row in rows)) == names
+    counts = [sum(row["row"] == name for row in rows) for name in names]
     assert counts[0] == len(against.images) == sum(counts[1:])
     p1 = against.images.double().mean((1, 2))
     few = np.flatnonzero(torch.minimum(p1, 1 - p1) < 0.35)
     assert counts[1] == len(few) > 0
-    for row, members in ((rows[0], slice(None)), (rows[1], few)):
-        assert row[4] == f"{np.median(made.lineal_path[members]):.2e}"
+    shown = [row["lineal_path_rmse"] for row in rows if row["row"] == names[1]]
+    np.testing.assert_array_equal(shown, made["lineal_path_rmse"][few])

@@ -12,7 +12,7 @@ from lawful.cli.options import parse, refuse_to_replace
 from lawful.cli.page import png
 from lawful.errors import InputError
 from lawful.files import json_bytes, write_all
-from lawful.materials.curves import statistics_figure
+from lawful.materials.figures import statistics_figure
 from lawful.materials.images import Micrograph, read_micrograph
 from lawful.materials.statistics import (
     components,

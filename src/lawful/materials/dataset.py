@@ -27,6 +27,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -44,6 +45,7 @@ from lawful.errors import InputError
 from lawful.files import cache, replacing, write_all
 from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
 from lawful.materials.levelcut import level_cut
+from lawful.materials.statistics import two_point
 from lawful.reading import (
     check_memory,
     dataset,
@@ -61,7 +63,7 @@ FORMAT = "lawful-microstructures-2"  # another number with another solver
 HELD_OUT = 16  # every sixteenth pair of runs, or block of published rows
 LANES = 16  # runs advanced at a time: their fields fit into the cache of a core
 CHUNK = 256  # images in a chunk of the file
-LEAST = 16  # images of a small set
+LEAST, SMALL = 16, 256  # images of a small set at least, and of the one by that name
 COLUMNS = ("run", "pair", "seed", "composition", "time", "volume_fraction")
 PUBLISHED, PUBLISHED_SIDE, BLOCK = "morphology", 101, 256  # dataset, pixels a side, rows of a block
 Columns = dict[str, np.ndarray]
@@ -122,6 +124,13 @@ class Images:
     volume_fraction: Float[Tensor, " images"]
     time: Float[Tensor, " images"]
     pair: Int[Tensor, " images"]
+
+    def targets(
+        self, *, periodic: bool = True
+    ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images radius"]]:
+        """Volume fraction and two-point correlation of every image, float32."""
+        parts = [two_point(part.float(), periodic=periodic) for part in self.images.split(512)]
+        return self.volume_fraction.float(), torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -248,6 +257,24 @@ def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
                 name, data=value, chunks=chunks, compression="gzip", fletcher32=True
             )
     return memory.getvalue()
+
+
+@lru_cache(maxsize=2)
+def open_set(name: str) -> Microstructures:
+    """The set `cahn-hilliard` in the cache, `small`, or that of a file.
+
+    Raises:
+        InputError: There is no such file, it cannot be read, or a part of it is empty.
+    """
+    if name == "small":
+        return small(SMALL)
+    path = default_path() if name == "cahn-hilliard" else Path(name)
+    if name != "cahn-hilliard" and not path.is_file():
+        raise InputError(f"data {name!r}: expected cahn-hilliard, small, or an HDF5 file")
+    data = load(path)
+    if not len(data.train.pair) or not len(data.held_out.pair):
+        raise InputError(f"data {data.source}: too few images to train on some and hold out others")
+    return data
 
 
 def load(path: Path) -> Microstructures:

@@ -1,7 +1,7 @@
 r"""Two-phase microstructures from their statistics: a spectral field, reshaped by a network.
 
 The generator colours white noise to the Gaussian correlation whose level cut has the asked-for
-two-point correlation (`physics.random_field`), lets a periodic convolutional network reshape that
+two-point correlation (`materials.fields`), lets a periodic convolutional network reshape that
 latent field, and cuts it at the level that leaves exactly round(phi N) pixels in the phase. It
 keeps no memory of the image's size: any multiple of `UNIT` pixels comes from the same weights.
 Exchanging the phases is a symmetry of it, since the network sees the minority phase only:
@@ -18,12 +18,24 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition
+from lawful.least_squares import Problem
 from lawful.materials.fields import latent_correlation, random_field
+from lawful.materials.laws import TwoPoint
+from lawful.materials.levelcut import LevelCut, straight_through
+from lawful.materials.statistics import minority
+from lawful.materials.targets import TrainedTargets
 from lawful.nn.blocks import SLOPE, ResidualBlock, leaky_relu
+from lawful.project import Projected, project, unrolled
 from lawful.symmetry.planar import Planar
 from lawful.symmetry.symmetrize import group_mean
 
 UNIT = 4
+STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
+DAMPING = 0.1  # of the law steps inside the sampler; of projection too
+ITERATIONS, EXCHANGES = 40, 80
+FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
+AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
+TARGET = {"volume_fraction", "two_point"}
 BLUR = 1.5  # pixels: the interfaces of a level cut are as smooth as its field
 SHARP = 2.5  # pixels: interfaces nearer to each other than this are blurred less
 
@@ -31,16 +43,6 @@ SHARP = 2.5  # pixels: interfaces nearer to each other than this are blurred les
 def periodic_conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
     """A convolution on the torus."""
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="circular")
-
-
-def minority(
-    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch radius"], Float[Tensor, " batch"]]:
-    """The statistics of the phase that is at most half, and -1 where that is not phase 1."""
-    sign = torch.where(volume_fraction > 0.5, -1.0, 1.0).to(volume_fraction)
-    other = 1 - 2 * volume_fraction[:, None] + two_point
-    phi = torch.where(sign < 0, 1 - volume_fraction, volume_fraction)
-    return phi, torch.where(sign[:, None] < 0, other, two_point), sign
 
 
 class StatisticsEmbedding(nn.Module):
@@ -203,3 +205,64 @@ class MicrostructureCritic(nn.Module):
         h = self.layers(F.pixel_unshuffle(shown, 2))
         along = (h * self.against(self.embed(phi, two_point))[:, :, None, None]).mean((1, 2, 3))
         return self.own(h).mean((1, 2, 3)) + along
+
+
+class MicrostructureSampler(nn.Module):
+    """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
+
+    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. In
+    training half of a batch goes without steps: left to itself behind them, the network drifts to
+    where their linearisation fails. Once trained, a network that starts from the target's spectrum
+    is left out of targets that are far from the trained ones: its change is worse than none there.
+
+    Arguments:
+        network: Condition to latent fields (B, 1, N, N).
+        steps: Gauss-Newton steps on `law`.
+        law: The two-point law, in its lowest cosine modes where speed matters.
+    """
+
+    def __init__(self, network: MicrostructureGenerator, steps: int, law: TwoPoint) -> None:
+        super().__init__()
+        self.network, self.steps = network, steps
+        self.bank = TrainedTargets()
+        self.problem = Problem.of([law], LevelCut(STEEPNESS), 1.0)
+
+    def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+        """The field whose level cut is the sample; large ones a few at a time."""
+        side = condition["noise"].shape[-1]
+        parts = torch.arange(len(condition["noise"])).split(max(1, AT_A_TIME // side**2))
+        if len(parts) == 1:
+            return self._latent(condition)
+        return torch.cat([self._latent({n: v[p] for n, v in condition.items()}) for p in parts])
+
+    def _latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+        target = {name: condition[name] for name in TARGET}
+        trust = None
+        if self.network.prior == "spectral" and not self.training:
+            trust = (~self.bank.far(**target)).to(condition["noise"])
+        w: Tensor = self.network(condition, trust)
+        if not self.steps:
+            return w
+        chosen = len(w) // 2 if self.training else len(w)
+        few = {name: value[:chosen] for name, value in target.items()}
+        moved = unrolled(self.problem, w[:chosen].detach(), few, self.steps, DAMPING)
+        return torch.cat([w[:chosen] + (moved - w[:chosen]).detach(), w[chosen:]])
+
+    def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+        """Binary images of exactly round(phi N^2) pixels in the phase."""
+        return straight_through(self.latent(condition), condition["volume_fraction"], STEEPNESS)
+
+
+def project_latent(
+    w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
+) -> Projected:
+    """Samples within the tolerance by moving latent fields, smoothly at first, then where that is
+    not enough at a finer scale, and by exchanging pixels at last.
+
+    Neither changes the number of pixels in the phase, which is the nearest there is.
+    """
+    return project(
+        (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
+        through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
+        damping=DAMPING, least=DAMPING, exchanges=EXCHANGES,
+    )  # fmt: skip

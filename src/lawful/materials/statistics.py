@@ -329,6 +329,16 @@ def _components(x: Bool[np.ndarray, "rows columns"], periodic: bool) -> int:
     return int(sparse.csgraph.connected_components(graph, directed=False)[0])
 
 
+def minority(
+    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch radius"], Float[Tensor, " batch"]]:
+    """The statistics of the phase that is at most half, and -1 where that is not phase 1."""
+    sign = torch.where(volume_fraction > 0.5, -1.0, 1.0).to(volume_fraction)
+    other = 1 - 2 * volume_fraction[:, None] + two_point
+    phi = torch.where(sign < 0, 1 - volume_fraction, volume_fraction)
+    return phi, torch.where(sign[:, None] < 0, other, two_point), sign
+
+
 def overlap_after_shift(
     a: Shaped[Tensor, "*batch rows columns"], b: Shaped[Tensor, "*batch rows columns"]
 ) -> Float[Tensor, " *batch"]:

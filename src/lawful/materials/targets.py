@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.laws import Condition
 from lawful.materials.images import Correlation, Micrograph, read_like
-from lawful.materials.network import minority
-from lawful.materials.statistics import RADII, shells, two_point
+from lawful.materials.statistics import RADII, minority, shells, two_point
 from lawful.reading import as_path
 from lawful.symmetry.invariance import distances
 

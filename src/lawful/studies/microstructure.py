@@ -1,12 +1,17 @@
 """Two-phase microstructures with given statistics (InvNet, section 3.3, appendix C)."""
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from textwrap import fill
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
+import tyro
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -14,92 +19,108 @@ from torch import Tensor, nn
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
 from lawful.laws import Condition, Law
-from lawful.least_squares import Problem
-from lawful.materials.dataset import Microstructures
-from lawful.materials.images import Correlation, Micrograph, read_micrograph
-from lawful.materials.laws import TwoPoint, VolumeFraction
-from lawful.materials.levelcut import LevelCut, straight_through
-from lawful.materials.network import UNIT, MicrostructureCritic, MicrostructureGenerator
-from lawful.materials.statistics import RADII, two_point
-from lawful.materials.targets import TrainedTargets, obstacle, target_like
-from lawful.project import Projected, project, unrolled
-from lawful.studies.microstructure_figures import targets_figure
-from lawful.studies.microstructure_options import PictureOptions
-from lawful.studies.microstructure_quality import accuracy, generate, held_out, likeness
-from lawful.studies.microstructure_targets import (
-    Draw,
-    DrawTargets,
-    load_data,
-    statistics_of,
+from lawful.materials.compare import held_out, likeness
+from lawful.materials.dataset import Microstructures, open_set
+from lawful.materials.figures import targets_figure
+from lawful.materials.images import (
+    Correlation,
+    Micrograph,
+    read_correlation,
+    read_micrograph,
+    rescaled,
 )
+from lawful.materials.laws import TwoPoint, VolumeFraction
+from lawful.materials.network import (
+    UNIT,
+    MicrostructureCritic,
+    MicrostructureGenerator,
+    MicrostructureSampler,
+    project_latent,
+)
+from lawful.materials.statistics import RADII, two_point
+from lawful.materials.targets import obstacle, target_like
+from lawful.model import Model
+from lawful.project import Projected
 from lawful.study import Matching, Quantity, Training
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import Symmetrized
-from lawful.training import Adam, Constraints, Game, adversarial_moves, law_moves
-from lawful.typed import Positive, Size, Weight, Within
+from lawful.training import Adam, Batch, Constraints, Game, adversarial_moves, law_moves
+from lawful.typed import Positive, Size, Weight, Within, check_fields
 
 SIDE, LARGEST, LOWER, UPPER = 64, 1024, 0.25, 0.75
-STEEPNESS = 6.0  # of the sigmoid behind a level cut, in standard deviations of the latent field
-MODES, DAMPING = 8, 0.1  # of the law steps inside the sampler; the damping of refinement too
-ITERATIONS, EXCHANGES = 40, 80
-FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
+MODES = 8  # of the law steps inside the sampler
 HELD_OUT = "held-out "  # a target's first word, before a number
 SEAM = 8  # pixels
-AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
 MEASURED = 512  # held-out targets of a manifest
-TARGET = {"volume_fraction", "two_point"}
 LEFT_OUT = (
     "the network is left out of these; they are Gaussian fields of the target's spectrum, "
     "corrected by the law and cut"
 )
 
 
-class LawfulMicrostructures(nn.Module):
-    """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
+@dataclass(frozen=True)
+class PictureOptions:
+    """What `lawful sample` takes for microstructures alone: a picture to be like, and a size."""
 
-    Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. In
-    training half of a batch goes without steps: left to itself behind them, the network drifts to
-    where their linearisation fails. Once
-    trained, a network that starts from the target's spectrum has no say in targets that are far
-    from the trained ones.
+    size: Annotated[int | None, tyro.conf.arg(help="pixels a side of a sample")] = None
+    like: Annotated[Path | None, tyro.conf.arg(help="a picture, or statistics.csv, to be like")] = (
+        None
+    )
+    threshold: Annotated[float | None, tyro.conf.arg(help="of --like's grey levels [Otsu]")] = None
+    phase: Annotated[
+        Literal["bright", "dark"], tyro.conf.arg(help="side of --like's threshold described")
+    ] = "bright"
+    scale: Annotated[float, tyro.conf.arg(help="pixels of a sample per pixel of --like")] = 1.0
+    crop: Annotated[
+        int | None, tyro.conf.arg(help="rows to cut from the bottom of --like [its banner]")
+    ] = None
+    median: Annotated[int, tyro.conf.arg(help="median filter on --like, pixels")] = 1
 
-    Arguments:
-        network: Condition to latent fields (B, 1, N, N).
-        steps: Gauss-Newton steps on `law`.
-        law: The two-point law, in its lowest cosine modes where speed matters.
-    """
+    def __post_init__(self) -> None:
+        check_fields(self, "--")
 
-    def __init__(self, network: MicrostructureGenerator, steps: int, law: TwoPoint) -> None:
-        super().__init__()
-        self.network, self.steps = network, steps
-        self.bank = TrainedTargets()
-        self.problem = Problem.of([law], LevelCut(STEEPNESS), 1.0)
+    def apply(
+        self, model: Model, condition: Mapping[str, Any]
+    ) -> tuple[Model, Mapping[str, Any], Mapping[str, Any]]:
+        """The model of the size, the condition of the picture, and how that was read.
 
-    def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
-        """The field whose level cut is the sample; large ones a few at a time."""
-        side = condition["noise"].shape[-1]
-        parts = torch.arange(len(condition["noise"])).split(max(1, AT_A_TIME // side**2))
-        if len(parts) == 1:
-            return self._latent(condition)
-        return torch.cat([self._latent({n: v[p] for n, v in condition.items()}) for p in parts])
+        Raises:
+            InputError: An option goes with a picture and there is none, the picture cannot be read
+                or has no such condition, or the model has no such size.
+        """
+        if self.size is not None:
+            model = model.resized(self.size)
+        if (shown := self._read()) is None:
+            return model, condition, {}
+        return model, model.like(shown, condition), {"like": self._described(shown)}
 
-    def _latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
-        target = {name: condition[name] for name in TARGET}
-        trust = None
-        if self.network.prior == "spectral" and not self.training:
-            # Outside the training the network's change is worse than none.
-            trust = (~self.bank.far(**target)).to(condition["noise"])
-        w: Tensor = self.network(condition, trust)
-        if not self.steps:
-            return w
-        chosen = len(w) // 2 if self.training else len(w)
-        few = {name: value[:chosen] for name, value in target.items()}
-        moved = unrolled(self.problem, w[:chosen].detach(), few, self.steps, DAMPING)
-        return torch.cat([w[:chosen] + (moved - w[:chosen]).detach(), w[chosen:]])
+    def _read(self) -> Micrograph | Correlation | None:
+        """The picture or the correlation to be like, if there is one."""
+        names = ("threshold", "phase", "crop", "median")
+        if self.like is not None and self.like.suffix.lower() != ".csv":
+            found = read_micrograph(self.like, **{name: getattr(self, name) for name in names})
+            return found if self.scale == 1 else rescaled(found, self.scale)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in (*names, "scale") and value != field.default:
+                raise InputError(
+                    f"--{field.name} {value}: goes with --like and a picture; there is none"
+                )
+        return None if self.like is None else read_correlation(self.like)
 
-    def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
-        """Binary images of exactly round(phi N^2) pixels in the phase."""
-        return straight_through(self.latent(condition), condition["volume_fraction"], STEEPNESS)
+    def _described(self, shown: Micrograph | Correlation) -> dict[str, Any]:
+        """Say how a picture was read; what files tell of it, by its name and not its place."""
+        name = "" if self.like is None else self.like.name
+        if not isinstance(shown, Micrograph):
+            print(f"like {name}: its two-point correlation, p1 = {shown[0]:.4f}")
+            return {"path": name}
+        scaled = "" if self.scale == 1 else f"; scaled by {self.scale:g}"
+        print(fill(f"like {shown.described()}{scaled}", 80))
+        for note in shown.notes:
+            print(f"lawful: warning: {shown.source}: {note}", file=sys.stderr)
+        names = ("threshold", "phase", "banner", "pixel_size", "unit")
+        read = {entry: getattr(shown, entry) for entry in names}
+        return {"path": name, **read, "scale": self.scale, "median": self.median}
 
 
 @dataclass(frozen=True)
@@ -200,12 +221,12 @@ class MicrostructureStudy(Matching):
                      kept=False, about="white noise"),
         )  # fmt: skip
 
-    def network(self) -> LawfulMicrostructures:
+    def network(self) -> MicrostructureSampler:
         network = MicrostructureGenerator(
             RADII, width=self.width, blocks=self.blocks, prior=self.prior, group=planar(self.group)
         )
         law = replace(self.trained_law(), modes=min(MODES, self.enforced))
-        return LawfulMicrostructures(network, self.law_steps, law)
+        return MicrostructureSampler(network, self.law_steps, law)
 
     def players(self) -> dict[str, nn.Module]:
         generator = self.network()
@@ -228,14 +249,15 @@ class MicrostructureStudy(Matching):
         constraints = Constraints((self.trained_law(),), "penalty", self.weight)
         adam = self._adam("training.learning_rate")
         if self.objective == "law":
-            targets = DrawTargets(*self.statistics(), self.training.batch, self.side)
-            return Game(law_moves(constraints, generator=adam), targets)
+            phi, curves = self.statistics()
+            draw = partial(drawn_targets, phi, curves, self.training.batch, self.side)
+            return Game(law_moves(constraints, generator=adam), draw)
         data, (_, curves) = self._data(), self.statistics()
         moves = adversarial_moves(
             NonSaturating((R1(self.penalty),)), constraints, generator=adam,
             critic=self._adam("critic_rate"), view=None if data.periodic else interior,
         )  # fmt: skip
-        return Game(moves, Draw(data.train, curves, self.training.batch, data.periodic))
+        return Game(moves, partial(drawn_images, data, curves, self.training.batch))
 
     def complete(
         self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
@@ -261,7 +283,7 @@ class MicrostructureStudy(Matching):
         """By moving the latent field, then by exchanging pixels along interfaces."""
         with torch.no_grad():
             w = own(network).latent(condition)
-        return refine_latent(w, condition, tolerance)
+        return project_latent(w, condition, tolerance)
 
     def resized(self, size: int) -> Self:
         return replace(self, side=size)
@@ -284,24 +306,32 @@ class MicrostructureStudy(Matching):
                 values.expand(MEASURED, *values.shape[1:]) for values in self.statistics()
             )
             made = generate(network, {"volume_fraction": phi, "two_point": curve}, self.side)
-            found = two_point(made[:, 0] > 0.5, RADII)
-            error = (found - curve).square().mean(1).sqrt()
+            error = (two_point(made[:, 0] > 0.5, RADII) - curve).square().mean(1).sqrt()
             return {
                 "p2_rmse_median": float(error.median()),
                 "p2_rmse_p95": float(error.quantile(0.95)),
             }
         data = self._data()
         against = held_out(data.held_out, MEASURED, periodic=data.periodic)
-        return accuracy(likeness(generate(network, against.condition), against))
+        found = likeness(generate(network, against.condition), against)
+        return {
+            "targets": float(len(found["p2_rmse"])),
+            "p1_error_worst": float(found["p1_error"].max()),
+            "p2_rmse_median": float(np.median(found["p2_rmse"])),
+            "p2_rmse_p95": float(np.quantile(found["p2_rmse"], 0.95)),
+            "p2_rmse_worst": float(found["p2_rmse"].max()),
+            "surface_ratio_median": float(np.median(found["surface"])),
+            "lineal_path_rmse_median": float(np.median(found["lineal_path_rmse"])),
+        }
 
     def _data(self) -> Microstructures:
-        return load_data(self.data)
+        return open_set(self.data)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Volume fractions and correlations of the targets that are trained."""
         if not self.target:
             data = self._data()
-            return statistics_of(data.train, periodic=data.periodic)
+            return data.train.targets(periodic=data.periodic)
         if self.target.startswith(HELD_OUT):
             curve = two_point(self.target_image()[None])
             return curve[:, 0], curve
@@ -334,27 +364,65 @@ def interior(x: Tensor, c: Condition) -> Tensor:
     return x[..., :-SEAM, :-SEAM]
 
 
-def refine_latent(
-    w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
-) -> Projected:
-    """Samples within the tolerance by moving latent fields, smoothly at first, then where that is
-    not enough at a finer scale, and by exchanging pixels at last.
+def drawn_images(
+    data: Microstructures,
+    curves: Float[Tensor, "images radius"],
+    count: int,
+    generator: torch.Generator,
+) -> Batch:
+    """Trained images with their own statistics as targets, turned, mirrored and, on the torus,
+    shifted: symmetries of the equation that leave the statistics as they are."""
+    rows = torch.randint(len(curves), (count,), generator=generator)
+    images = data.train.images[rows].float()
+    side = images.shape[-1]
+    coin = torch.randint(2, (3,), generator=generator).tolist()
+    images = images.transpose(-1, -2) if coin[0] else images
+    images = images.flip([axis for axis, c in zip((-1, -2), coin[1:], strict=True) if c])
+    shift = torch.randint(side, (2,), generator=generator).tolist()
+    images = images.roll(shift, (-2, -1)) if data.periodic else images
+    condition = {
+        "volume_fraction": data.train.volume_fraction[rows].float(),
+        "two_point": curves[rows],
+        "noise": torch.randn(images.shape, generator=generator),
+    }
+    return Batch(condition, images.unsqueeze(1))
 
-    Neither changes the number of pixels in the phase, which is the nearest there is.
-    """
-    return project(
-        (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
-        through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
-        damping=DAMPING, least=DAMPING, exchanges=EXCHANGES,
-    )  # fmt: skip
+
+def drawn_targets(
+    phi: Float[Tensor, " targets"],
+    curves: Float[Tensor, "targets radius"],
+    count: int,
+    side: int,
+    generator: torch.Generator,
+) -> Batch:
+    """Targets alone, with noise."""
+    rows = torch.randint(len(phi), (count,), generator=generator)
+    noise = torch.randn(count, side, side, generator=generator)
+    return Batch({"volume_fraction": phi[rows], "two_point": curves[rows], "noise": noise})
 
 
-def own(network: nn.Module) -> LawfulMicrostructures:
+def noise(count: int, side: int, seed: int) -> Float[Tensor, "batch rows columns"]:
+    """White noise for samples that are to be compared."""
+    return torch.randn(count, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def generate(
+    network: nn.Module, condition: Condition, side: int = SIDE, seed: int = 50_000
+) -> Float[Tensor, "batch 1 rows columns"]:
+    """Raw samples of the conditions."""
+    count = len(condition["volume_fraction"])
+    full = {**condition, "noise": noise(count, side, seed)}
+    parts = torch.arange(count).split(64)
+    return torch.cat([network({n: v[rows] for n, v in full.items()}) for rows in parts])
+
+
+def own(network: nn.Module) -> MicrostructureSampler:
     """The network as what this study makes.
 
     Raises:
         InputError: It is another.
     """
-    if not isinstance(network, LawfulMicrostructures):
+    if not isinstance(network, MicrostructureSampler):
         raise InputError(f"microstructure: expected its network, got {type(network).__name__}")
     return network

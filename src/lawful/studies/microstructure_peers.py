@@ -11,9 +11,9 @@ with k a Gaussian kernel and :math:`\sigma` a sigmoid. The level is 0 and stays 
 :math:`p_2^*(0) = \phi`, the volume fraction is among what is fitted. The optimised field is then
 cut at the level of exactly round(phi N) pixels.
 
-`unlearned` is the study's sampler with nothing in the network's place: the field that the network
-starts from, and the sampler's law steps. `from_blurred_field` is the study's own refinement from
-that field, without law steps. What they leave to be gained is what training is for.
+`blurred_field` is what the network starts from. With `project_latent` it is the study's own
+refinement without a network, `unlearned` the sampler's law steps. What they leave to be gained is
+what training is for.
 """
 
 import numpy as np
@@ -25,53 +25,39 @@ from torch import Tensor
 from lawful.laws import Condition
 from lawful.materials.fields import blur_transfer
 from lawful.materials.levelcut import level_cut
-from lawful.materials.network import BLUR, minority, spectral_field
-from lawful.materials.statistics import two_point as two_point_of
-from lawful.project import Projected, unrolled
-from lawful.studies.microstructure import (
-    DAMPING,
-    TARGET,
-    LawfulMicrostructures,
-    refine_latent,
-)
+from lawful.materials.network import BLUR, DAMPING, TARGET, MicrostructureSampler, spectral_field
+from lawful.materials.statistics import minority, two_point
+from lawful.project import unrolled
 
 SIGMOID = 10.0  # beta, in inverse standard deviations of the first field
 SCALE = 1e6  # of the objective, for single precision
 
 
 def optimise_from_noise(
-    phi: Float[Tensor, " batch"],
-    two_point: Float[Tensor, "batch radius"],
-    noise: Float[Tensor, "batch rows columns"],
-    iterations: int = 100,
+    condition: Condition, iterations: int = 100
 ) -> Float[Tensor, "batch 1 rows columns"]:
     """Binary images by L-BFGS (Liu & Nocedal 1989), a sample at a time, from white noise.
 
     Arguments:
         iterations: Of L-BFGS at most, each of one or more evaluations.
     """
-    kernel = blur_transfer(*noise.shape[-2:], BLUR).to(noise)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a sample at a time: a second thread only waits
     try:
         with torch.enable_grad():
-            fields = [
-                _optimised(curve, start, kernel, iterations)
-                for curve, start in zip(two_point, noise, strict=True)
-            ]
+            pairs = zip(condition["two_point"], condition["noise"], strict=True)
+            fields = [_optimised(curve, start, iterations) for curve, start in pairs]
     finally:
         torch.set_num_threads(threads)
-    return level_cut(torch.stack(fields).unsqueeze(1), phi)
+    return level_cut(torch.stack(fields).unsqueeze(1), condition["volume_fraction"])
 
 
 def _optimised(
-    target: Float[Tensor, " radius"],
-    start: Float[Tensor, "rows columns"],
-    kernel: Float[Tensor, "rows half"],
-    iterations: int,
+    target: Float[Tensor, " radius"], start: Float[Tensor, "rows columns"], iterations: int
 ) -> Float[Tensor, "rows columns"]:
     """The field of one sample."""
     size = start.shape
+    kernel = blur_transfer(*size, BLUR).to(start)
 
     def field(u: Tensor) -> Tensor:
         return torch.fft.irfft2(torch.fft.rfft2(u) * kernel, s=size)
@@ -79,7 +65,7 @@ def _optimised(
     def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
         u = torch.from_numpy(values).to(start).view(size).requires_grad_()
         soft = torch.sigmoid(SIGMOID * field(u))
-        loss = SCALE * (two_point_of(soft, len(target)) - target).square().mean()
+        loss = SCALE * (two_point(soft, len(target)) - target).square().mean()
         (slope,) = torch.autograd.grad(loss, u)
         return float(loss.detach()), slope.double().numpy().ravel()
 
@@ -99,14 +85,9 @@ def blurred_field(condition: Condition) -> Float[Tensor, "batch 1 rows columns"]
 
 
 def unlearned(
-    network: LawfulMicrostructures, condition: Condition
+    network: MicrostructureSampler, condition: Condition
 ) -> Float[Tensor, "batch 1 rows columns"]:
     """Binary images of the blurred field after the law steps of the sampler."""
     target = {name: condition[name] for name in TARGET}
     w = unrolled(network.problem, blurred_field(condition), target, network.steps, DAMPING)
     return level_cut(w, condition["volume_fraction"])
-
-
-def from_blurred_field(condition: Condition, tolerance: float) -> Projected:
-    """As `MicrostructureStudy.refine`, from the blurred field in place of the network's."""
-    return refine_latent(blurred_field(condition), condition, tolerance)
