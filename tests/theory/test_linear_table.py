@@ -36,7 +36,7 @@ def test_figures_of_the_facts():
 def played():
     pairs = (("extragradient", "projected"), ("extragradient", "standard"),
              ("simultaneous", "projected"))  # fmt: skip
-    return {pair: play(*pair, steps=500 if "sim" in pair[0] else 1500) for pair in pairs}
+    return {pair: play(*pair, steps=440 if "sim" in pair[0] else 800) for pair in pairs}
 
 
 def test_sampled_extragradient_with_the_projected_critic_is_within_the_sampling_error(played):
@@ -59,7 +59,7 @@ def test_the_standard_critic_goes_to_the_data_and_simultaneous_steps_away(played
 
 
 def test_of_fixed_data_only_their_mean_is_learnt():
-    found = play("extragradient", "projected", data=200, steps=1500, seed=1)
+    found = play("extragradient", "projected", data=200, steps=800, seed=1)
     assert found.to_data < sampling_errors(200)[1] / 3
     assert found.data_error > found.to_data
     assert found.off[-1] == pytest.approx(found.data_error, abs=found.to_data)

@@ -143,8 +143,8 @@ def test_enforced_generators_obey_exactly():
     assert all(entry.violation(x, c).max() < 1e-15 for entry in laws)
 
 
-def test_law_losses_weigh_the_mean_square_of_the_residual():
+def test_law_losses_are_the_mean_square_of_the_residual():
     entry = law(lambda x, c: x - c["target"])
     batch = Batch({"target": torch.full((2, 1, 1, 1), 3.0)})
-    terms = law_loss(entry, weight=0.5)({"generator": lambda c: torch.ones(2, 1, 1, 1)}, batch)
-    assert [float(value) for value in terms.values()] == [2.0]
+    terms = law_loss(entry)({"generator": lambda c: torch.ones(2, 1, 1, 1)}, batch)
+    assert [float(value) for value in terms.values()] == [4.0]

@@ -117,9 +117,9 @@ def test_law_only_and_plain_games_are_the_same_code_with_other_moves():
 @pytest.mark.parametrize("rule", ["extragradient", "optimistic", "lookahead", Consensus(1.0)])
 def test_the_projected_critic_plants_the_motif_and_the_standard_one_does_not(rule):
     planted = torch.where(MASK, MOTIF.motif, MEAN)
-    projected = play(moves(rule=rule, view=MOTIF.hide), 300)
+    projected = play(moves(rule=rule, view=MOTIF.hide), 180)
     torch.testing.assert_close(theta(projected), planted, atol=1e-2, rtol=0)
-    standard = play(moves(rule=rule), 300)
+    standard = play(moves(rule=rule), 180)
     torch.testing.assert_close(theta(standard), MEAN, atol=1e-2, rtol=0)
 
 
@@ -130,7 +130,7 @@ def test_simultaneous_steps_diverge_off_the_motif_only():
 
 
 def test_alternation_stays_bounded():
-    state = play(moves("alternation", rule=None, view=MOTIF.hide), 500)
+    state = play(moves("alternation", rule=None, view=MOTIF.hide), 200)
     off = float((theta(state) - MEAN)[~MASK].norm())
     assert 0.01 < off < 5
 
@@ -233,11 +233,11 @@ def test_a_game_ends_when_every_law_is_below_its_threshold():
     )
     played = law_moves(Constraints((one, other), "alternation", optimizer=SGD(0.05)))
     until = {"one/one": 1.5, "other/other": 1e-3}
-    state = play(played, 5000, until)
-    assert 5 < state.step < 5000
+    state = play(played, 200, until)
+    assert 5 < state.step < 200
     assert state.over
     assert all(state.values[name] < bound for name, bound in until.items())
-    assert play(played, 5000, {**until, "one/absent": 1.0}).step == 5000
+    assert play(played, 200, {**until, "one/absent": 1.0}).step == 200
 
 
 def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should():
@@ -277,10 +277,10 @@ def test_the_augmented_lagrangian_is_its_formula():
 @pytest.mark.parametrize("entry", [MMD(Gaussian((1.0, 3.0))), Sinkhorn(0.3)])
 def test_games_without_a_critic_find_the_mean(entry):
     played = sample_moves(entry, generator=Adam(0.1, clip=None))
-    torch.testing.assert_close(theta(play(played, 150)), MEAN, atol=0.05, rtol=0)
+    torch.testing.assert_close(theta(play(played, 120)), MEAN, atol=0.05, rtol=0)
     heavy = Constraints((MOTIF,), weight=50.0)
     with_law = sample_moves(entry, heavy, generator=Adam(0.1, clip=None))
-    found = theta(play(with_law, 150))
+    found = theta(play(with_law, 120))
     torch.testing.assert_close(found[MASK], MOTIF.motif[MASK], atol=0.2, rtol=0)
 
 
@@ -292,7 +292,7 @@ def test_two_sided_penalties_move_the_equilibrium_and_r1_does_not():
             played = adversarial_moves(
                 Wasserstein((penalty,)), generator=SGD(0.3), critic=SGD(0.3), rule=RULES[rule]
             )
-            psi[name] = float(play(played, 150).players["critic"].psi.detach().norm())
+            psi[name] = float(play(played, 100).players["critic"].psi.detach().norm())
         assert psi["r1"] < 1e-2
         assert psi["two"] > 0.5
 

@@ -220,7 +220,7 @@ def test_extragradient_converges_under_noise_where_simultaneous_steps_diverge():
         game = noisy_game(RULES[name], [])
         fabric = device()
         state = noisy_state(game, fabric)
-        list(fit(game, state, fabric, 300))
+        list(fit(game, state, fabric, 150))
         distance[name] = sum(float(p.w.detach() ** 2) for p in state.players.values()) ** 0.5
     assert distance["extragradient"] < 1e-4
     assert distance["simultaneous"] > 1e2

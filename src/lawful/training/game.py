@@ -123,19 +123,6 @@ class Joint:
                 "they cannot be clipped or combined: set clip and combine to None"
             )
 
-    @property
-    def times(self) -> int:
-        """Repetitions in a turn."""
-        return self.parts[0].times
-
-    def plays(self, step: int, steps: int) -> bool:
-        """Whether the moves are played in step `step` of `steps`."""
-        return self.parts[0].plays(step, steps)
-
-    def plays_ever(self, steps: int) -> bool:
-        """Whether the moves are played in any of `steps` steps."""
-        return self.parts[0].plays_ever(steps)
-
 
 @dataclass(frozen=True)
 class Game:

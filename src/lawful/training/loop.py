@@ -31,13 +31,14 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
     Raises:
         NonFiniteError: A loss term or a gradient is not finite; its step has moved no player then.
     """
-    if idle := [move.name for move in game.moves if not move.plays_ever(steps)]:
+    if idle := [move.name for move in game.moves if not move.parts[0].plays_ever(steps)]:
         said = f"game: in {steps} steps never played: {', '.join(idle)}; begin and end are shares"
         warnings.warn(said, LawfulWarning, stacklevel=2)
     while state.step < steps and not state.over:
         state.values = {}
         for move in game.moves:
-            for _ in range(move.times if move.plays(state.step, steps) else 0):
+            first, *_ = move.parts  # joint moves are played equally often
+            for _ in range(first.times if first.plays(state.step, steps) else 0):
                 _step(move, game.draw(state.generator).to(fabric.device), state, fabric, steps)
         for name, average in state.averages.items():
             average.update_parameters(unwrapped(state.players[name]))

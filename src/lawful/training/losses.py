@@ -146,7 +146,6 @@ def sample_moves(
     constraints: Constraints | None = None,
     *,
     generator: Optimizer,
-    view: View | None = None,
 ) -> tuple[Move, ...]:
     """The moves of a turn without a critic: a divergence between samples."""
     constraints = constraints or Constraints()
@@ -154,8 +153,8 @@ def sample_moves(
     def loss(players: Players, batch: Batch) -> Terms:
         c = batch.condition
         x = players["generator"](c)
-        apart = divergence(_seen(_data(batch), c, view), _seen(x, c, view))
-        return _joined({type(divergence).__name__: apart}, constraints.terms(x, players, c))
+        terms = {type(divergence).__name__: divergence(_data(batch), x)}
+        return _joined(terms, constraints.terms(x, players, c))
 
     return (Move("generator", loss, generator, combine=constraints.combine), *constraints.moves())
 
@@ -238,22 +237,22 @@ def critic_loss(
     return loss
 
 
-def law_loss(law: Law, weight: float = 1.0) -> Loss:
+def law_loss(law: Law) -> Loss:
     """The law's mean square residual on the generator's output (InvNet, eq. 2)."""
 
     def loss(players: Players, batch: Batch) -> Terms:
         c = batch.condition
-        return {law.name: weight * law.loss(players["generator"](c), c)}
+        return {law.name: law.loss(players["generator"](c), c)}
 
     return loss
 
 
-def correction_loss(law: CorrectableLaw, weight: float = 1.0) -> Loss:
+def correction_loss(law: CorrectableLaw) -> Loss:
     """Distance of the generator's output from its correction by the law."""
 
     def loss(players: Players, batch: Batch) -> Terms:
         c = batch.condition
-        return {f"{law.name} correction": weight * law.correction_loss(players["generator"](c), c)}
+        return {f"{law.name} correction": law.correction_loss(players["generator"](c), c)}
 
     return loss
 

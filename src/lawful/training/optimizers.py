@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, inf, pi
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from lawful.errors import InputError
+
+Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,14 @@ class Optimizer(ABC):
     """
 
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.05
     clip: float | None = 1.0
 
     def __post_init__(self) -> None:
-        schedules = ("constant", "cosine")
-        if not 0 < self.learning_rate < inf or self.schedule not in schedules:
+        if not 0 < self.learning_rate < inf or self.schedule not in get_args(Schedule):
             raise InputError(
-                f"optimizer: expected a rate above 0 and a schedule of {', '.join(schedules)}, got "
+                "optimizer: expected a rate above 0 and a schedule of constant, cosine, got "
                 f"{self.learning_rate:g} and {self.schedule!r}"
             )
         if not 0 <= self.warmup <= 1 or (self.clip is not None and not self.clip > 0):
@@ -67,26 +68,18 @@ class Adam(Optimizer):
 class RMSProp(Optimizer):
     """Gradients over the root of a running mean of their squares (Hinton 2012, lecture 6e).
 
-    Arguments:
-        decay: Decay of the running mean, which starts at zero.
+    The mean starts at zero and decays by 0.9.
     """
 
-    decay: float = 0.9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.decay < 1:
-            raise InputError(f"optimizer: expected a decay in [0, 1), got {self.decay:g}")
-
     def build(self, player: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.RMSprop(player.parameters(), lr=self.learning_rate, alpha=self.decay)
+        return torch.optim.RMSprop(player.parameters(), lr=self.learning_rate, alpha=0.9)
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Plain gradient steps, unclipped and at a constant rate where not asked otherwise."""
 
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     warmup: float = 0.0
     clip: float | None = None
 
@@ -95,7 +88,7 @@ class SGD(Optimizer):
 
 
 @dataclass(frozen=True)
-class LBFGS(Optimizer):
+class LBFGS(SGD):
     """Limited-memory BFGS with a strong-Wolfe line search (Liu & Nocedal 1989; Nocedal & Wright
     2006, algorithms 7.5 and 3.5).
 
@@ -104,25 +97,21 @@ class LBFGS(Optimizer):
 
     Arguments:
         iterations: Largest number of iterations per step of the move.
-        history: Pairs of steps and gradient differences that are kept.
-        keep: Keep the pairs from one step of the move to the next, for a game whose batch is the
-            same every time; pairs of another batch would spoil the curvature.
+        keep: Keep the last ten pairs of steps and gradient differences from one step of the move to
+            the next, for a game whose batch is the same every time; pairs of another batch would
+            spoil the curvature.
     """
 
     learning_rate: float = 1.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = 0.0
-    clip: float | None = None
     iterations: int = 20
-    history: int = 10
     keep: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.iterations < 1 or self.history < 1 or self.clip is not None:
+        if self.iterations < 1 or self.clip is not None:
             raise InputError(
-                "L-BFGS: expected iterations and history of at least 1 and no clip, got "
-                f"{self.iterations}, {self.history} and {self.clip}"
+                f"L-BFGS: expected at least 1 iteration and no clip, got {self.iterations} and "
+                f"{self.clip}"
             )
 
     def build(self, player: nn.Module) -> torch.optim.Optimizer:
@@ -135,7 +124,7 @@ class _Search(torch.optim.LBFGS):
     def __init__(self, player: nn.Module, config: LBFGS) -> None:
         super().__init__(
             player.parameters(), lr=config.learning_rate, max_iter=config.iterations,
-            history_size=config.history, line_search_fn="strong_wolfe",
+            history_size=10, line_search_fn="strong_wolfe",
             tolerance_grad=1e-12, tolerance_change=1e-14,
         )  # fmt: skip
         self.keep = config.keep

@@ -6,8 +6,7 @@ is saved with the state.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -104,8 +103,9 @@ class Extragradient(Rule):
     def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         gradients()
         start = _copies(optimizers)
-        with _rates_times(self.extrapolation, optimizers):
-            _step(optimizers)
+        _step(optimizers)
+        ends = zip(start, _copies(optimizers), strict=True)  # a step is proportional to its rate
+        _set(optimizers, [torch.lerp(s, end, self.extrapolation) for s, end in ends])
         try:
             gradients()
         finally:
@@ -232,19 +232,6 @@ def _set(optimizers: Optimizers, values: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for p, value in zip(_parameters(optimizers), values, strict=True):
             p.copy_(value)
-
-
-@contextmanager
-def _rates_times(factor: float, optimizers: Optimizers) -> Iterator[None]:
-    groups = [group for o in optimizers for group in o.param_groups]
-    rates = [group["lr"] for group in groups]
-    for group in groups:
-        group["lr"] = group["lr"] * factor
-    try:
-        yield
-    finally:
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
 
 
 RULES: dict[str, Rule] = {
