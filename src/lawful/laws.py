@@ -60,7 +60,7 @@ class Law(ABC):
         return self.rows(x, c).square().mean()
 
     def rows(self, x: Tensor, c: Condition) -> Tensor:
-        """The residual with a row a sample."""
+        """The residual with a row per sample."""
         r = self(x, c)
         if r.ndim == 0 or len(r) != len(x):
             raise InputError(
@@ -173,7 +173,7 @@ class CorrectableLaw(Law):
 
     Near a solution :math:`x^*`, :math:`r(x) \approx A (x - x^*)`; where :math:`M \approx A^{-1}`,
     :math:`-M r(x)` estimates the *error* :math:`x^* - x` in the units of the field, however badly
-    conditioned A is. It serves three ends: a training target, the refinement of a sample, and the
+    conditioned A is. It serves three ends: a training target, the correction of a sample, and the
     estimate of a sample's error when no reference is known (defect correction: Stetter 1978).
 
     M must contract: a correction turns the error e into :math:`(I - M A) e`, so that repeated

@@ -21,7 +21,7 @@ from lawful.laws import Condition, merge
 from lawful.metrics.report import LawReport, law_report, reached
 from lawful.reading import as_path, check_memory, parse_json, read_bytes, read_text, reason
 from lawful.study import Matching, Quantity, Study, all_laws, enforceable, space
-from lawful.typed import Within, check_fields, shown, typed
+from lawful.typed import Options, Within, check_fields, shown, typed
 from lawful.weights import device_of, make_dense
 
 CHUNK = 64
@@ -50,37 +50,19 @@ class Samples:
         return f"Samples({tuple(self.fields.shape)}, of {asked}; laws: {laws})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How samples are drawn and what is done to them, in Python and on the command line.
+def check_options(options: Options, study: Study, grad: bool) -> None:
+    """Refuse what is out of range, and what the study cannot do.
 
-    Arguments:
-        n: Number of samples; where not given, as many as the longest condition has values.
-        seed: Seed of the conditions that are drawn.
-        refine: Corrections by the law tried on each raw sample.
-        enforce: Enforce the affine laws exactly.
-        tolerance: Project samples until every violation is below this.
+    Raises:
+        InputError: Names the option.
     """
-
-    n: Annotated[int, Within(1, 10**9)] | None = None
-    seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
-    refine: Annotated[int, Within(0, 1_000)] = 0
-    enforce: bool = False
-    tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
-
-    def check(self, study: Study, grad: bool = False) -> None:
-        """Refuse what is out of range, and what the study cannot do.
-
-        Raises:
-            InputError: Names the option.
-        """
-        check_fields(self)
-        if self.refine and study.refiner() is None:
-            raise InputError(f"refine: {self.refine} steps; study {study.name!r} allows none")
-        if self.enforce and not enforceable(study):
-            raise InputError(f"enforce: study {study.name!r} has no affine law")
-        if self.tolerance is not None and (self.refine or self.enforce or grad):
-            raise InputError("tolerance: goes with none of refine, enforce and grad")
+    check_fields(options)
+    if options.refine and study.refiner() is None:
+        raise InputError(f"refine: {options.refine} steps; study {study.name!r} allows none")
+    if options.enforce and not enforceable(study):
+        raise InputError(f"enforce: study {study.name!r} has no affine law")
+    if options.tolerance is not None and (options.refine or options.enforce or grad):
+        raise InputError("tolerance: goes with none of refine, enforce and grad")
 
 
 @dataclass(frozen=True)
@@ -202,7 +184,7 @@ class Model:
     def _stream(
         self, options: Options, given: Condition, *, grad: bool = False, estimated: bool = True
     ) -> Iterator[Samples]:
-        options.check(self.study, grad)
+        check_options(options, self.study, grad)
         n = _count(options, given)
         strict = too_strict(options.tolerance, manifest_floors(self.manifest))
         if strict is not None:

@@ -43,7 +43,8 @@ from lawful.training.game import unwrapped
 from lawful.typed import shown, typed
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
-CONFIG, SNAPSHOTS, SNAPSHOT_COUNT, SHOWN = "config.yaml", "snapshots", 10, 8
+CONFIG, METRICS, SNAPSHOTS, SNAPSHOT_COUNT = "config.yaml", "metrics.jsonl", "snapshots", 10
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _train(
     game, state, seconds = _ready(study, folder, fabric, init, budget)
     network = state.averages["generator"].module.eval()
     monitor = _Monitor(Model(study, network, {}), folder / SNAPSHOTS, fabric)
-    metrics = _Metrics(folder / "metrics.jsonl", state.step, fabric.is_global_zero)
+    _rewind(folder, state.step, fabric)
     started = time.perf_counter() - seconds
     if not state.step:
         monitor.keep(0)
@@ -118,11 +119,11 @@ def _train(
                 with _aside(fabric):
                     row |= {f"watch/{k}": v for k, v in study.watch(network).items()}
                 started += time.perf_counter() - paused  # watching is no training
-            metrics.write(row)
+            if fabric.is_global_zero:
+                _append(folder, row)
         if (share := snapshot_share(steps)) and state.step % share == 0:
             monitor.keep(state.step)
         if keeping:
-            metrics.flush()
             _save(study, folder, state, fabric, seconds)
         yield Progress(state.step, steps, seconds, dict(state.values), violations)
     if fabric.is_global_zero:
@@ -196,7 +197,7 @@ def _numbered(folder: Path) -> list[Path]:
 def history(folder: Path) -> list[dict[str, float]]:
     """The rows of `metrics.jsonl`: step, seconds, loss terms; now and then violations, and what
     the study watches. Lines that are no rows, such as an interrupted write leaves, are left out."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     text = read_bytes(path).decode("utf-8", "replace") if path.is_file() else ""
     return [row for line in text.splitlines() if (row := _row(line)) is not None]
 
@@ -467,24 +468,16 @@ def _save(study: Study, folder: Path, state: State, fabric: Fabric, seconds: flo
             old.unlink()
 
 
-class _Metrics:
-    """`metrics.jsonl`; what an interrupted run wrote after its last checkpoint is dropped."""
+def _rewind(folder: Path, step: int, fabric: Fabric) -> None:
+    """Drop the rows that an interrupted run wrote after its last checkpoint."""
+    path = folder / METRICS
+    if path.exists() and not path.is_file():  # a pipe would be waited for without an end
+        raise InputError(f"{path}: expected a file")
+    if fabric.is_global_zero and path.is_file():
+        kept = [json.dumps(row) for row in history(folder) if row["step"] <= step]
+        checkpoint.write_text(path, "".join(row + "\n" for row in kept))
 
-    def __init__(self, path: Path, step: int, active: bool) -> None:
-        self.path, self.active, self.lines = path, active, list[str]()
-        if path.exists() and not path.is_file():  # a pipe would be waited for without an end
-            raise InputError(f"{path}: expected a file")
-        if active and path.is_file():
-            kept = [json.dumps(row) for row in history(path.parent) if row["step"] <= step]
-            checkpoint.write_text(path, "".join(row + "\n" for row in kept))
 
-    def write(self, row: dict[str, float]) -> None:
-        self.lines.append(json.dumps(row))
-        if len(self.lines) >= LOG_EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.active and self.lines:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(line + "\n" for line in self.lines))
-        self.lines.clear()
+def _append(folder: Path, row: Mapping[str, float]) -> None:
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")

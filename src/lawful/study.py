@@ -81,7 +81,7 @@ class Quantity:
         if tuple(value.shape[1:]) != self.shape:
             expected = " x ".join(map(str, self.shape)) or "one number"
             found = " x ".join(map(str, value.shape[1:])) or "one number"
-            raise InputError(f"{self.name}: expected {expected} a sample, got {found}")
+            raise InputError(f"{self.name}: expected {expected} per sample, got {found}")
         if not bool(torch.isfinite(value).all()):
             raise InputError(f"{self.name}: expected finite values, got NaN or infinity")
         if bool((value < self.minimum).any()):

@@ -68,9 +68,28 @@ WHOLE = Within(-(2**31), 2**31, above=True, below=True)
 REAL = Within(-1e30, 1e30)
 Positive = Annotated[float, Within(0, 1e6, above=True)]  # rates, lengths
 Weight = Annotated[float, Within(0, 1e12)]  # of a term of a loss
-Count = Annotated[int, Within(1, 100_000)]  # steps in a step, points, pictures
+Count = Annotated[int, Within(1, 100_000)]  # repetitions, points, pictures
 Size = Annotated[int, Within(1, 4096)]  # channels, pixels
 Seed = Annotated[int, Within(0, 2**63 - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How samples are drawn and what is done to them, in Python and on the command line.
+
+    Arguments:
+        n: Number of samples; where not given, as many as the longest condition has values.
+        seed: Seed of the conditions that are drawn.
+        refine: Corrections by the law that are tried on each raw sample.
+        enforce: Enforce the affine laws exactly.
+        tolerance: Project samples until every violation is below this.
+    """
+
+    n: Annotated[int, Within(1, 10**9)] | None = None
+    seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
+    refine: Annotated[int, Within(0, 1_000)] = 0
+    enforce: bool = False
+    tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
 
 
 def shown(value: object) -> str:

@@ -31,9 +31,9 @@ def study(**changes):
     return kind(Training(**{"steps": 60, "batch": 8, "checkpoint": 7, **changes}))
 
 
-def command(folder, steps=3000, **environment):
+def command(folder, steps=1200, **environment):
     arguments = ["train", TINY, "--out", folder, "--training.steps", str(steps), "--resume"]
-    arguments += ["--training.checkpoint", "50"]
+    arguments += ["--training.checkpoint", "20"]
     return subprocess.Popen(
         [sys.executable, "-m", "lawful", *map(str, arguments)],
         env={**os.environ, **environment},
@@ -47,7 +47,7 @@ def test_killed_at_any_moment_a_run_resumes_and_ends_with_the_same_weights(tmp_p
     for after in (2, 13):
         process = command(tmp_path / "killed")
         while len(checkpoints(tmp_path / "killed")) < 1 or (
-            int(checkpoints(tmp_path / "killed")[-1].stem) < 50 * after
+            int(checkpoints(tmp_path / "killed")[-1].stem) < 20 * after
         ):
             assert process.poll() is None
             time.sleep(0.005)
@@ -61,7 +61,7 @@ def test_killed_at_any_moment_a_run_resumes_and_ends_with_the_same_weights(tmp_p
         assert torch.equal(value, killed[name])
     rows = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("whole", "killed")]
     steps = [[json.loads(row)["step"] for row in lines] for lines in rows]
-    assert steps[0] == steps[1] == list(range(10, 3001, 10))
+    assert steps[0] == steps[1] == list(range(10, 1201, 10))
     assert json.loads(rows[0][-1])["mean/mean"] == json.loads(rows[1][-1])["mean/mean"]
 
 

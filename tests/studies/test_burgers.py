@@ -152,7 +152,7 @@ def test_an_initial_condition_of_the_users_own():
         ({"viscosity": float("nan")}, "viscosity: expected finite"),
         ({"viscosity": "thick"}, "viscosity: expected numbers"),
         ({"viscosity": []}, "viscosity: expected at least one value"),
-        ({"initial": torch.zeros(63)}, "initial: expected 64 a sample, got 63"),
+        ({"initial": torch.zeros(63)}, "initial: expected 64 per sample, got 63"),
         ({"initial": torch.full((2, 64), torch.nan)}, "initial: expected finite"),
         ({"initial": -torch.ones(64)}, "initial: expected at least 0"),
         ({"initial": torch.zeros(64), "frequency": 4.0}, "expected one of the two"),

@@ -219,7 +219,7 @@ def test_targets_that_no_medium_has_are_refused(model):
         ({"volume_fraction": phi + 0.1, "two_point": curve}, r"p2\(0\) is the volume fraction"),
         ({"two_point": curve.where(torch.arange(RADII) != 4, phi + 0.05)}, "at most the volume"),
         ({"two_point": 0.25 + 0.25 * (torch.arange(RADII) < 10)}, "triangle inequality"),
-        ({"two_point": curve[:20]}, "two_point: expected 32 a sample, got 20"),
+        ({"two_point": curve[:20]}, "two_point: expected 32 per sample, got 20"),
         ({"two_point": curve * torch.nan}, "finite"),
     ):
         with pytest.raises(InputError, match=said) as error:

@@ -341,7 +341,7 @@ def test_samples_are_of_the_class_and_pose_asked_for(folder):
         ({"label": -1}, "label: expected whole numbers from 0 to 9, got -1"),
         ({"label": 1.5}, "label: expected whole numbers from 0 to 9, got 1.5"),
         ({"element": 4}, "element: expected whole numbers from 0 to 3, got 4"),
-        ({"noise": torch.zeros(1, 3)}, "noise: expected 64 a sample, got 3"),
+        ({"noise": torch.zeros(1, 3)}, "noise: expected 64 per sample, got 3"),
     ],
 )
 def test_conditions_out_of_range_are_named(folder, condition, said):

@@ -18,7 +18,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from lawful.errors import InputError
-from lawful.typed import Within, check_fields, spelled
+from lawful.typed import Options, Within, check_fields, spelled
 
 if TYPE_CHECKING:
     from lawful.study import Quantity, Study
@@ -67,8 +67,8 @@ class TrainOptions:
     device: Devices = Devices()
 
 
-@dataclass(frozen=True)
-class SampleOptions:
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Options):
     """Sample fields; conditions that are not given are drawn, several values are taken in turn."""
 
     model: Annotated[Positional[str], arg(help="a shipped model or a run")]
@@ -76,28 +76,17 @@ class SampleOptions:
     n: Annotated[int | None, arg(aliases=["-n"], help="samples [as many as values are given]")] = (
         None
     )
-    seed: Annotated[int, arg(help="of the conditions that are drawn")] = 0
-    refine: Annotated[int, arg(help="corrections by the law on each raw sample")] = 0
-    enforce: Annotated[bool, arg(help="enforce the affine laws exactly")] = False
-    tolerance: Annotated[float | None, arg(help="refine until every violation is below this")] = (
-        None
-    )
     study: StudyFile = None
 
 
-@dataclass(frozen=True)
-class ReportOptions:
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
     """Report how well a model's samples, or the samples in a file, obey the laws."""
 
     subject: Annotated[Positional[str], arg(help="a model, run or file")]
     out: Annotated[Path, arg(help="folder for report.json and report.html")] = Path("report")
     n: Annotated[int, arg(aliases=["-n"], help="samples drawn from a model")] = 32
-    seed: Annotated[int, arg(help="of the conditions drawn for a model")] = 1
-    refine: Annotated[int, arg(help="corrections on each sample of a model")] = 0
-    enforce: Annotated[bool, arg(help="enforce the affine laws on a model's")] = False
-    tolerance: Annotated[
-        float | None, arg(help="refine a model's samples below this violation")
-    ] = None
+    seed: int = 1
     study: StudyFile = None
     force: Annotated[bool, arg(help="replace the report in --out")] = False
 
