@@ -16,7 +16,7 @@ import lawful
 from lawful.cli.export import Array, write_samples
 from lawful.cli.main import main
 from lawful.cli.page import png
-from lawful.metrics.pictures import comparison_figure, montage_figure
+from lawful.metrics.figures import comparison_figure, montage_figure
 from lawful.study import Axis
 
 RANKS = str(Path(__file__).parent / "ranks.py")

@@ -33,7 +33,7 @@ from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.files import replacing
 from lawful.laws import Estimate, Projection
-from lawful.metrics.pictures import montage_figure
+from lawful.metrics.figures import montage_figure
 from lawful.metrics.report import LawReport
 from lawful.model import CHUNK, Samples, read_manifest
 from lawful.reading import (

@@ -26,7 +26,7 @@ from lawful.cli.report_text import (
 from lawful.errors import InputError
 from lawful.files import json_bytes
 from lawful.laws import Law
-from lawful.metrics.pictures import comparison_figure, montage_figure, scatter_figure
+from lawful.metrics.figures import comparison_figure, montage_figure, scatter_figure
 from lawful.metrics.report import LawReport, law_report, relative_error
 from lawful.metrics.summary import SPREAD, Spread, Summary
 from lawful.model import Model, Samples, load, manifest_floors

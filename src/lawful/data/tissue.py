@@ -41,6 +41,7 @@ from lawful.reading import DAMAGED, dataset, opened_hdf5, reason
 
 DEFAULT = "immunohistochemistry"
 DEFAULT_COLUMNS = 192  # of 512, held out
+STRIDE = 16  # of patches to train on
 QUARTER, FIFTH = 4, 5  # part of a picture's columns, and of small images, that is held out
 LYSTO, CHUNK = "training.h5", 512
 SUFFIXES = tuple(ending for ending in READERS if ending != ".npy")
@@ -74,9 +75,7 @@ class Tissue:
     source: str
 
 
-def load_tissue(
-    source: str = DEFAULT, *, side: int = 64, train_stride: int = 16, seed: int = 0
-) -> Tissue:
+def load_tissue(source: str = DEFAULT, *, side: int = 64) -> Tissue:
     """Load patches of tissue, in [0, 1]; the last call's are kept.
 
     The default is colonic glands: FHL2 stained by DAB, counterstained with haematoxylin, 512 x 512
@@ -86,28 +85,23 @@ def load_tissue(
 
     Arguments:
         source: `immunohistochemistry`, a folder, or an HDF5 file: see the head of this module.
-        side: Pixels per side of a patch; even.
-        train_stride: Pixels from one training patch to the next where they are cut out of large
-            pictures, so they overlap one another. Held-out patches do too: theirs is half a side.
-        seed: Seed of the order of the patches: the first n are drawn from all of them.
+        side: Pixels per side of a patch; even. Where patches are cut out of large pictures they
+            overlap, those to train on every 16 pixels and the held-out ones by half a side.
 
     Raises:
-        InputError: An argument is out of range; the source is unknown, empty, damaged, or not of
+        InputError: The side is no even number; the source is unknown, empty, damaged, or not of
             the form above; an image is not RGB, of another size, or smaller than a patch; or a
             class has nothing to train on or nothing held out.
     """
-    place = source if source == DEFAULT else str(Path(source).absolute())
-    return _load(source, place, side, train_stride, seed)
+    if side < 2 or side % 2:
+        raise InputError(f"tissue: side {side}; expected a positive even number")
+    return _load(source, source if source == DEFAULT else str(Path(source).absolute()), side)
 
 
 @lru_cache(maxsize=1)
-def _load(source: str, place: str, side: int, stride: int, seed: int) -> Tissue:
+def _load(source: str, place: str, side: int) -> Tissue:
     """The same; `place` tells equal relative paths of different folders apart."""
-    if side < 2 or side % 2:
-        raise InputError(f"tissue: side {side}; expected a positive even number")
-    if stride < 1:
-        raise InputError(f"tissue: train stride {stride}; expected at least 1")
-    parts, origin = _read(source, side, stride)
+    parts, origin = _read(source, side)
     classes = tuple(dict.fromkeys(name for name, _, _ in parts))
     counts = torch.tensor([len(patches) for _, patches, _ in parts])
     labels = torch.tensor([classes.index(name) for name, _, _ in parts]).repeat_interleave(counts)
@@ -117,15 +111,14 @@ def _load(source: str, place: str, side: int, stride: int, seed: int) -> Tissue:
     if bool(twin.any()):
         origin += f", {int(twin.sum())} held-out twins of training patches left out"
     kept = (~twin).nonzero()[:, 0]
-    order = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))]
+    order = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(0))]
     train, right = order[~held[order]], order[held[order]]
     for chosen, what in ((train, "to train on"), (right, "held out")):
         present = labels[chosen].unique().tolist()
         if missing := [name for label, name in enumerate(classes) if label not in present]:
             raise InputError(f"tissue {source}: no patch of class {missing[0]!r} {what}")
-    return Tissue(
-        images[train] / 255, labels[train], images[right] / 255, labels[right], classes, origin
-    )
+    unit = images.float() / 255
+    return Tissue(unit[train], labels[train], unit[right], labels[right], classes, origin)
 
 
 def _twins(images: Patches, held: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
@@ -135,9 +128,9 @@ def _twins(images: Patches, held: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
     return held & torch.tensor([word in known for word in words], dtype=torch.bool)
 
 
-def _read(source: str, side: int, stride: int) -> tuple[list[Part], str]:
+def _read(source: str, side: int) -> tuple[list[Part], str]:
     if source == DEFAULT:
-        return _scikit_image(side, stride)
+        return _scikit_image(side)
     path = Path(source)
     if path.is_file() and path.suffix.lower() in (".h5", ".hdf5"):
         return _lysto(path, side)
@@ -146,7 +139,7 @@ def _read(source: str, side: int, stride: int) -> tuple[list[Part], str]:
     if (path / LYSTO).is_file():
         return _lysto(path / LYSTO, side)
     if homes := _scale_folders(path):
-        return _anhir(path, homes, side, stride)
+        return _anhir(path, homes, side)
     return _folder(path, side)
 
 
@@ -206,28 +199,27 @@ def _windows(
     shown: Bool[Tensor, "rows columns"],
     held_out: int,
     side: int,
-    stride: int,
 ) -> tuple[Patches, Bool[Tensor, " n"]]:
     """Windows that show tissue, and which of them are of the last `held_out` columns."""
     border, parts = picture.shape[2] - held_out, []
-    for columns, step in ((slice(border), stride), (slice(border, None), side // 2)):
+    for columns, step in ((slice(border), STRIDE), (slice(border, None), side // 2)):
         cut = picture[..., columns].unfold(1, side, step).unfold(2, side, step)
         parts.append(cut.permute(1, 2, 0, 3, 4)[foreground(shown[:, columns], side, step)])
     counts = torch.tensor([len(part) for part in parts])
     return torch.cat(parts), torch.tensor([False, True]).repeat_interleave(counts)
 
 
-def _scikit_image(side: int, stride: int) -> tuple[list[Part], str]:
+def _scikit_image(side: int) -> tuple[list[Part], str]:
     """The whole picture, lumens too."""
     if side > DEFAULT_COLUMNS:
         raise InputError(f"tissue {DEFAULT}: side {side}; expected at most {DEFAULT_COLUMNS}")
     picture = torch.from_numpy(np.array(examples.immunohistochemistry())).movedim(-1, 0)
     everywhere = torch.ones(picture.shape[1:], dtype=torch.bool)
-    cut = _windows(picture, everywhere, DEFAULT_COLUMNS, side, stride)
+    cut = _windows(picture, everywhere, DEFAULT_COLUMNS, side)
     return [("tissue", *cut)], "scikit-image immunohistochemistry, 512 x 512"
 
 
-def _anhir(folder: Path, homes: Sequence[Path], side: int, stride: int) -> tuple[list[Part], str]:
+def _anhir(folder: Path, homes: Sequence[Path], side: int) -> tuple[list[Part], str]:
     """Pictures whose names tell no stain, such as `S1.jpg` of the COAD sets, are left out."""
     paths = [path for home in homes for path in _some_pictures(home)]
     stained = {path: name for path in paths if (name := stain(path)) is not None}
@@ -241,7 +233,7 @@ def _anhir(folder: Path, homes: Sequence[Path], side: int, stride: int) -> tuple
         if min(picture.shape[1], held_out) < side:
             least = f"{QUARTER * side} x {side}"
             raise _bad(path, f"{_shown(picture)} pixels; expected {least} for patches of {side}")
-        parts.append((name, *_windows(picture, tissue(picture), held_out, side, stride)))
+        parts.append((name, *_windows(picture, tissue(picture), held_out, side)))
     scales = ", ".join(sorted({home.resolve().name for home in homes}))
     source = f"{folder.resolve().name}, ANHIR's layout, {scales}, {len(stained)} pictures"
     if left := [path.name for path in paths if path not in stained]:

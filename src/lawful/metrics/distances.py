@@ -222,12 +222,10 @@ class Comparison(Coverage):
     """Every distance between a generated and a real set, on the same features.
 
     Arguments:
-        samples: Size of the smaller set.
         frechet: `frechet_distance`; biased upwards, the more the fewer samples.
         kernel, kernel_error: `kernel_distance` and its standard error.
     """
 
-    samples: int
     frechet: float
     kernel: float
     kernel_error: float
@@ -245,7 +243,6 @@ def compare(
     _check("comparison", real, fake, least=max(3, neighbours + 1))
     return Comparison(
         **vars(manifolds(real, fake, neighbours)),
-        samples=min(len(real), len(fake)),
         frechet=frechet_distance(real, fake),
         kernel=kernel_distance(real, fake),
         kernel_error=kernel_error(real, fake),

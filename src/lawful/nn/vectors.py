@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lawful.laws import Condition
 from lawful.symmetry import plane_rotations
+from lawful.symmetry.group import MatrixGroup
 from lawful.symmetry.symmetrize import Symmetrized
 
 HIDDEN = (64, 32, 16)
@@ -40,26 +41,20 @@ def mlp(inputs: int, outputs: int, hidden: tuple[int, ...] = HIDDEN) -> nn.Seque
 
 
 class Framed(nn.Module):
-    """A function seen from the sector of its input's first two entries: equivariant under C_n.
+    """A function seen from the sector of its input's first two entries: equivariant under C_n."""
 
-    Arguments:
-        function: Vectors of `inputs` entries to vectors of `outputs`.
-        turns: n.
-    """
-
-    def __init__(self, function: nn.Module, turns: int, inputs: int, outputs: int) -> None:
+    def __init__(self, function: nn.Module, group: MatrixGroup, onto: MatrixGroup) -> None:
         super().__init__()
-        self.function, self.turns = function, turns
-        self.group, self.onto = plane_rotations(turns, inputs), plane_rotations(turns, outputs)
+        self.function, self.group, self.onto = function, group, onto
 
     def extra_repr(self) -> str:
         """Rotations in a turn."""
-        return f"turns={self.turns}"
+        return f"turns={self.group.order}"
 
     def sector(self, z: Float[Tensor, "batch inputs"]) -> Int[Tensor, " batch"]:
         """Which of the n equal sectors of the plane z lies in, counter-clockwise."""
-        share = torch.atan2(z[:, 1], z[:, 0]) / (2 * math.pi) * self.turns
-        return share.floor().long() % self.turns
+        n = self.group.order
+        return (torch.atan2(z[:, 1], z[:, 0]) / (2 * math.pi) * n).floor().long() % n
 
     def forward(self, z: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
         sector = self.sector(z)
@@ -79,13 +74,11 @@ class VectorGenerator(nn.Module):
         self, size: int, *, noise: int = 10, kind: GeneratorKind = "plain", turns: int = 4
     ) -> None:
         super().__init__()
-        plain = mlp(noise, size)
-        self.function: nn.Module = plain
-        if kind == "equivariant":
-            onto = plane_rotations(turns, size)
-            self.function = Symmetrized(plain, plane_rotations(turns, noise), onto)
-        elif kind == "random-element":
-            self.function = Framed(plain, turns, noise, size)
+        groups = plane_rotations(turns, noise), plane_rotations(turns, size)
+        self.function: nn.Module = mlp(noise, size)
+        if kind != "plain":
+            symmetric = Symmetrized if kind == "equivariant" else Framed
+            self.function = symmetric(self.function, *groups)
 
     def forward(self, condition: Condition) -> Float[Tensor, "batch 1 1 size"]:
         x: Tensor = self.function(condition["noise"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.metrics.pictures import comparison_figure, scatter_figure
+from lawful.metrics.figures import comparison_figure, scatter_figure
 from lawful.metrics.report import relative_error
 from lawful.metrics.summary import SPREAD, Spread
 from lawful.model import Model

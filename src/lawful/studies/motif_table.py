@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.metrics.pictures import strips_figure
+from lawful.metrics.figures import strips_figure
 from lawful.model import Model
 from lawful.run import history, snapshots
 from lawful.studies.digit_quality import SAMPLES, DigitQuality, digit_quality, real_floor
