@@ -65,7 +65,6 @@ LAYERS = {
     "pixel norm": lambda g: RMSNorm(),
     "modulation": lambda g: Function(Modulation(3, 5), embedded=True),
     "group max": lambda g: Function(pool_group),
-    "group mean": lambda g: Function(lambda x: pool_group(x, "mean")),
     "down": lambda g: Function(down),
     "up": lambda g: Function(up),
     "up, smoothly": lambda g: Function(lambda x: up(x, smooth=True)),

@@ -310,7 +310,7 @@ def test_critics_score_every_image_by_itself():
 def test_the_judge_sees_poses():
     """Features that were invariant would hide a lost pose."""
     torch.manual_seed(0)
-    judge = DigitClassifier(28).eval()
+    judge = DigitClassifier().eval()
     image = torch.rand(2, 1, 28, 28)
     assert judge.features(image).shape == (2, 64)
     turned = judge.features(image.rot90(1, (2, 3)))

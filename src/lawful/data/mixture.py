@@ -23,7 +23,7 @@ class Mixture:
     Arguments:
         centre: c.
         freedom: ν.
-        dimension: Of the whole space; the first two coordinates are those of the plane.
+        dimension: Number of coordinates; the first two coordinates are those of the plane.
         offset: Value of the others.
 
     Raises:

@@ -19,48 +19,38 @@ def load_classifier(name: Literal["digits", "rotated-digits"] = "digits") -> "Di
     """The network of digits, or of digits in every orientation, in evaluation mode."""
     path = Path(str(resources.files("lawful"))) / "models" / name / "model.safetensors"
     with torch.random.fork_rng(devices=[]):  # a run's random numbers do not depend on this
-        network = DigitClassifier(28)
+        network = DigitClassifier()
     return load_weights(network, path)
 
 
 class DigitClassifier(nn.Module):
     """An autoencoder whose code serves as features, and a classifier with weights of its own.
 
-    `{"image": (B, 1, side, side)}` to reconstructions, so that it is trained and shipped like a
+    `{"image": (B, 1, 28, 28)}` to reconstructions, so that it is trained and shipped like a
     generator. Neither half is invariant under any group: what it must not hide is a lost pose.
-
-    Arguments:
-        side: Divisible by 4.
-        classes: Of the classifier.
-        features: Size of the code.
-        width: Channels of the encoder at half resolution.
     """
 
-    def __init__(
-        self, side: int, *, classes: int = 10, features: int = 64, width: int = 24
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        quarter = side // 4
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, width, 4, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.GELU(),
-            nn.Flatten(), nn.Linear(2 * width * quarter**2, features),
+            nn.Conv2d(1, 24, 4, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(24, 48, 4, stride=2, padding=1), nn.GELU(),
+            nn.Flatten(), nn.Linear(48 * 7**2, 64),
         )  # fmt: skip
         self.decoder = nn.Sequential(
-            nn.Linear(features, 2 * width * quarter**2), nn.GELU(),
-            nn.Unflatten(1, (2 * width, quarter, quarter)),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.GELU(),
-            nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1), nn.Sigmoid(),
+            nn.Linear(64, 48 * 7**2), nn.GELU(), nn.Unflatten(1, (48, 7, 7)),
+            nn.ConvTranspose2d(48, 24, 4, stride=2, padding=1), nn.GELU(),
+            nn.ConvTranspose2d(24, 1, 4, stride=2, padding=1), nn.Sigmoid(),
         )  # fmt: skip
         self.classifier = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1), nn.GELU(), nn.MaxPool2d(2),
             nn.Conv2d(32, 64, 3, padding=1), nn.GELU(), nn.MaxPool2d(2),
             nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Dropout2d(0.2),
-            nn.Flatten(), nn.Linear(64 * quarter**2, 96), nn.GELU(), nn.Dropout(0.5),
-            nn.Linear(96, classes),
+            nn.Flatten(), nn.Linear(64 * 7**2, 96), nn.GELU(), nn.Dropout(0.5),
+            nn.Linear(96, 10),
         )  # fmt: skip
 
-    def features(self, image: Num[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch features"]:
+    def features(self, image: Num[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 64"]:
         """The autoencoder's code of images in [0, 1], or bytes.
 
         Raises:
@@ -69,10 +59,8 @@ class DigitClassifier(nn.Module):
         code: Tensor = self.encoder(unit_images(image))
         return code
 
-    def probabilities(
-        self, image: Num[Tensor, "batch 1 side side"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Of each class, by the classifier, of images in [0, 1], or bytes.
+    def probabilities(self, image: Num[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
+        """Probabilities of the ten classes of images in [0, 1], or bytes.
 
         Raises:
             InputError: They are neither.

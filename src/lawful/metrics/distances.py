@@ -160,7 +160,7 @@ def _kernels(a: Tensor, b: Tensor) -> Float[Tensor, " n"]:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How two sets cover one another, by closed balls that reach to the k-th nearest neighbour.
+    """How two sets cover one another, by closed balls up to the k-th nearest neighbour.
 
     A ball holds its boundary, so that a set covers its copy also where samples repeat.
 
@@ -190,7 +190,7 @@ def manifolds(
         raise InputError(f"precision and recall: expected 1 neighbour or more, got {neighbours}")
     _check("precision and recall", real, fake, least=neighbours + 1)
     a, b = real.double(), fake.double()
-    reach_a, reach_b = (
+    radius_a, radius_b = (
         torch.cat(
             [_distances(part, z).kthvalue(neighbours + 1, 1).values for part in z.split(BLOCK)]
         )
@@ -198,11 +198,11 @@ def manifolds(
     )
     balls = torch.zeros(len(b), dtype=torch.long, device=b.device)  # around every generated sample
     recalled = covered = 0
-    for part, reach in zip(a.split(BLOCK), reach_a.split(BLOCK), strict=True):
+    for part, radius in zip(a.split(BLOCK), radius_a.split(BLOCK), strict=True):
         distance = _distances(part, b)
-        inside = distance <= reach[:, None]
+        inside = distance <= radius[:, None]
         balls += inside.sum(0)
-        recalled += int((distance <= reach_b).any(1).sum())
+        recalled += int((distance <= radius_b).any(1).sum())
         covered += int(inside.any(1).sum())
     return Coverage(
         precision=float((balls > 0).double().mean()),

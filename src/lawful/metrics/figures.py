@@ -57,7 +57,7 @@ def comparison_figure(
     """Rows: generated, numerical, difference; a column a sample, or several for what it shows.
 
     Arguments:
-        places: Of each axis of space its label and the places of the cells' centres; the first row
+        places: For each axis of space its label and the places of the cells' centres; the first row
             of a field is the bottom.
     """
     views = _views(fields)

@@ -249,10 +249,10 @@ class NoiseInjection(nn.Module):
 
 
 def pool_group(
-    x: Float[Tensor, "batch field order h w"], how: str = "max"
+    x: Float[Tensor, "batch field order h w"],
 ) -> Float[Tensor, "batch field h w"]:
-    """Fields to an image that moves with the input: the largest or the mean over the group."""
-    return x.amax(2) if how == "max" else x.mean(2)
+    """Fields to an image that moves with the input: the largest over the group."""
+    return x.amax(2)
 
 
 def down(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch field order h2 w2"]:

@@ -38,6 +38,7 @@ from lawful.symmetry.planar import Planar
 
 Pose = Literal["latent", "output", "none"]
 Norm = Literal["pixel", "batch"]
+EMBEDDING, HIDDEN = 64, 128  # of the small plain pair: what modulates; units before the score
 
 
 def noise_sides(side: int, resolutions: int) -> list[int]:
@@ -271,7 +272,7 @@ class SymmetricCritic(nn.Module):
         for level in self.levels:
             h = leaky_relu(level(down(h)))
         h = h if self.last is None else leaky_relu(self.last(h))
-        return pool_group(h, "max").mean((-2, -1))
+        return pool_group(h).mean((-2, -1))
 
     def forward(
         self, x: Float[Tensor, "batch channel h w"], condition: Condition
@@ -298,17 +299,16 @@ class ImageGenerator(nn.Module):
         side: Divisible by 4.
         noise: Size of the latent vector.
         width: Channels at half the side; twice as many at a quarter.
-        embedding: Size of the vector that modulates the blocks.
     """
 
-    def __init__(self, side: int, *, noise: int = 64, width: int = 48, embedding: int = 64) -> None:
+    def __init__(self, side: int, *, noise: int = 64, width: int = 48) -> None:
         super().__init__()
         self.corner = _quarter("generator", side)
         self.dense = nn.Linear(noise, 2 * width * self.corner**2)
-        self.embed = nn.Linear(noise, embedding)
-        self.coarse = ResidualBlock(2 * width, 2 * width, embedding, norm=pixel_norm)
+        self.embed = nn.Linear(noise, EMBEDDING)
+        self.coarse = ResidualBlock(2 * width, 2 * width, EMBEDDING, norm=pixel_norm)
         self.widen = nn.Conv2d(2 * width, 4 * width, 1)
-        self.fine = ResidualBlock(width, width, embedding, norm=pixel_norm)
+        self.fine = ResidualBlock(width, width, EMBEDDING, norm=pixel_norm)
         self.head = nn.Conv2d(width, 4, 3, padding=1)
         if self.head.bias is not None:
             nn.init.constant_(self.head.bias, -2.0)  # images are mostly dark
@@ -328,17 +328,16 @@ class ImageCritic(nn.Module):
     Arguments:
         side: Divisible by 4.
         width: Channels at half the side; twice as many at a quarter.
-        hidden: Units of the dense layer before the score.
     """
 
-    def __init__(self, side: int, *, width: int = 32, hidden: int = 128) -> None:
+    def __init__(self, side: int, *, width: int = 32) -> None:
         super().__init__()
         quarter = _quarter("critic", side)
         self.layers = nn.Sequential(
             nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE),
             nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE),
-            nn.Flatten(), nn.Linear(2 * width * quarter**2, hidden), nn.LeakyReLU(SLOPE),
-            nn.Linear(hidden, 1),
+            nn.Flatten(), nn.Linear(2 * width * quarter**2, HIDDEN), nn.LeakyReLU(SLOPE),
+            nn.Linear(HIDDEN, 1),
         )  # fmt: skip
 
     def forward(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lawful.data.augment import drop_patches, jitter, rotated
-from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
+from lawful.data.digits import SIDE, Digits, load_digits
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import DigitClassifier
 from lawful.study import Quantity, Study, Training
@@ -61,7 +61,7 @@ class DigitsStudy(Study):
         return {"digits": self.digits().source}
 
     def network(self) -> nn.Module:
-        return DigitClassifier(SIDE, classes=CLASSES)
+        return DigitClassifier()
 
     def laws(self) -> tuple[Law | Residual, ...]:
         return (reconstruction,)
