@@ -76,7 +76,7 @@ def play(
 
     The loss is the relativistic average, that of the paper's digits.
     """
-    loss, (ours, judge) = RelativisticAverage((penalty,)), pair
+    loss, (ours, theirs) = RelativisticAverage((penalty,)), pair
     like = next(ours.parameters())
     while True:
         for player, optimizer in zip(pair, optimizers, strict=True):
@@ -85,9 +85,9 @@ def play(
             real, fake = data(BATCH, random).to(like), ours(noise)
             fake = PLANE.act_each(fake, element) if random_element else fake
             if player is ours:
-                value = loss.generator_loss(judge(real), judge(fake))
+                value = loss.generator_loss(theirs(real), theirs(fake))
             else:
-                terms = loss.critic_terms(judge, real, fake.detach())
+                terms = loss.critic_terms(theirs, real, fake.detach())
                 value = torch.stack(list(terms.values())).sum()
             weights = list(player.parameters())
             gradients = torch.autograd.grad(value, weights)
@@ -111,7 +111,8 @@ def trained(seed: int, *, equivariant: bool = False, steps: int = STEPS) -> nn.M
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, rate) for one in optimizers]
     moves = play(pair, R1(0.1), optimizers, torch.Generator().manual_seed(1009 * seed))
     for turn in range(steps):
-        for schedule, _ in zip(schedules, moves, strict=False):
+        for schedule in schedules:
+            next(moves)
             schedule.step()
         # The average forgets its start: its decay rises to the last one.
         decay = min(DECAY, (1 + turn) / (10 + turn)) if turn else 0.0
@@ -202,10 +203,10 @@ def p_values(seeds: int = 100, count: int = 150) -> Sequence[Record]:
 
 def _p_value(seed: int, count: int, equivariant: bool, shift: float) -> float:
     torch.manual_seed(seed)
-    network_ = generator(equivariant=equivariant).double()
+    player = generator(equivariant=equivariant).double()
     noise = torch.randn(count, NOISE, dtype=torch.float64)
     noise[:, 0] += shift
-    return invariance_test(network_(noise), PLANE, draws=199, seed=seed).p_value
+    return invariance_test(player(noise), PLANE, draws=199, seed=seed).p_value
 
 
 def result() -> Result:
