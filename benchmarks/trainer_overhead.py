@@ -3,7 +3,7 @@
     python benchmarks/trainer_overhead.py [--steps 300] [--rounds 5]
 
 Both play the game of the shipped motif models at their size, in turn, in one process: the trainer
-(`studies.run.train`, with its checks, logs, averages, monitoring, snapshots and checkpoints) and a
+(`lawful.run.train`, with its checks, logs, averages, monitoring, snapshots and checkpoints) and a
 loop that has nothing but draws, losses, backward passes, Adam and the average. Both must end with
 the same weights. Prints the ratio of their times a step. A snapshot is taken every tenth of a run,
 so a short run has more of them a step than the real one.
