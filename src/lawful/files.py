@@ -23,8 +23,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from lawful.errors import InputError
 from lawful.reading import read_tensors, refusing
@@ -142,11 +141,8 @@ def write_tensors(
     Raises:
         OSError: The file cannot be written.
     """
-    with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(f"{path}: cannot be written ({error})") from None
+    # `save_file` writes to a temporary file of its own, which a kill would leave for ever.
+    write_all({path: to_bytes(tensors, metadata)})
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:
