@@ -90,9 +90,9 @@ def test_threshold_crop_and_median_are_passed_on(here):
 def test_anisotropy():
     stripes = np.arange(60) // 5 % 2 > 0
     x = np.broadcast_to(stripes, (60, 60)).copy()
-    assert statistics_of(x, 20).anisotropy == pytest.approx(0.5)
+    assert statistics_of(x, 20)["anisotropy"] == pytest.approx(0.5)
     board = np.indices((60, 60)).sum(0) % 2 > 0
-    assert statistics_of(board, 20).anisotropy == 0
+    assert statistics_of(board, 20)["anisotropy"] == 0
 
 
 def test_figures_are_not_read_as_data(here):

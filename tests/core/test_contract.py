@@ -54,7 +54,9 @@ LAWS = {
     "function": law(volume),
     "volume fraction": VolumeFraction(),
     "two-point": TwoPoint(RADII),
+    "two-point, weights": TwoPoint(RADII, weights=(0.0, 1.0, 0.0, 0.5)),
     "two-point, modes": TwoPoint(RADII, modes=2),
+    "two-point, weights and modes": TwoPoint(RADII, weights=(1.0, 0.0, 2.0, 1.0), modes=2),
     "two-point, not periodic": TwoPoint(RADII, periodic=False),
 }
 LINEARISED = {name: entry for name, entry in LAWS.items() if isinstance(entry, LinearizedLaw)}

@@ -64,12 +64,29 @@ def test_a_part_of_the_curve_can_be_the_law(seed):
 
 
 @given(seed=seeds)
+@settings(max_examples=15, deadline=None)
+def test_radii_of_weight_zero_are_left_out(seed):
+    x = fields(seed)
+    difference = torch.randn(3, RADII, generator=torch.Generator().manual_seed(seed)).double()
+    weights = (1.0, 1.0, 0.0, 0.5, 0.0, 0.0, 2.0, 0.0)
+    law = TwoPoint(RADII, weights=weights)
+    kept = [r for r in range(RADII) if weights[r]]
+    weighted = difference[:, kept] * torch.tensor([weights[r] for r in kept])
+    exactly(law(x, off_by(x, difference)), weighted)
+    exactly(law.violation(x, off_by(x, difference)), rms(weighted))
+    difference[:, [2, 4, 5, 7]] += 10.0
+    exactly(law.violation(x, off_by(x, difference)), rms(weighted), 1e-10)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 0.0, 1.0, 0.5, 1.0, 0.0, 3.0, 1.0)])
+@given(seed=seeds)
 @settings(max_examples=10, deadline=None)
-def test_all_modes_have_the_violation_of_the_curve(seed):
+def test_all_modes_have_the_violation_of_the_curve(seed, weights):
     """Parseval: the cosines are an orthonormal basis."""
     x = fields(seed)
     difference = torch.randn(3, RADII, generator=torch.Generator().manual_seed(seed)).double()
-    plain, modal = TwoPoint(RADII), TwoPoint(RADII, modes=RADII)
+    count = RADII if weights is None else sum(w > 0 for w in weights)
+    plain, modal = TwoPoint(RADII, weights=weights), TwoPoint(RADII, weights=weights, modes=count)
     c = off_by(x, difference)
     exactly(modal.violation(x, c), plain.violation(x, c))
     exactly(modal.loss(x, c), plain.loss(x, c))
@@ -112,8 +129,16 @@ def test_half_the_jacobian_times_the_field_is_the_correlation(seed):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"weights": (1.0,) * 7}, "expected 8 weights of at least 0 and one above, got 7"),
+        ({"weights": (1.0,) * 7 + (-0.1,)}, "expected 8 weights"),
+        ({"weights": (0.0,) * 8}, "one above"),
+        ({"weights": (1.0,) * 7 + (float("inf"),)}, "expected 8 weights"),
+        ({"weights": (1.0,) * 7 + (float("nan"),)}, "expected 8 weights"),
+        ({"weights": (float("nan"),) + (1.0,) * 7}, "expected 8 weights"),
+        ({"weights": ()}, "expected 8 weights"),
         ({"modes": 0}, "expected 1 to 8 modes, got 0"),
         ({"modes": 9}, "expected 1 to 8 modes, got 9"),
+        ({"weights": (1.0,) * 3 + (0.0,) * 5, "modes": 4}, "expected 1 to 3 modes, got 4"),
     ],
 )
 def test_laws_that_cannot_be_are_refused_in_one_line(options, said):

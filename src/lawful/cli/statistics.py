@@ -1,7 +1,9 @@
-"""`lawful stats`: the morphology of a two-phase image, as a table, JSON, CSV and PNG."""
+"""`lawful stats`: statistics of a two-phase image, as a table, JSON, CSV and PNG."""
 
+import csv
 import sys
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +24,6 @@ from lawful.materials.statistics import (
     mean_chord_length,
     radial_mean,
     specific_surface,
-    volume_fraction,
 )
 from lawful.reading import check_memory
 
@@ -50,32 +51,9 @@ class StatisticsOptions:
     force: Annotated[bool, tyro.conf.arg(help="replace the statistics in --out")] = False
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """What is said of an image; lengths in pixels, curves at 0, 1, 2, … pixels.
-
-    Arguments:
-        p2_down, p2_across: Two-point correlation along a column and along a row of the image.
-        anisotropy: Largest difference between these two, up to a quarter of the shorter side:
-            beyond it there are too few independent pairs to tell.
-    """
-
-    p1: float
-    specific_surface: float
-    mean_chord: float
-    mean_chord_other: float
-    components: int
-    components_other: int
-    anisotropy: float
-    p2: list[float]
-    lineal_path: list[float]
-    p2_down: list[float]
-    p2_across: list[float]
-
-
 def run(arguments: list[str]) -> None:
     """`lawful stats IMAGE`."""
-    options = parse(StatisticsOptions, arguments, "stats")
+    options = parse(StatisticsOptions, arguments, "lawful stats")
     micrograph = read_micrograph(
         options.image, threshold=options.threshold, phase=options.phase, crop=options.crop,
         pixel_size=options.pixel_size, median=options.median,
@@ -83,7 +61,12 @@ def run(arguments: list[str]) -> None:
     refuse_to_replace([options.out / name for name in FILES], force=options.force)
     radii = _radii(options.radii, micrograph, options.periodic)
     found = statistics_of(micrograph.image, radii, periodic=options.periodic)
-    _write(micrograph, found, options)
+    contents = zip(FILES, (_json(micrograph, found, options), _csv(found), _png(micrograph, found)),
+                   strict=True)  # fmt: skip
+    try:
+        write_all({options.out / name: content for name, content in contents})
+    except OSError as error:
+        raise InputError(f"{options.out}: cannot be written ({error.strerror})") from None
     print(table(micrograph, found))
     print(f"written: {options.out}")
     for note in micrograph.notes:
@@ -102,96 +85,86 @@ def _radii(asked: int | None, micrograph: Micrograph, periodic: bool) -> int:
     return asked
 
 
-def statistics_of(image: np.ndarray, radii: int, *, periodic: bool = False) -> Statistics:
-    """Measure the phase in which the boolean `image` is true."""
+def statistics_of(image: np.ndarray, radii: int, *, periodic: bool = False) -> dict[str, Any]:
+    """Measure the phase in which the boolean `image` is true; lengths in pixels.
+
+    Returns:
+        Figures and curves at 0, 1, 2, … pixels by name. `p2_down` and `p2_across` are two-point
+        correlations along a column and along a row; `anisotropy` is the largest difference between
+        these two up to a quarter of the shorter side, beyond which there are too few pairs to tell.
+    """
     lags = correlation_map(image, radii, periodic=periodic)
     down, across = lags[:radii, 0], lags[0, :radii]
     near = 1 + min(image.shape) // 4
-    return Statistics(
-        p1=float(volume_fraction(image)),
-        specific_surface=float(specific_surface(image, periodic=periodic)),
-        mean_chord=float(mean_chord_length(image, periodic=periodic)),
-        mean_chord_other=float(mean_chord_length(~image, periodic=periodic)),
-        components=int(components(image, periodic=periodic)),
-        components_other=int(components(~image, periodic=periodic)),
-        anisotropy=float((down - across)[:near].abs().max()),
-        p2=radial_mean(lags, radii).tolist(),
-        lineal_path=lineal_path(image, radii, periodic=periodic).tolist(),
-        p2_down=down.tolist(),
-        p2_across=across.tolist(),
-    )
+    return {
+        "p1": float(image.mean()),
+        "specific_surface": float(specific_surface(image, periodic=periodic)),
+        "mean_chord": float(mean_chord_length(image, periodic=periodic)),
+        "mean_chord_other": float(mean_chord_length(~image, periodic=periodic)),
+        "components": int(components(image, periodic=periodic)),
+        "components_other": int(components(~image, periodic=periodic)),
+        "anisotropy": float((down - across)[:near].abs().max()),
+        "p2": radial_mean(lags, radii).tolist(),
+        "lineal_path": lineal_path(image, radii, periodic=periodic).tolist(),
+        "p2_down": down.tolist(),
+        "p2_across": across.tolist(),
+    }
 
 
-def table(micrograph: Micrograph, found: Statistics) -> str:
+def table(micrograph: Micrograph, found: dict[str, Any]) -> str:
     """The statistics as text, at most 80 columns wide."""
     rows, columns = micrograph.image.shape
     size, unit = micrograph.pixel_size, micrograph.unit
     units = "units" if unit == "unit" else unit
     level = "none: two values" if micrograph.threshold is None else f"{micrograph.threshold:g}"
-    surface = f"{found.specific_surface:.5f} per pixel"
+    surface = f"{found['specific_surface']:.5f} per pixel"
     if size is not None:
-        surface += f" = {found.specific_surface / size:.5g} per {unit}"
+        surface += f" = {found['specific_surface'] / size:.5g} per {unit}"
+
+    def length(pixels: float) -> str:
+        return f"{pixels:.2f} pixels" + ("" if size is None else f" = {pixels * size:.4g} {units}")
+
     lines = {
         "size": f"{rows} x {columns} pixels" + ("" if size is None else f" of {size:g} {units}"),
         "banner cut": f"{micrograph.banner} rows",
         "threshold": level,
-        "volume fraction p1": f"{found.p1:.5f} ({micrograph.phase} phase)",
+        "volume fraction p1": f"{found['p1']:.5f} ({micrograph.phase} phase)",
         "specific surface": surface,
-        "mean chord": _length(found.mean_chord, size, units),
-        "mean chord, other phase": _length(found.mean_chord_other, size, units),
-        "components": f"{found.components}; other phase {found.components_other}",
-        "anisotropy of p2": f"{found.anisotropy:.5f} (largest |down - across|)",
+        "mean chord": length(found["mean_chord"]),
+        "mean chord, other phase": length(found["mean_chord_other"]),
+        "components": f"{found['components']}; other phase {found['components_other']}",
+        "anisotropy of p2": f"{found['anisotropy']:.5f} (largest |down - across|)",
     }
     name = micrograph.source if len(micrograph.source) < 80 else f"{micrograph.source[:76]}…"
     text = [name, *(f"{label:<25}{value}" for label, value in lines.items()), ""]
-    return "\n".join([*text, *_curve_rows(found)])
+    text.append("  r" + "".join(f"{name.replace('_', ' '):>13}" for name in CURVES))
+    for r in (r for r in SHOWN if r < len(found["p2"])):
+        text.append(f"{r:>3}" + "".join(f"{found[name][r]:>13.5f}" for name in CURVES))
+    return "\n".join(text)
 
 
-def _length(pixels: float, size: float | None, units: str) -> str:
-    return f"{pixels:.2f} pixels" + ("" if size is None else f" = {pixels * size:.4g} {units}")
+def _json(micrograph: Micrograph, found: dict[str, Any], options: StatisticsOptions) -> bytes:
+    read = ("source", "banner", "threshold", "phase", "pixel_size")
+    said = {name: getattr(micrograph, name) for name in read}
+    unit = micrograph.unit if micrograph.pixel_size is not None else None
+    asked = {"median": options.median, "periodic": options.periodic}
+    shape = {"size": list(micrograph.image.shape), "notes": list(micrograph.notes)}
+    return json_bytes({**said, "unit": unit, **asked, **shape, **found})
 
 
-def _curve_rows(found: Statistics) -> list[str]:
-    heads = ("p2", "lineal path", "p2 down", "p2 across")
-    rows = ["  r" + "".join(f"{head:>13}" for head in heads)]
-    for r in (r for r in SHOWN if r < len(found.p2)):
-        rows.append(f"{r:>3}" + "".join(f"{getattr(found, name)[r]:>13.5f}" for name in CURVES))
-    return rows
+def _csv(found: dict[str, Any]) -> bytes:
+    text = StringIO(newline="")
+    lines = zip(range(len(found["p2"])), *(found[name] for name in CURVES), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([("r", *CURVES), *lines])
+    return text.getvalue().encode()
 
 
-def _write(micrograph: Micrograph, found: Statistics, options: StatisticsOptions) -> None:
-    """`statistics.png`, `statistics.csv` and `statistics.json`."""
-    folder, size = options.out, micrograph.pixel_size
-    r = np.arange(len(found.p2))
-    curves = {"all directions": found.p2, "down": found.p2_down, "across": found.p2_across}
+def _png(micrograph: Micrograph, found: dict[str, Any]) -> bytes:
+    size = micrograph.pixel_size
+    curves = {"all directions": found["p2"], "down": found["p2_down"], "across": found["p2_across"]}
     figure = statistics_figure(
-        micrograph.image, r * (size or 1.0),
-        {name: np.array(curve) for name, curve in curves.items()}, np.array(found.lineal_path),
+        micrograph.image, np.arange(len(found['p2'])) * (size or 1.0),
+        {name: np.array(curve) for name, curve in curves.items()}, np.array(found['lineal_path']),
         unit="pixels" if size is None else micrograph.unit,
     )  # fmt: skip
-    columns = zip(*(getattr(found, name) for name in CURVES), strict=True)
-    lines = [",".join(("r", *CURVES))]
-    lines += [",".join([str(i), *(repr(v) for v in row)]) for i, row in enumerate(columns)]
-    data = json_bytes(_data(micrograph, found, options))
-    contents = (data, "\n".join([*lines, ""]).encode(), png(figure))
-    files = dict(zip((folder / name for name in FILES), contents, strict=True))
-    try:
-        write_all(files)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-
-
-def _data(micrograph: Micrograph, found: Statistics, options: StatisticsOptions) -> dict[str, Any]:
-    return {
-        "source": micrograph.source,
-        "size": list(micrograph.image.shape),
-        "banner": micrograph.banner,
-        "threshold": micrograph.threshold,
-        "phase": micrograph.phase,
-        "median": options.median,
-        "periodic": options.periodic,
-        "notes": list(micrograph.notes),
-        "pixel_size": micrograph.pixel_size,
-        "unit": micrograph.unit if micrograph.pixel_size is not None else None,
-        **vars(found),
-    }
+    return png(figure)
