@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from lawful.nn.equivariant import GroupConv, export
 from lawful.nn.images import SymmetricGenerator
 from lawful.studies.rotmnist import RotatedDigitsStudy
-from lawful.studies.symmetric import generate
 from lawful.symmetry.planar import Planar, planar
 
 CHANNELS, BATCH, SAMPLES, PARTS = 64, 16, 64, 5
@@ -91,7 +90,7 @@ def generators(repeats: int) -> Compared:
     full, order = study.network(), study.symmetry.order
     widths = [order * width for width in study.widths("generator")[::-1]]
     networks = export(full), export(SymmetricGenerator(Planar(1), pose="none", widths=widths))
-    condition = generate(study, full, SAMPLES).condition
+    condition = study.conditions(SAMPLES)
 
     def task(network: nn.Module) -> Task:
         return lambda: network(condition)

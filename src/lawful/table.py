@@ -9,7 +9,7 @@ Records are also what `lawful study` stores as data, ready for a data frame.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan
+from math import isfinite, isnan
 from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
@@ -129,54 +129,90 @@ class Column(NamedTuple):
         form: Format of the figure.
         ranged: Show the least and the most of several records too.
         of: Of several records' figures; the median where not given, `len` to count them.
+        scale: What the figure is multiplied by.
     """
 
     figure: str
     form: str = ".3g"
     ranged: bool = False
     of: Callable[[Sequence[float]], float] = median
+    scale: float = 1
 
     def cell(self, records: Sequence[Record]) -> str:
         """One line's entry: words as they are; empty where no record has the figure."""
         values = [entry[self.figure] for entry in records if entry.get(self.figure) is not None]
         if values and isinstance(values[0], str):
             return values[0]
-        known = [value for value in values if not isnan(value)]
+        known = [self.scale * value for value in values if not isnan(value)]
         if not known:
             return ""
         return spread(known, self.form) if self.ranged else f"{self.of(known):{self.form}}"
 
 
-SEEDS, STEPS, MINUTES = (
-    Column("seed", "d", of=len),
-    Column("steps", ",.0f"),
-    Column("minutes", ".1f"),
-)
-
-
 def table(records: Sequence[Record], columns: Mapping[str, Column], corner: str = "") -> str:
     """A Markdown table of records: a line per label, in order of appearance.
+
+    Where records are of trained models, their number of seeds stands first, and the median of their
+    minutes of training last.
 
     Arguments:
         columns: By heading.
         corner: Heading of the labels.
     """
-    lines: dict[str, list[Record]] = {}
-    for entry in records:
-        lines.setdefault(entry["row"], []).append(entry)
+    if any("seed" in entry for entry in records):
+        ends = Column("seed", "d", of=len), Column("minutes", ".1f")
+        columns = {"seeds": ends[0], **columns, "minutes": ends[1]}
     cells = [
-        [label, *(column.cell(own) for column in columns.values())] for label, own in lines.items()
+        [label, *(column.cell(own) for column in columns.values())]
+        for label, own in _by_label(records).items()
     ]
     return markdown_table((corner, *columns), cells)
 
 
-def record(label: str, model: Model, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """A trained model as a record: its row, seed, steps and minutes of training, and figures."""
+def _by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for entry in records:
+        found.setdefault(entry["row"], []).append(entry)
+    return found
+
+
+def by_label(records: Sequence[Record], figure: str) -> dict[str, list[Any]]:
+    """A figure of all records by the label of their row."""
+    return {label: [entry[figure] for entry in own] for label, own in _by_label(records).items()}
+
+
+def runs_of(rows: Sequence[Row], study: S, prefix: str) -> dict[str, S]:
+    """Configurations of all rows by the name of the run."""
+    return {name: run for row in rows for name, run in row.runs(study, prefix).items()}
+
+
+def rows_of(models: Mapping[str, Model], rows: Sequence[Row]) -> dict[str, Row]:
+    """The row of every run's model; a model alone is a row of its own name.
+
+    Raises:
+        InputError: A run is of none of the rows.
+    """
+    return {name: Row(name) if len(models) == 1 else row_of(name, rows) for name in models}
+
+
+def record(label: str, run: str, model: Model, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A trained model's figures with its row, run and seed, and steps and minutes of training."""
     manifest = model.manifest
     return {
-        "row": label, "seed": model.study.training.seed, "steps": manifest.get("steps"),
-        "minutes": float(manifest["training_seconds"]) / 60, **figures,
+        "row": label, "run": run, "seed": model.study.training.seed,
+        "steps": manifest.get("steps"), "minutes": float(manifest["training_seconds"]) / 60,
+        **figures,
     }  # fmt: skip
+
+
+def records_of(
+    models: Mapping[str, Model],
+    rows: Sequence[Row],
+    judge: Callable[[Model], Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """A record per model, of the figures that `judge` gives it."""
+    found = rows_of(models, rows)
+    return [record(found[n].label, n, model, judge(model)) for n, model in models.items()]
 
 
 def row_of(name: str, rows: Sequence[Row]) -> Row:
@@ -213,6 +249,43 @@ def spread(values: Sequence[float], form: str = ".3g") -> str:
     if len(values) == 1:
         return middle
     return f"{middle} ({min(values):{form}}–{max(values):{form}})"
+
+
+def ratios(
+    records: Sequence[Record], figure: str, pair: tuple[str, str], form: str, corner: str
+) -> str:
+    """`ratio_table` of a figure, wherever rows differ only by the words of a pair of labels."""
+    found = by_label(records, figure)
+    pairs = {
+        label.replace(pair[0], "").removeprefix(", ") or "as above": (ours, theirs)
+        for label, ours in found.items()
+        if pair[0] in label and (theirs := found.get(label.replace(*pair)))
+    }
+    return ratio_table(pair, pairs, form, corner)
+
+
+def ratio_table(
+    names: tuple[str, str],
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    form: str = ".3g",
+    corner: str = "",
+) -> str:
+    """Two sets of figures and the ratio of their medians, a line per pair; "" without a pair.
+
+    A pair with a figure that is not known is left out. There is no ratio to a median that is not
+    above 0, as that of an unbiased distance may be.
+
+    Arguments:
+        names: Of the two sets.
+        pairs: By label.
+    """
+    lines = []
+    for label, (ours, theirs) in pairs.items():
+        if ours and theirs and all(map(isfinite, (*ours, *theirs))):
+            under = median(theirs)
+            ratio = f"{median(ours) / under:.2g}" if under > 0 else ""
+            lines.append([label, spread(ours, form), spread(theirs, form), ratio])
+    return markdown_table((corner, *names, "ratio"), lines) if lines else ""
 
 
 def claims_table(claims: Sequence[Claim]) -> str:

@@ -222,7 +222,7 @@ def mistakes(run):
         ),
         "overrides of a model": (["study", TINY, "--model", run, "--training.steps", "3"], "steps"),
         "device of a model": (["study", TINY, f"--model={run}", "--device.devices", "2"], "device"),
-        "override that no run takes": (["study", "mixture", "--training.seed", "4"], "own"),
+        "override that no run takes": (["study", "mixture", "--alpha", "4"], "own"),
         "study on no such device": (["study", TINY, "--device.accelerator", "abacus"], "abacus"),
         "study with no such option": (["study", TINY, "--speed", "3"], "--speed"),
         "study last": (["study", "--preset", "smoke", "motif"], "comes first"),

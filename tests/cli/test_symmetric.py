@@ -16,8 +16,7 @@ from lawful.cli.main import main
 from lawful.model import save_model
 from lawful.run import describe
 from lawful.studies.histology import HistologyStudy
-from lawful.studies.rotmnist import RotatedDigitsStudy
-from lawful.studies.rotmnist_table import rotmnist_runs
+from lawful.studies.rotmnist import RotatedDigitsStudy, rotmnist_runs
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

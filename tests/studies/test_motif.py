@@ -18,13 +18,24 @@ from lawful.divergences import DIVERGENCES
 from lawful.metrics.classifier import load_classifier
 from lawful.model import load
 from lawful.run import checkpoints, history, snapshots, train
-from lawful.studies.digit_quality import digit_quality, real_floor
-from lawful.studies.motif import MotifStudy, generate
-from lawful.studies.motif_law import cross
-from lawful.studies.motif_table import WAYS, label, motif_result, motif_runs
+from lawful.studies import motif
+from lawful.studies.latent import generate, latent_vectors
+from lawful.studies.motif import (
+    NOISE,
+    MotifStudy,
+    digit_quality,
+    motif_result,
+    real_floor,
+)
 
 WEIGHTS_AT_START = 29752.326031
 LOSSES_AT_START = {"adversarial": 0.702496, "motif": 7.797671, "critic": 1.386566, "R1": 0.000722}
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Runs are judged by few samples."""
+    monkeypatch.setattr(motif, "SAMPLES", 40)
 
 
 def study(**changes):
@@ -42,6 +53,7 @@ def run(entry, folder, **options):
     return load(folder)
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     "law", ["penalty", "alternation", "lagrangian", "config", "enforce", "data"]
 )
@@ -56,6 +68,7 @@ def test_every_way_to_plant_trains_and_is_reported(law, tmp_path):
     assert 0 <= model.manifest["quality"]["confident"] <= 1
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_every_divergence_plays(divergence, tmp_path):
     entry = study(divergence=divergence, training=Training(2, 6, checkpoint=2))
@@ -63,6 +76,7 @@ def test_every_divergence_plays(divergence, tmp_path):
     assert model.manifest["steps"] == 2
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("rule", ["extragradient", "optimistic", "lookahead", "consensus"])
 def test_an_interrupted_adversarial_run_ends_bit_for_bit_the_same(rule, tmp_path):
     entry = study(rule=rule, law="lagrangian", divergence="wasserstein",
@@ -93,6 +107,7 @@ def test_players_and_their_views():
     assert float(law.violation(clean.data, {}).min()) > 0.1
 
 
+@pytest.mark.usefixtures("few")
 def test_a_motif_from_a_picture_is_kept_in_the_configuration(tmp_path):
     path = tmp_path / "motif.png"
     grey = np.zeros((28, 28), np.float32)
@@ -136,6 +151,7 @@ def test_unequal_steps_under_a_joint_rule_are_refused():
         study(rule="extragradient", critic_steps=3).game()
 
 
+@pytest.mark.usefixtures("few")
 def test_snapshots_show_the_same_noise_over_time(tmp_path):
     model = run(study(training=Training(20, 4, checkpoint=10)), tmp_path / "run")
     kept = snapshots(tmp_path / "run")
@@ -179,21 +195,21 @@ def test_quality_knows_good_digits_from_bad_ones():
         digit_quality(digits.train[:9], law, digits)
     noise = digit_quality(torch.rand(400, 1, 28, 28), law, digits)
     one = digit_quality(digits.train[:1].expand(400, -1, -1, -1), law, digits)
-    assert floor.frechet < 0.2 * min(noise.frechet, one.frechet)
-    assert floor.precision > 0.8
-    assert one.least_class == 0.0
-    assert one.coverage < 0.1
+    assert floor["frechet"] < 0.2 * min(noise["frechet"], one["frechet"])
+    assert floor["precision"] > 0.8
+    assert one["least_class"] == 0.0
+    assert one["coverage"] < 0.1
+    bare = digit_quality(digits.train[:400], law, digits)
     planted = digit_quality(law.enforce(digits.train[:400], {}), law, digits)
-    assert planted.motif == 0.0
-    assert planted.frechet == pytest.approx(digit_quality(digits.train[:400], law, digits).frechet)
+    assert planted["motif"] == 0.0
+    assert planted["frechet"] == pytest.approx(bare["frechet"])
 
 
+@pytest.mark.usefixtures("few")
 def test_the_table_has_a_line_for_every_row_and_judges_pasted_samples_pasted(tmp_path):
     entry = study(training=Training(1, 2, checkpoint=1))
-    runs = motif_runs(entry, "full-cross")
-    for run_ in runs.values():
-        assert WAYS[run_.law] in label(run_)
-        assert run_.critic in label(run_)
+    runs = motif.RECIPE.runs(entry, "full-cross")
+    assert all(f"-{run_.critic}-critic-" in name for name, run_ in runs.items())
     chosen = [name for name in runs if "penalty-mu-10-" in name and "cross" not in name[11:]]
     chosen = [*(n for n in chosen if n[-1] in "01"), next(n for n in runs if "onto" in n)]
     models = {name: run(runs[name], tmp_path / name) for name in chosen}
@@ -204,21 +220,24 @@ def test_the_table_has_a_line_for_every_row_and_judges_pasted_samples_pasted(tmp
         "| standard critic, motif pasted onto the samples", "| real digits (the floor)",
         "| uniform noise",
     ]  # fmt: skip
-    (pasted,) = result.data["rows"]["standard critic, motif pasted onto the samples"]
-    assert pasted["motif"] == 0.0
-    assert len(result.data["rows"]["projected critic, penalty, μ = 10"]) == 2
-    assert "ratio of Fréchet distances" in result.markdown
+    records = result.data["records"]
+    pasted = "standard critic, motif pasted onto the samples"
+    assert [entry["motif"] for entry in records if entry["row"] == pasted] == [0.0]
+    seeds = [entry["seed"] for entry in records if entry["row"].startswith("projected")]
+    assert seeds == [0, 1]
+    assert "| Fréchet | projected critic | standard critic | ratio |" in result.markdown
     assert set(result.figures) == {"figure-2ab", "figure-2c", "figure-2d"}
 
 
 @pytest.mark.parametrize("preset", MotifStudy.presets())
 def test_every_preset_has_all_rows_and_no_row_is_another_under_a_new_label(preset):
-    runs = motif_runs(MotifStudy.presets()[preset], preset)
+    runs = motif.RECIPE.runs(MotifStudy.presets()[preset], preset)
     assert len({yaml.safe_dump(run_.config()) for run_ in runs.values()}) == len(runs)
     assert {run_.critic for run_ in runs.values()} == {"projected", "standard"}
     assert {run_.motif for run_ in runs.values()} == {"plus", "cross"}
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("law", ["penalty", "alternation", "lagrangian", "config"])
 def test_a_run_ends_when_the_mean_square_on_a_batch_is_below_its_threshold(law, tmp_path):
     entry = study(law=law, weight=3.0, training=Training(2, 4, 1e-9, checkpoint=2))
@@ -276,8 +295,8 @@ def test_shipped_models_are_of_the_presets(name, preset):
     assert manifest["preset"] == preset
 
 
-def test_generation_is_seeded_and_chunked():
+def test_generation_is_seeded_and_in_parts():
     torch.manual_seed(0)
     network = study().network()
-    torch.testing.assert_close(generate(network, 260)[:250], generate(network, 300)[:250])
-    assert cross(28, 7, 6, 6).sum() == 13
+    one, other = (generate(network, {"noise": latent_vectors(n, NOISE)}) for n in (260, 300))
+    torch.testing.assert_close(one[:250], other[:250])

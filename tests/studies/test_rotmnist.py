@@ -1,6 +1,6 @@
 """The study of rotated digits: its data, designs, samples and figures, in little."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import isfinite, isnan
 
 import pytest
@@ -12,8 +12,9 @@ from lawful.data.augment import others, rotated, subset
 from lawful.data.digits import Digits, load_digits
 from lawful.metrics.classifier import load_classifier
 from lawful.run import history, train
-from lawful.studies.rotmnist import RotatedDigitsStudy, judge_digits, misread, rotated_quality
-from lawful.studies.symmetric import generate, pose_error
+from lawful.studies.latent import generate
+from lawful.studies.rotmnist import RotatedDigitsStudy, misread
+from lawful.studies.symmetric import pose_error
 from lawful.study import headline
 from lawful.symmetry.symmetrize import canonicalize
 
@@ -106,8 +107,8 @@ def test_digits_are_rotated_from_a_seed_each_by_its_own_angle():
 
 def test_what_is_trained_on_is_the_share_of_the_rotated_digits():
     data = study(share=0.005).data()
-    assert data.images.shape == (300, 1, 28, 28)
-    assert data.labels.bincount(minlength=10).min() > 0
+    assert data.train.shape == (300, 1, 28, 28)
+    assert data.train_labels.bincount(minlength=10).min() > 0
     assert study(share=0.01).origin()["share"] == "1 % of 60,000"
 
 
@@ -211,20 +212,21 @@ def test_the_penalties_are_the_papers_on_images_from_minus_one_to_one(loss, slop
 
 def test_generation_is_seeded_and_takes_the_classes_in_turn():
     entry = study()
-    one, again, other = (generate(entry, network(entry), 25, seed) for seed in (1, 1, 2))
-    assert torch.equal(one.images, again.images)
-    assert not torch.equal(one.images, other.images)
-    assert one.condition["label"].tolist() == [k % 10 for k in range(25)]
-    assert set(one.condition["element"].tolist()) == {0, 1, 2, 3}
+    given = [entry.conditions(25, seed) for seed in (1, 1, 2)]
+    one, again, other = (generate(network(entry), condition) for condition in given)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert given[0]["label"].tolist() == [k % 10 for k in range(25)]
+    assert set(given[0]["element"].tolist()) == {0, 1, 2, 3}
 
 
 def test_generation_like_others_has_their_shares_and_the_same_latent_vectors():
     entry = study()
     given = torch.tensor([3, 3, 3, 7, 3, 3, 3, 7, 3, 1])
-    some = generate(entry, network(entry), 40, like=given).condition
+    some = entry.conditions(40, like=given)
     assert some["label"].bincount(minlength=10).tolist() == [0, 4, 0, 28, 0, 0, 0, 8, 0, 0]
     assert len(some["label"][:14].unique()) == 3  # in random order
-    turns = generate(entry, network(entry), 40).condition
+    turns = entry.conditions(40)
     for name in ("noise", "element"):
         assert torch.equal(some[name], turns[name])
 
@@ -254,14 +256,15 @@ def test_samples_are_judged_with_the_shares_of_the_held_out_digits():
 
 def test_an_incomplete_generator_is_the_full_one_with_the_identity():
     entry = study()
-    full, incomplete = (generate(entry, network(entry), 20, posed=p) for p in (True, False))
-    condition = {**full.condition, "element": torch.zeros(20, dtype=torch.long)}
-    with torch.no_grad():
-        assert torch.equal(incomplete.images, network(entry)(condition))
-    back = entry.symmetry.inverse[full.condition["element"]]
-    turned = entry.symmetry.act_each(full.images, back)
-    torch.testing.assert_close(turned, incomplete.images, rtol=0, atol=1e-6)
-    assert float((full.images - incomplete.images).abs().max()) > 1e-3
+    judged = []
+    object.__setattr__(entry, "evaluate", lambda images, labels, error: judged.append(images) or {})
+    for posed in (True, False):
+        entry.quality(network(entry), posed=posed)
+    full, incomplete = judged
+    elements = entry.conditions(len(full), like=entry.data().held_out_labels)["element"]
+    turned = entry.symmetry.act_each(full, entry.symmetry.inverse[elements])
+    torch.testing.assert_close(turned, incomplete, rtol=0, atol=1e-6)
+    assert float((full - incomplete).abs().max()) > 1e-3
 
 
 # Figures
@@ -286,16 +289,14 @@ def test_figures_tell_lost_poses_and_noise_from_good_digits():
     entry = study(judged=300)
     upright = load_digits("uci")
     turned = rotated(upright, seed=8)
-    good, lost = (
-        judge_digits(entry, d.train[:300], d.train_labels[:300]) for d in (turned, upright)
-    )
-    noise = judge_digits(entry, torch.rand(300, 1, 28, 28), turned.train_labels[:300])
-    assert good.frechet < 0.7 * lost.frechet < 0.7 * noise.frechet
-    assert lost.frechet_symmetrized < 0.7 * lost.frechet
-    assert good.frechet_symmetrized > 0.8 * good.frechet
-    assert lost.invariance < 0.01 < good.invariance
-    assert good.accuracy > 0.6 > 0.3 > noise.accuracy
-    assert good.coverage > 0.8 > noise.coverage
+    good, lost = (entry.evaluate(d.train[:300], d.train_labels[:300]) for d in (turned, upright))
+    noise = entry.evaluate(torch.rand(300, 1, 28, 28), turned.train_labels[:300])
+    assert good["frechet"] < 0.7 * lost["frechet"] < 0.7 * noise["frechet"]
+    assert lost["frechet_symmetrized"] < 0.7 * lost["frechet"]
+    assert good["frechet_symmetrized"] > 0.8 * good["frechet"]
+    assert lost["invariance"] < 0.01 < good["invariance"]
+    assert good["accuracy"] > 0.6 > 0.3 > noise["accuracy"]
+    assert good["coverage"] > 0.8 > noise["coverage"]
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +314,7 @@ def test_a_run_watches_at_checkpoints_and_ends_with_finite_figures(folder):
     assert rows[0]["watch/frechet"] != rows[1]["watch/frechet"]
     model = load(folder)
     quality = model.manifest["quality"]
-    figures = asdict(rotated_quality(model.study, model.network))
+    figures = model.study.quality(model.network)
     assert all(isfinite(value) for value in figures.values())
     assert {name: quality[name] for name in figures} == pytest.approx(figures)
     assert figures["equivariance"] < 1e-5

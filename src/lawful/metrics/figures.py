@@ -4,7 +4,7 @@ A field has channels over one, two or three axes of space. It is shown channel b
 as a curve, in the plane as an image, in space as three cuts through its middle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import Any
 
@@ -154,16 +154,4 @@ def scatter_figure(error: Float[Tensor, " batch"], estimate: Float[Tensor, " bat
         axes.plot(ends, ends, color="0.5", lw=1)
     axes.set_xlabel("true relative error")
     axes.set_ylabel("estimated, without a reference")
-    return figure
-
-
-def strips_figure(strips: Mapping[str, Float[Tensor, "_ 1 h w"]]) -> Figure:
-    """Rows of pictures in grey, a title over each."""
-    count = max(len(images) for images in strips.values())
-    figure = Figure(figsize=(0.5 * count + 0.2, 0.72 * len(strips) + 0.2), layout="constrained")
-    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
-    for axis, (title, images) in zip(axes, strips.items(), strict=True):
-        axis.imshow(torch.cat(list(images[:, 0]), 1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(title, loc="left", fontsize=7, pad=2)
-        axis.axis("off")
     return figure

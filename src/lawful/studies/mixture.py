@@ -1,9 +1,9 @@
 """Four heavy-tailed clusters from few points: the toy of structure-preserving GANs."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from math import inf
-from typing import Annotated, ClassVar, Literal, Self
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -12,20 +12,23 @@ from torch import Tensor, nn
 
 from lawful.data.mixture import Mixture
 from lawful.divergences import Alpha, OneSidedSquared
-from lawful.errors import InputError
 from lawful.laws import Condition, Law
+from lawful.model import Model
 from lawful.nn.vectors import VectorCritic, VectorGenerator
-from lawful.studies.mixture_quality import FRESH, mixture_quality, plane_figure
+from lawful.studies.latent import Draw, generate, latent_quantity, latent_vectors
 from lawful.studies.motif_law import MotifLaw
 from lawful.study import Quantity, Study, Training
 from lawful.symmetry import plane_rotations
+from lawful.symmetry.invariance import distances, invariance_test
 from lawful.symmetry.symmetrize import orbit_samples
-from lawful.training import Batch, Game, RMSProp, adversarial_moves
+from lawful.table import Column, Recipe, Result, Row, checked, ratios, records_of, runs_of, table
+from lawful.training import Game, RMSProp, adversarial_moves
 from lawful.typed import Count, Positive, Weight, Within
-from lawful.weights import device_of
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000
+FRESH, TESTED = 5_000, 300
 MIXTURE = Mixture()
+PLANE = plane_rotations(TURNS, 2)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class MixtureStudy(Study):
     points: Annotated[int, Within(1, 1_000_000)] = 200
     generator: Literal["plain", "random-element", "equivariant"] = "random-element"
     critic: Literal["plain", "invariant"] = "invariant"
-    alpha: Positive = 2.0
+    alpha: Annotated[float, Within(1, 1e6, above=True)] = 2.0
     penalty: Weight = 10.0
     critic_steps: Count = 5
     critic_rate: Positive | None = None
@@ -61,14 +64,7 @@ class MixtureStudy(Study):
         "energy distance {energy:.3f} in the plane; rarest cluster {least:.0%} of 25%; "
         "{off_plane:.2f} off the plane; invariance p = {p_value:.3f}"
     )
-    quantities: ClassVar[tuple[Quantity, ...]] = (
-        Quantity("noise", -inf, inf, shape=(NOISE,), distribution="normal", about="latent vector"),
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._divergence()
-        self._optimizer("critic_rate")
+    quantities: ClassVar[tuple[Quantity, ...]] = (latent_quantity(NOISE),)
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -100,24 +96,14 @@ class MixtureStudy(Study):
         return (orbit_samples(x, group) if self.augment else x)[:, None, None]
 
     def game(self) -> Game:
+        ours = self.training.learning_rate
+        theirs = ours if self.critic_rate is None else self.critic_rate
+        generator, critic = (RMSProp(r, "constant", warmup=0.0, clip=None) for r in (ours, theirs))
+        divergence = Alpha((OneSidedSquared(self.penalty),), alpha=self.alpha, reverse=True)
         moves = adversarial_moves(
-            self._divergence(),
-            generator=self._optimizer("training.learning_rate"),
-            critic=self._optimizer("critic_rate"),
-            critic_steps=self.critic_steps,
+            divergence, generator=generator, critic=critic, critic_steps=self.critic_steps
         )
-        return Game(moves, Draw(self.data(), self.training.batch))
-
-    def _divergence(self) -> Alpha:
-        return Alpha((OneSidedSquared(self.penalty),), alpha=self.alpha, reverse=True)
-
-    def _optimizer(self, name: str) -> RMSProp:
-        own = self.critic_rate if name == "critic_rate" else None
-        rate = self.training.learning_rate if own is None else own
-        try:
-            return RMSProp(rate, "constant", warmup=0.0, clip=None)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
+        return Game(moves, Draw(self.data(), self.training.batch, NOISE))
 
     def origin(self) -> Mapping[str, str]:
         turned = ", every quarter turn of each" if self.augment else ""
@@ -126,30 +112,155 @@ class MixtureStudy(Study):
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Figures of raw samples, as generated."""
-        return asdict(mixture_quality(generate(network), MIXTURE))
+        return mixture_quality(_samples(network, FRESH))
 
     def appendix(self, fields: Tensor, condition: Condition) -> Mapping[str, Figure]:
-        return {"In the plane": plane_figure({"samples": fields.flatten(1)}, MIXTURE)}
+        return {"In the plane": plane_figure({"samples": fields.flatten(1)})}
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Independent draws of points, with replacement, each with a latent vector."""
+def _samples(network: nn.Module, count: int) -> Float[Tensor, "count d"]:
+    return generate(network, {"noise": latent_vectors(count, NOISE)}).flatten(1)
 
-    points: Tensor
-    batch: int
 
-    def __call__(self, generator: torch.Generator) -> Batch:
-        rows = torch.randint(len(self.points), (self.batch,), generator=generator)
-        noise = torch.randn(self.batch, NOISE, generator=generator)
-        return Batch({"noise": noise}, self.points[rows])
+# Quality. Distances are of the plane's two coordinates on the scale of arcsinh, which commutes with
+# quarter turns, is linear near the axes and logarithmic in the tails: there all moments exist.
 
 
 @torch.no_grad()
-def generate(
-    network: nn.Module, count: int = FRESH, seed: int = 40_000
-) -> Float[Tensor, "count d"]:
-    """Vectors of latent vectors drawn with a seed of their own."""
-    noise = torch.randn(count, NOISE, generator=torch.Generator().manual_seed(seed))
-    device = device_of(network)
-    return network({"noise": noise.to(device)}).flatten(1).cpu()
+def mixture_quality(x: Float[Tensor, "batch d"]) -> dict[str, float]:
+    """Figures of samples held against five thousand fresh ones.
+
+    `energy` is the energy distance in the plane, `symmetrized` that of the samples' whole orbits,
+    which is what an invariant critic sees. `least` is the share of samples nearest to the rarest of
+    the four centres, `radius` and `tail` the median and the 90th percentile of the distance from
+    the nearest centre, `off_plane` the median over samples of the largest error of a constant
+    coordinate. `p_value` is of the test of invariance on the first three hundred samples.
+    """
+    plane = x[:, :2].double().asinh()
+    few = plane[: FRESH // TURNS]
+    orbits = orbit_samples(few, PLANE)
+    truth, within = _truth()
+    radius = MIXTURE.radius(x)
+    return {
+        "energy": energy_distance(plane, truth, within),
+        # Elements are isometries: of an orbit's distances from the others one image tells all.
+        "symmetrized": 2 * _mean(orbits, truth) - _mean(few, orbits) - within,
+        "least": float(MIXTURE.cluster(x).bincount(minlength=4).min()) / len(x),
+        "radius": float(radius.median()),
+        "tail": float(radius.quantile(0.9)),
+        "off_plane": float((x[:, 2:] - MIXTURE.offset).abs().amax(1).median()),
+        "p_value": invariance_test(plane[:TESTED], PLANE).p_value,
+    }
+
+
+@lru_cache(maxsize=1)
+def _truth() -> tuple[Tensor, float]:
+    """Fresh samples in the plane, and their mean distance from each other."""
+    fresh = MIXTURE.sample(FRESH, torch.Generator().manual_seed(90_000))[:, :2].double().asinh()
+    return fresh, _mean(fresh, fresh)
+
+
+def energy_distance(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], within: float | None = None
+) -> float:
+    """2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖ of two empirical distributions (Székely & Rizzo 2013).
+
+    Arguments:
+        within: The last mean, where it is known.
+    """
+    return 2 * _mean(x, y) - _mean(x, x) - (_mean(y, y) if within is None else within)
+
+
+def _mean(x: Tensor, y: Tensor) -> float:
+    total = sum(float(distances(part, y).sum()) for part in x.split(500))
+    return total / (len(x) * len(y))
+
+
+def plane_figure(sets: Mapping[str, Float[Tensor, "_ d"]]) -> Figure:
+    """Sets of samples in the plane, both axes on the scale of arcsinh; centres as crosses."""
+    figure = Figure(figsize=(2.3 * len(sets) + 0.4, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(sets), squeeze=False)[0]
+    ticks = torch.tensor([-1000.0, -100, -10, 0, 10, 100, 1000])
+    for axis, (name, x) in zip(axes, sets.items(), strict=True):
+        axis.plot(*x[:1000, :2].asinh().T.tolist(), ".", ms=2, alpha=0.4)
+        axis.plot(*MIXTURE.centres.asinh().T.tolist(), "k+", ms=8)
+        axis.set(xlim=(-8, 8), ylim=(-8, 8), aspect="equal")
+        for set_ticks in (axis.set_xticks, axis.set_yticks):
+            set_ticks(ticks.asinh().tolist(), [f"{tick:g}" for tick in ticks.tolist()])
+        axis.tick_params(labelsize=5)
+        axis.set_title(name.replace(", ", "\n"), fontsize=7)
+    return figure
+
+
+# Table: plain, flawed and full pairs of players
+
+
+def _row(players: tuple[str, str], more: str = "", seeds: int = 1, **changes: Any) -> Row:
+    """A row with everything that rows differ in stated, but for the number of points."""
+    generator, critic = players
+    stated = {"generator": generator, "critic": critic, "alpha": 2.0, "augment": False}
+    return Row(_words(players) + more, {**stated, **changes}, seeds)
+
+
+def _words(players: tuple[str, str]) -> str:
+    return f"{players[0]} generator, {players[1]} critic"
+
+
+PLAIN, FULL = ("plain", "plain"), ("random-element", "invariant")
+FLOOR = "fresh samples (the floor)"
+ROWS = (
+    _row(PLAIN, seeds=3),
+    _row(PLAIN, ", augmented points", seeds=3, augment=True),
+    _row(("plain", "invariant"), seeds=3),
+    _row(("random-element", "plain"), seeds=3),
+    _row(FULL, seeds=3),
+    _row(("equivariant", "invariant"), seeds=3),
+    *(_row(pair, f", α = {a:g}", alpha=a) for a in (5.0, 10.0, 100.0) for pair in (PLAIN, FULL)),
+    *(_row(pair, ", 10,000 points", points=10_000) for pair in (PLAIN, FULL)),
+)
+COLUMNS = {
+    "energy distance": Column("energy", ".3f", ranged=True),
+    "of the orbits": Column("symmetrized", ".3f"), "rarest cluster": Column("least", ".1%"),
+    "median radius": Column("radius", ".1f"), "90th percentile": Column("tail", ".0f"),
+    "off the plane": Column("off_plane", ".2f"), "p": Column("p_value", ".3f"),
+}  # fmt: skip
+
+
+def mixture_result(models: Mapping[str, Model]) -> Result:
+    """The table over all models, by what was measured when they were made, and samples."""
+    studies = [checked(model.study, MixtureStudy) for model in models.values()]
+    first = min(studies, key=lambda study: study.points)
+    names = [column.figure for column in COLUMNS.values()]
+    judged = lambda model: {name: model.manifest["quality"][name] for name in names}  # noqa: E731
+    records = records_of(models, ROWS, judged)
+    sets = _references(first)
+    shown = {"fresh samples": sets[FLOOR]}
+    for entry in records:
+        if entry["row"] not in shown and len(shown) < 7:
+            shown[entry["row"]] = _samples(models[entry["run"]].network, 1_000)
+    records += [{"row": name, **mixture_quality(x)} for name, x in sets.items()]
+    records[-1]["p_value"] = None  # turns of the same points are not independent, as the test asks
+    text = (
+        f"{first.points:,} training points where not said otherwise; {first.training.steps:,} "
+        f"steps, batches of {first.training.batch:,}, reverse α = 2 where not said otherwise.",
+        table(records, COLUMNS, "players"),
+        ratios(records, "energy", (_words(FULL), _words(PLAIN)), ".3f", "energy distance"),
+    )
+    return Result(
+        "Heavy-tailed clusters from few points", "\n\n".join(filter(None, text)),
+        {"records": records}, {"plane": plane_figure(shown)},
+    )  # fmt: skip
+
+
+def _references(study: MixtureStudy) -> dict[str, Tensor]:
+    """Sets of points that need no training."""
+    plain, turned = (replace(study, augment=flag).data().flatten(1) for flag in (False, True))
+    fresh = MIXTURE.sample(FRESH, torch.Generator().manual_seed(70_000))
+    return {
+        FLOOR: fresh,
+        f"the {study.points:,} training points": plain,
+        "their quarter turns": turned,
+    }
+
+
+RECIPE = Recipe(mixture_result, partial(runs_of, ROWS))

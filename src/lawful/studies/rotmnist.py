@@ -1,33 +1,41 @@
 """Rotated digits from few examples (Birrell et al. 2022, the RotMNIST table)."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
-from typing import Annotated, ClassVar, Self
+from math import ceil, nan
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from lawful.data.augment import rotated, subset
+from lawful.data.augment import others, rotated, subset
 from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import load_classifier
-from lawful.metrics.distances import Gaussian, compare, frechet_between, gaussian
+from lawful.metrics.distances import Gaussian, frechet_between, gaussian
 from lawful.metrics.features import embed
+from lawful.model import Model
 from lawful.studies.symmetric import (
-    Labelled,
+    FULL,
+    LEAST,
+    LOSSES,
+    PLAIN,
+    RANDOM,
+    Loss,
     SymmetricStudy,
-    generate,
-    pose_error,
-    pose_test,
+    block_runs,
+    blocks,
+    compared,
+    figures_of,
 )
-from lawful.study import Training
-from lawful.symmetry.symmetrize import randomize
+from lawful.study import Study, Training
+from lawful.table import Column, Recipe, Result, Row, checked, ratio_table, table
 from lawful.typed import Within
 
-HELD_OUT, WATCHED = 5_000, 2_000
+HELD_OUT = 5_000
 
 
 def misread(x: Float[Tensor, "batch 1 28 28"], c: Condition) -> Float[Tensor, "batch 1"]:
@@ -52,12 +60,14 @@ class RotatedDigitsStudy(SymmetricStudy):
 
     name: ClassVar[str] = "rotmnist"
     about: ClassVar[str] = "rotated digits from few examples (structure-preserving GANs)"
-    side: ClassVar[int] = SIDE
-    channels: ClassVar[int] = 1
     headline: ClassVar[str] = (
         "Fréchet distance {frechet:.2f}, classified as asked {accuracy:.0%}; equivariance error "
         "{equivariance:.0e}"
     )
+    side: ClassVar[int] = SIDE
+    channels: ClassVar[int] = 1
+    decisive: ClassVar[str] = "frechet"
+    watched: ClassVar[int] = 2_000
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -90,22 +100,36 @@ class RotatedDigitsStudy(SymmetricStudy):
         """All digits, rotated; held-out ones so often that there are enough to judge by."""
         return _source(self.digits, self.subset)
 
-    def data(self) -> Labelled:
-        chosen = subset(self.source(), self.share, self.subset)
-        return Labelled(chosen.train, chosen.train_labels)
+    def data(self) -> Digits:
+        return subset(self.source(), self.share, self.subset)
 
     def origin(self) -> Mapping[str, str]:
         return {"digits": self.source().source, "share": f"{100 * self.share:g} % of 60,000"}
 
-    def watch(self, network: nn.Module) -> Mapping[str, float]:
-        asked = self.source().held_out_labels
-        images = generate(self, network, min(WATCHED, self.judged), like=asked).images
-        classifier = load_classifier("rotated-digits")
-        ours = gaussian([embed(classifier.features, images)])
-        return {"frechet": frechet_between(_held_out(self.digits, self.subset), ours)}
+    def embed(self, images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 64"]:
+        return embed(load_classifier("rotated-digits").features, images)
 
-    def measure(self, network: nn.Module) -> Mapping[str, float]:
-        return asdict(rotated_quality(self, network))
+    def held_out(self, random: torch.Generator) -> Float[Tensor, "m 64"]:
+        digits = self.source().held_out
+        return self.embed(digits[torch.randperm(len(digits), generator=random)[: self.judged]])
+
+    def distance(self, features: Float[Tensor, "n 64"]) -> float:
+        return frechet_between(_held_out(self.digits, self.subset), gaussian([features]))
+
+    def evaluate(
+        self,
+        images: Float[Tensor, "n 1 28 28"],
+        labels: Int[Tensor, " n"],
+        equivariance: float = nan,
+    ) -> dict[str, float]:
+        """The base's figures, and `accuracy`: how often a classifier gives the class asked for."""
+        classifier = load_classifier("rotated-digits")
+        with torch.no_grad():
+            found = torch.cat(
+                [classifier.probabilities(part).argmax(1) for part in images.split(500)]
+            )
+        accuracy = float((found == labels).float().mean())
+        return super().evaluate(images, labels, equivariance) | {"accuracy": accuracy}
 
 
 @lru_cache(maxsize=2)
@@ -116,79 +140,157 @@ def _source(digits: str, seed: int) -> Digits:
 
 @lru_cache(maxsize=2)
 def _held_out(digits: str, seed: int) -> Gaussian:
+    """Moments of the features of all held-out digits."""
     held_out = _source(digits, seed).held_out
-    return gaussian(
-        embed(load_classifier("rotated-digits").features, part) for part in held_out.split(500)
-    )
+    features = load_classifier("rotated-digits").features
+    return gaussian(embed(features, part) for part in held_out.split(500))
 
 
-@dataclass(frozen=True)
-class RotatedQuality:
-    """Figures of a generator of rotated digits, on 64 features of an autoencoder.
+# Table: every pair of players, few digits, two losses, two critics
 
-    Arguments:
-        frechet, kernel, kernel_error: Distances to held-out digits; the kernel's standard error.
-        frechet_symmetrized: Of the samples, each moved by a random element of the group: where it
-            is much smaller, the generator has lost poses.
-        precision, recall, density, coverage: On the same features.
-        accuracy: Share of samples that a classifier gives the class asked for.
-        invariance: p-value of the samples' law being invariant.
-        equivariance: Worst relative error of the generator over the group.
+ROWS = (
+    Row("plain G, plain D", PLAIN, 3, "plain", steps=3.0),
+    Row("plain pair, augmented by quarter turns", {**PLAIN, "treatment": "augmented"},
+        name="augmented"),
+    Row("plain pair on canonical poses, random turn",
+        {**RANDOM, "critic": "plain", "treatment": "canonical"}, name="canonical"),
+    Row("Eqv G, plain D, C4", {**FULL, "critic": "plain"}, name="eqv-plain"),
+    Row("plain G, random turn, Inv D, C4", RANDOM, name="plain-inv"),
+    Row("Eqv G, Inv D, C4", FULL, 3, "c4"),
+    Row("Eqv G, Inv D, C8", {**FULL, "group": "C8"}, name="c8"),
+)  # fmt: skip
+# Of the same weights, sampled without random elements.
+INCOMPLETE = {
+    "plain-inv": "plain G, Inv D, C4", "c4": "(I)Eqv G, Inv D, C4", "c8": "(I)Eqv G, Inv D, C8",
+}  # fmt: skip
+# Fréchet distances of the slides, on their own features, at 10 %: RA, D_2.
+SLIDES = {
+    "plain G, plain D": (348, 283), "Eqv G, plain D, C4": (355, 251),
+    "plain G, Inv D, C4": (188, 192), "(I)Eqv G, Inv D, C4": (132, 133),
+    "Eqv G, Inv D, C4": (89, 88), "Eqv G, Inv D, C8": (51, 57),
+}  # fmt: skip
+SLIDES_SHARE = 0.1
+COLUMNS = {
+    "steps": Column("steps", ",.0f"), "watched": Column("watched", ".2f", ranged=True),
+    "Fréchet": Column("frechet", ".2f", ranged=True),
+    "of random turns": Column("frechet_symmetrized", ".2f"), "kernel": Column("kernel", ".3f"),
+    "precision": Column("precision", ".2f"), "recall": Column("recall", ".2f"),
+    "coverage": Column("coverage", ".2f"), "accuracy": Column("accuracy", ".0%"),
+    "invariance p": Column("invariance", ".3f"),
+    "equivariance error": Column("equivariance", ".0e", of=max),
+    "slides, 10 %": Column("slides"),
+}  # fmt: skip
+
+
+def rotmnist_runs(study: Study, preset: str) -> Mapping[str, Study]:
+    """Every design, share, loss and critic at the preset's size, by the name of its run.
+
+    At the preset's share the designs of several seeds decide: the full one has twice the steps,
+    the plain pair as much time, by when it has stopped improving. They are trained with the papers'
+    averaging critic too. At ten times the share every design has one seed and equal steps. Preset
+    `paper` has five shares and both losses. Shares over the whole are left out.
     """
+    base = replace(checked(study, RotatedDigitsStudy), group="C4", loss="relativistic")
+    every: list[tuple[float, Loss, Sequence[Row], bool]]
+    if preset == "paper":
+        every = [(times, loss, ROWS, False) for times in (1, 5, 10, 50, 100) for loss in LOSSES]
+    else:
+        several = [row for row in _paced(c4=2.0) if row.seeds > 1]
+        once = [replace(row, seeds=1, steps=1.0) for row in ROWS]
+        every = [
+            (1, "relativistic", _paced(plain=6.0, c4=2.0), False),
+            (1, "relativistic", several, True),
+            (10, "relativistic", once, False), (10, "alpha", once, False),
+        ]  # fmt: skip
+    runs: dict[str, Study] = {}
+    for times, loss, rows, averaging in every:
+        own, name = base, f"{100 * times * base.share:g}pc"
+        if averaging:
+            own, name = _averaging(base), f"averaging-{name}"
+        if times * base.share <= 1 and (own != base or not averaging):
+            own = replace(own, share=times * base.share)
+            runs |= block_runs(rows, own, loss, f"{preset}-{name}")
+    return runs
 
-    frechet: float
-    frechet_symmetrized: float
-    kernel: float
-    kernel_error: float
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-    accuracy: float
-    invariance: float
-    equivariance: float
+
+def _paced(**steps: float) -> list[Row]:
+    """The rows with other steps, by name."""
+    return [replace(row, steps=steps.get(row.name, row.steps)) for row in ROWS]
 
 
-def rotated_quality(
-    study: RotatedDigitsStudy, network: nn.Module, *, posed: bool = True
-) -> RotatedQuality:
-    """Judge samples by held-out digits, whose shares of classes they have.
+def _averaging(study: RotatedDigitsStudy) -> RotatedDigitsStudy:
+    """With the papers' critic, which averages its features, so that they hold no place.
 
-    Arguments:
-        posed: Draw elements of the group; else samples are those of the incomplete generator.
+    The study itself where its critic averages already. For the fewer steps the generator has twice
+    the papers' rate.
     """
-    asked = study.source().held_out_labels
-    made = generate(study, network, study.judged, posed=posed, like=asked)
-    return judge_digits(study, made.images, made.condition["label"], pose_error(study, network))
+    paper = RotatedDigitsStudy.presets()["paper"]
+    if study.critic_kernel == paper.critic_kernel:
+        return study
+    names = ("critic_kernel", "penalty", "critic_steps", "critic_rate")
+    training = replace(study.training, learning_rate=2 * paper.training.learning_rate)
+    return replace(study, training=training, **{name: getattr(paper, name) for name in names})
 
 
-@torch.no_grad()
-def judge_digits(
-    study: RotatedDigitsStudy,
-    images: Float[Tensor, "n 1 28 28"],
-    labels: Tensor,
-    equivariance: float = float("nan"),
-) -> RotatedQuality:
-    """Figures of any images with the classes they are to be read as."""
-    classifier, group = load_classifier("rotated-digits"), study.symmetry.exact_part
-    random = torch.Generator().manual_seed(3)
-    held_out = study.source().held_out
-    held_out = held_out[torch.randperm(len(held_out), generator=random)[: study.judged]]
-    ours = embed(classifier.features, images)
-    found = compare(embed(classifier.features, held_out), ours)
-    turned = embed(classifier.features, randomize(images, group, random))
-    exact = _held_out(study.digits, study.subset)
-    classes = torch.cat([classifier.probabilities(part).argmax(1) for part in images.split(500)])
-    return RotatedQuality(
-        frechet=frechet_between(exact, gaussian([ours])),
-        frechet_symmetrized=frechet_between(exact, gaussian([turned])),
-        kernel=found.kernel,
-        kernel_error=found.kernel_error,
-        precision=found.precision,
-        recall=found.recall,
-        density=found.density,
-        coverage=found.coverage,
-        accuracy=float((classes == labels).float().mean()),
-        invariance=pose_test(images, group, classifier.features).p_value,
-        equivariance=equivariance,
+def rotmnist_result(models: Mapping[str, Model]) -> Result:
+    """The table over all models; of a model alone, its row beside the floor."""
+    data, figures, floors = (
+        dict[str, Any](),
+        dict[str, Figure](),
+        dict[float, list[dict[str, Any]]](),
     )
+    study = checked(next(iter(models.values())).study, RotatedDigitsStudy)
+    source = study.source().source
+    parts = [
+        f"Digits: {source}. Distances of {study.judged:,} samples to held-out digits, not to be "
+        "compared with the slides' FID, whose order is what can be. Batches of "
+        f"{study.training.batch}."
+    ]
+    found = blocks(models, RotatedDigitsStudy, ROWS, INCOMPLETE, _title)
+    for number, (title, records) in enumerate(found.items(), 1):
+        study = checked(models[records[0]["run"]].study, RotatedDigitsStudy)
+        if study.share not in floors:
+            floors[study.share] = _floors(study)
+        for entry in records:
+            known = SLIDES.get(entry["row"]) if study.share == SLIDES_SHARE else None
+            entry["slides"] = known and str(known[int(study.loss == "alpha")])
+        pairs = compared(records, "frechet", "Eqv G, Inv D, C4", "plain G, plain D")
+        drawn = figures_of(records, models, "Fréchet distance", count=60, columns=10)
+        figures |= {f"{name}-{number}": figure for name, figure in drawn.items()}
+        fewest = min(entry["steps"] for entry in records)
+        said = f"Watched: of {min(study.watched, study.judged):,} samples at the last checkpoint"
+        watched = any("watched" in entry for entry in records)
+        records += floors[study.share]
+        parts += [
+            f"## {title}", table(records, COLUMNS, "players"),
+            f"{said} up to {fewest:,} steps." if watched else "",
+            ratio_table(("full design", "plain pair"), pairs, corner="Fréchet distance"),
+        ]  # fmt: skip
+        data[title] = {"records": records, "pairs": pairs}
+    result = {"digits": source, "blocks": data}
+    return Result("Rotated digits", "\n\n".join(filter(None, parts)), result, figures)
+
+
+def _title(study: RotatedDigitsStudy) -> str:
+    critic = (
+        f"critic of {study.critic_kernel} × {study.critic_kernel}"
+        if study.critic_kernel
+        else "averaging critic"
+    )
+    return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}, {critic}"
+
+
+def _floors(study: RotatedDigitsStudy) -> list[dict[str, Any]]:
+    """Real digits, judged alike: as many others as there are, and those that are trained on."""
+    data, left = study.data(), others(study.source(), study.share, study.subset)
+    most, total, count = study.judged, len(data.train), min(len(left.train), study.judged)
+    known = f"the {total:,}" if total <= most else f"{most:,} of the {total:,}"
+    sets = {f"{count:,} other real digits": left} if count >= LEAST else {}
+    sets |= {f"{known} trained on": data}
+    return [
+        {"row": name, **study.evaluate(real.train[:most], real.train_labels[:most])}
+        for name, real in sets.items()
+    ]
+
+
+RECIPE = Recipe(rotmnist_result, rotmnist_runs, "quick")

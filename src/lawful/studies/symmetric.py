@@ -1,50 +1,51 @@
-"""What studies of structure-preserving GANs share: players, game and treatments of the data.
+"""What studies of structure-preserving GANs share: players, game, figures and tables.
 
 The compared designs have nearly equal parameter counts: a layer has 1 / √n as many fields over a
 group of order n as a plain layer has channels (the papers' rule, C4 against CNN).
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import ceil, inf, sqrt
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil, nan, sqrt
+from statistics import median
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from lawful.data.digits import Digits
+from lawful.data.tissue import Tissue
 from lawful.divergences import R1, Alpha, Divergence, OneSidedSquared, RelativisticAverage
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.metrics.features import embed
-from lawful.nn.images import (
-    Norm,
-    Pose,
-    SymmetricCritic,
-    SymmetricGenerator,
-    latent_entries,
+from lawful.model import Model
+from lawful.nn.images import Norm, Pose, SymmetricCritic, SymmetricGenerator, latent_entries
+from lawful.studies.latent import (
+    SEED,
+    Curve,
+    Draw,
+    curve,
+    curves_figure,
+    distances,
+    generate,
+    latent_quantity,
+    sheets_figure,
 )
 from lawful.study import Quantity, Study
-from lawful.symmetry.invariance import InvarianceTest, invariance_test
+from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
+from lawful.table import Record, Row, by_label, checked, record, rows_of, runs_of
 from lawful.training import Adam, Batch, Game, adversarial_moves
 from lawful.typed import Count, Positive, Size, Weight, Within
-from lawful.weights import device_of
 
-CHUNK = 250
 RENAMED = {"reach": "critic_kernel", "grain": "noise_injection"}  # of November 2026
 LEAST = 32  # samples that say anything of their law
 Loss = Literal["relativistic", "alpha"]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Images to learn from, with their classes."""
-
-    images: Float[Tensor, "n channel h w"]
-    labels: Int[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class SymmetricStudy(Study):
         embedding: Size of a class's vector, and of what modulates the features.
         smooth: The generator doubles sides bilinearly and adds an image at every resolution.
         noise_injection: The generator has noise between its coarsest and its finest resolution
-            too. Where
-            turns interpolate, turned noise is not white.
+            too. Where turns interpolate, turned noise is not white.
         bright: The critic scales images to [-1, 1] and starts with He's weights.
         judged: Samples that figures are taken of.
     """
@@ -111,6 +111,9 @@ class SymmetricStudy(Study):
     images: ClassVar[bool] = True
     side: ClassVar[int]
     channels: ClassVar[int]
+    decisive: ClassVar[str]  # the distance that is watched
+    watched: ClassVar[int]  # samples it is watched by
+    tested: ClassVar[int] = 400  # most samples that are tested for invariance
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,22 +158,19 @@ class SymmetricStudy(Study):
     def quantities(self) -> tuple[Quantity, ...]:  # type: ignore[override]
         """Latent vector, class where there are several, and element of the group."""
         last, order = len(self.classes) - 1, self.symmetry.order
-        noise = Quantity(
-            "noise", -inf, inf, shape=(self.latent,), distribution="normal", about="latent vector"
-        )
         label = Quantity("label", 0, last, distribution="integer", about="class")
         element = Quantity(
             "element", 0, order - 1, distribution="integer",
             about=f"of {self.group}, acts on the {self.pose}",
         )  # fmt: skip
         poses = (element,) if self.pose != "none" and order > 1 else ()
-        return (noise, *((label,) if last else ()), *poses)
+        return (latent_quantity(self.latent), *((label,) if last else ()), *poses)
 
     def appendix(self, fields: Tensor, condition: Condition) -> Mapping[str, str]:
         group = self.symmetry.exact_part
         if len(fields) < LEAST or group.order == 1:
             return {}
-        found = pose_test(fields, group)
+        found = invariance_test(fields[: self.tested], group, seed=1)
         said = (
             f"If the samples' law were invariant, so large a distance between {found.count} "
             f"samples and their orbits had probability {found.p_value:.3f}."
@@ -183,12 +183,24 @@ class SymmetricStudy(Study):
         return latent_entries(self.noise, self.side, len(self.growth), self.noise_injection)
 
     @abstractmethod
-    def data(self) -> Labelled:
-        """The training images.
+    def data(self) -> Digits | Tissue:
+        """The images that are trained on, and those that are held out.
 
         Raises:
             InputError: They cannot be had, or a class has none.
         """
+
+    @abstractmethod
+    def embed(self, images: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n feature"]:
+        """Features that distances are taken on; they are not invariant themselves."""
+
+    @abstractmethod
+    def held_out(self, random: torch.Generator) -> Float[Tensor, "m feature"]:
+        """Features of held-out images; of many a random choice."""
+
+    @abstractmethod
+    def distance(self, features: Float[Tensor, "n feature"]) -> float:
+        """The decisive distance of features to those of all held-out images."""
 
     def widths(self, which: Literal["generator", "critic"]) -> tuple[int, ...]:
         """Fields at every resolution, the finest first; parameters nearly equal for all groups."""
@@ -236,117 +248,216 @@ class SymmetricStudy(Study):
             self.divergence(), generator=ours, critic=theirs, critic_steps=self.critic_steps
         )
         data = self.data()
-        images = data.images
+        images = data.train
         if self.treatment == "canonical":
             images = canonicalize(images, self.symmetry)
-        return Game(moves, _Draw(self, images, data.labels))
+        draw = Draw(images, self.training.batch, self.latent, data.train_labels)
+        return Game(moves, partial(self._posed, draw))
 
-
-@dataclass(frozen=True)
-class _Draw:
-    """Independent draws of images, with replacement, each with a latent vector and an element."""
-
-    study: SymmetricStudy
-    images: Tensor
-    labels: Tensor
-
-    def __call__(self, generator: torch.Generator) -> Batch:
-        study, count = self.study, self.study.training.batch
-        rows = torch.randint(len(self.images), (count,), generator=generator)
-        noise = torch.randn(count, study.latent, generator=generator)
-        element = study.symmetry.random(count, generator)
-        images = self.images[rows]
-        if study.treatment == "augmented":
-            images = randomize(images, study.symmetry, generator)
-        if study.treatment == "canonical":
+    def _posed(self, draw: Draw, generator: torch.Generator) -> Batch:
+        """A batch with an element of the group for every image."""
+        batch = draw(generator)
+        element = self.symmetry.random(self.training.batch, generator)
+        images = batch.data
+        if self.treatment == "augmented" and images is not None:
+            images = randomize(images, self.symmetry, generator)
+        if self.treatment == "canonical":
             element = torch.zeros_like(element)
-        condition = {"noise": noise, "label": self.labels[rows], "element": element}
-        return Batch(condition, images)
+        return Batch({**batch.condition, "element": element}, images)
 
+    def conditions(
+        self, count: int, seed: int = SEED, like: Int[Tensor, " n"] | None = None
+    ) -> dict[str, Tensor]:
+        """What to generate: latent vectors, classes and elements, from a seed of their own.
 
-@dataclass(frozen=True)
-class Generated:
-    """Samples with what was asked for."""
+        Arguments:
+            like: Labels whose shares the classes have, in random order; where not given, classes
+                take turns. What is compared with real images has their shares: a distance would
+                measure the difference of the shares else, and a generator that lost a rare class
+                gain.
+        """
+        random = torch.Generator().manual_seed(seed)
+        noise = torch.randn(count, self.latent, generator=random)
+        element = self.symmetry.random(count, random)
+        if like is None:
+            label = torch.arange(count) % len(self.classes)
+        else:
+            places = ((torch.arange(count) + 0.5) * (len(like) / count)).long()
+            label = like.sort().values[places][torch.randperm(count, generator=random)]
+        return {"noise": noise, "label": label, "element": element}
 
-    images: Float[Tensor, "n channel h w"]
-    condition: Condition
+    def watch(self, network: nn.Module) -> Mapping[str, float]:
+        count = min(self.watched, self.judged)
+        images = generate(network, self.conditions(count, like=self.data().held_out_labels))
+        return {self.decisive: self.distance(self.embed(images))}
 
+    def measure(self, network: nn.Module) -> Mapping[str, float]:
+        return self.quality(network)
 
-@torch.no_grad()
-def generate(
-    study: SymmetricStudy,
-    network: nn.Module,
-    count: int,
-    seed: int = 40_000,
-    *,
-    posed: bool = True,
-    like: Int[Tensor, " n"] | None = None,
-) -> Generated:
-    """Samples from a seed of their own.
+    def quality(self, network: nn.Module, *, posed: bool = True) -> dict[str, float]:
+        """Figures of samples that have the held-out images' shares of classes.
 
-    Arguments:
-        posed: Draw the element of the group; else it is the identity, which makes an incomplete
-            generator of a full one.
-        like: Labels whose shares the samples' classes have, in random order; where not given,
-            classes take turns. What is compared with real images has their shares: a distance would
-            measure the difference of the shares else, and a generator that lost a rare class gain.
-    """
-    random = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, study.latent, generator=random)
-    element = study.symmetry.random(count, random)
-    if like is None:
-        label = torch.arange(count) % len(study.classes)
-    else:
-        places = ((torch.arange(count) + 0.5) * (len(like) / count)).long()
-        label = like.sort().values[places][torch.randperm(count, generator=random)]
-    condition = {"noise": noise, "label": label, "element": element if posed else 0 * element}
-    device = device_of(network)
-    parts = [{k: v[p : p + CHUNK].to(device) for k, v in condition.items()}
-             for p in range(0, count, CHUNK)]  # fmt: skip
-    return Generated(torch.cat([network(part).cpu() for part in parts]), condition)
+        Arguments:
+            posed: With random elements of the group; else with the identity, which makes an
+                incomplete generator of a full one.
+        """
+        condition = self.conditions(self.judged, like=self.data().held_out_labels)
+        if not posed:
+            condition["element"] = torch.zeros_like(condition["element"])
+        error = pose_error(self, network) if posed else nan
+        return self.evaluate(generate(network, condition), condition["label"], error)
 
+    @torch.no_grad()
+    def evaluate(
+        self,
+        images: Float[Tensor, "n channel h w"],
+        labels: Int[Tensor, " n"],
+        equivariance: float = nan,
+    ) -> dict[str, float]:
+        """Figures of any images held against held-out ones: those of `compare`, and others.
 
-def pose_test(
-    images: Float[Tensor, "n channel h w"],
-    group: Planar,
-    features: Callable[[Tensor], Tensor] | None = None,
-    count: int = 400,
-) -> InvarianceTest:
-    """Whether the first few samples' law is invariant, as far as the group moves pixels exactly.
+        The decisive distance `…_symmetrized` is of the same images, each moved by a random element
+        of the group: where it is much smaller, poses are missing. `invariance` is the p-value of
+        the images' law being invariant.
 
-    Arguments:
-        features: Not invariant themselves; pixels where not given.
-    """
-    seen = None if features is None else (lambda x: embed(features, x))
-    return invariance_test(images[:count], group.exact_part, features=seen, seed=1)
+        Arguments:
+            labels: Classes that the images are to be of.
+            equivariance: Worst relative error of their generator over the group.
+        """
+        random = torch.Generator().manual_seed(3)
+        group, key = self.symmetry.exact_part, self.decisive
+        real, ours = self.held_out(random), self.embed(images)
+        moved = self.embed(randomize(images, group, random))
+        tested = images[: min(self.tested, self.judged)]
+        test = invariance_test(tested, group, features=self.embed, seed=1)
+        return {
+            **distances(real, ours), key: self.distance(ours),
+            f"{key}_symmetrized": self.distance(moved), "invariance": test.p_value,
+            "equivariance": equivariance,
+        }  # fmt: skip
 
 
 @torch.no_grad()
 def pose_error(study: SymmetricStudy, network: nn.Module, count: int = 16) -> float:
     """Worst relative error of g(z, τσ) = T_τ g(z, σ) over all elements; NaN where σ is not used.
 
-    Where turns interpolate, over the pixels that stay within the image.
+    Where turns interpolate it is taken over the pixels whose turns about the centre stay in the
+    image, by a pixel's margin.
     """
     group = study.symmetry
     if study.pose == "none" or group.order == 1:
-        return float("nan")
-    condition = generate(study, network, count).condition
-    device = device_of(network)
-
-    def moved(element: int) -> Tensor:
-        turned = group.table[element][condition["element"].long()]
-        given = {k: v.to(device) for k, v in {**condition, "element": turned}.items()}
-        image: Tensor = network(given).cpu()
-        return image
-
-    image = moved(0)
-    seen = torch.ones_like(image[0, 0]) if group.exact else inscribed_disc(image.shape[-1])
-    errors = [((moved(g) - group.act(image, g)) * seen).abs().max() for g in range(group.order)]
-    return float(torch.stack(errors).max() / image.abs().max())
+        return nan
+    condition = study.conditions(count)
+    products = group.table[:, condition["element"].long()]
+    images = [generate(network, {**condition, "element": moved}) for moved in products]
+    line = torch.arange(study.side) - (study.side - 1) / 2
+    disc = line[:, None].square() + line.square() <= (study.side / 2 - 1) ** 2
+    seen = torch.ones_like(disc) if group.exact else disc
+    errors = [((x - group.act(images[0], g)) * seen).abs().max() for g, x in enumerate(images)]
+    return float(torch.stack(errors).max() / images[0].abs().max())
 
 
-def inscribed_disc(side: int) -> Float[Tensor, "side side"]:
-    """1 on the pixels whose turns about the centre stay in the image, by a pixel's margin."""
-    line = torch.arange(side) - (side - 1) / 2
-    inside = line[:, None].square() + line[None, :].square() <= (side / 2 - 1) ** 2
-    return inside.float()
+# Tables: designs of players, trained alike
+
+FULL: Mapping[str, Any] = {
+    "generator": "equivariant", "pose": "latent", "critic": "invariant", "treatment": "none",
+}  # fmt: skip
+RANDOM: Mapping[str, Any] = {**FULL, "generator": "plain", "pose": "output"}
+PLAIN: Mapping[str, Any] = {**FULL, "generator": "plain", "pose": "none", "critic": "plain"}
+LOSSES: Mapping[Loss, str] = {"relativistic": "RA", "alpha": "D2"}
+S = TypeVar("S", bound=SymmetricStudy)
+
+
+def block_runs(rows: Sequence[Row], study: S, loss: Loss, prefix: str) -> dict[str, S]:
+    """Every design under a loss, which has its own penalty, by the name of the run."""
+    own = study if loss == study.loss else replace(study, loss=loss, penalty=None)
+    return runs_of(rows, own, f"{prefix}-{LOSSES[loss].lower()}")
+
+
+def blocks(
+    models: Mapping[str, Model],
+    kind: type[S],
+    rows: Sequence[Row],
+    incomplete: Mapping[str, str],
+    title: Callable[[S], str],
+) -> dict[str, list[dict[str, Any]]]:
+    """Records of all models by the title of their block: of the same data, critic and game.
+
+    What was watched is the `curve`, its value after as many steps as every row has `watched`, its
+    least and its median over training `best` and `middle`.
+
+    Arguments:
+        rows: Designs, sampled with random elements of the group.
+        incomplete: By a row's name, the label of the same weights sampled without. With an exactly
+            invariant critic both have the same training, so one run serves two rows.
+        title: Of a study's block.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, row in rows_of(models, rows).items():
+        model, study = models[name], checked(models[name].study, kind)
+        block = found.setdefault(title(study), [])
+        block.append(record(row.label, name, model, study.quality(model.network)))
+        if seen := curve(model, f"watch/{study.decisive}"):
+            values = [point["value"] for point in seen]
+            block[-1] |= {"curve": seen, "best": min(values), "middle": median(values)}
+        if row.name in incomplete:
+            figures = study.quality(model.network, posed=False)
+            block.append(record(incomplete[row.name], name, model, figures))
+    for block in found.values():
+        fewest = min(entry["steps"] for entry in block)
+        for entry in block:
+            if "curve" in entry:
+                entry["watched"] = last(entry["curve"], "step", fewest)
+    return found
+
+
+def compared(
+    records: Sequence[Record], figure: str, full: str, plain: str
+) -> dict[str, tuple[list[float], list[float]]]:
+    """The full design against the plain pair, seed by seed; a plain run may be longer."""
+    ends, curves = by_label(records, figure), _curves(records)
+    both = list(zip(curves.get(full, []), curves.get(plain, []), strict=False))
+    own = [a[-1]["value"] for a, _ in both]
+    return {
+        "at the end": (ends.get(full, []), ends.get(plain, [])),
+        "watched, after as many steps": (own, [last(b, "step", a[-1]["step"]) for a, b in both]),
+        "watched, after as much time": (
+            own, [last(b, "seconds", a[-1]["seconds"]) for a, b in both]
+        ),
+        "watched, the plain pair at its best": (
+            own, [min(point["value"] for point in b) for _, b in both]
+        ),
+    }  # fmt: skip
+
+
+def figures_of(
+    records: Sequence[Record],
+    models: Mapping[str, Model],
+    words: str,
+    *,
+    count: int,
+    columns: int,
+    beside: Mapping[str, Tensor] | None = None,
+) -> dict[str, Figure]:
+    """Samples of every design's first model beside other images; curves where it was watched."""
+    sheets = dict(beside or {})
+    drawn: set[str] = set()
+    for entry in records:
+        if entry["row"] not in sheets and entry["run"] not in drawn:
+            model = models[entry["run"]]
+            given = cast(SymmetricStudy, model.study).conditions(count)
+            sheets[entry["row"]] = generate(model.network, given)
+        drawn.add(entry["run"])  # its second record is of the same weights
+    found = {"samples": sheets_figure(sheets, columns)}
+    curves = _curves(records)
+    return found | ({"curves": curves_figure(curves, words)} if curves else {})
+
+
+def _curves(records: Sequence[Record]) -> dict[str, list[Curve]]:
+    return by_label([entry for entry in records if "curve" in entry], "curve")
+
+
+def last(seen: Curve, place: Literal["step", "seconds"], limit: float) -> float:
+    """The value of the last checkpoint up to a step or a training time; NaN beyond the run."""
+    found = [point["value"] for point in seen if point[place] <= limit]
+    return found[-1] if found and seen[-1][place] >= limit else nan

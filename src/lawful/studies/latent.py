@@ -1,0 +1,138 @@
+"""What generators of images share: latent vectors, batches, samples, distances, pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+from statistics import fmean
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from skimage.util import montage
+from torch import Tensor, nn
+
+from lawful.laws import Condition
+from lawful.metrics.distances import compare
+from lawful.model import Model
+from lawful.run import history
+from lawful.study import Quantity
+from lawful.training import Batch
+from lawful.weights import device_of
+
+SEED, CHUNK = 40_000, 250
+Curve = Sequence[Mapping[str, float]]
+
+
+def latent_quantity(size: int) -> Quantity:
+    """A standard normal vector of `size` entries, the condition `noise`."""
+    return Quantity("noise", -inf, inf, shape=(size,), distribution="normal", about="latent vector")
+
+
+def latent_vectors(count: int, size: int, seed: int = SEED) -> Float[Tensor, "count size"]:
+    """Latent vectors drawn with a seed of their own."""
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Independent draws of data, with replacement, each with a latent vector.
+
+    Arguments:
+        data: What is drawn from.
+        labels: Of the data, drawn with them as the condition `label`; none where not given.
+        batch: Size of a draw.
+        latent: Entries of the latent vector.
+    """
+
+    data: Float[Tensor, "n *shape"]
+    batch: int
+    latent: int
+    labels: Int[Tensor, " n"] | None = None
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(self.data), (self.batch,), generator=generator)
+        condition = {"noise": torch.randn(self.batch, self.latent, generator=generator)}
+        if self.labels is not None:
+            condition["label"] = self.labels[rows]
+        return Batch(condition, self.data[rows])
+
+
+@torch.no_grad()
+def generate(network: nn.Module, condition: Condition) -> Float[Tensor, "n *shape"]:
+    """Samples of a condition on the processor, computed part by part on the network's device."""
+    device, count = device_of(network), len(condition["noise"])
+    parts = [
+        {name: value[first : first + CHUNK].to(device) for name, value in condition.items()}
+        for first in range(0, count, CHUNK)
+    ]
+    return torch.cat([network(part).cpu() for part in parts])
+
+
+def distances(
+    real: Float[Tensor, "n feature"], fake: Float[Tensor, "m feature"]
+) -> dict[str, float]:
+    """The figures of `compare` by name: Fréchet and kernel distance, precision, recall, …"""
+    return {name: v for name, v in asdict(compare(real, fake)).items() if name != "samples"}
+
+
+def sheets_figure(sheets: Mapping[str, Float[Tensor, "_ channel h w"]], columns: int) -> Figure:
+    """Sheets of images, read row by row, under their titles; at most three side by side."""
+    tiles = {
+        title: montage(
+            images[: len(images) // columns * columns].movedim(1, 3).numpy(),
+            grid_shape=(len(images) // columns, columns), channel_axis=3,
+        )
+        for title, images in sheets.items()
+    }  # fmt: skip
+    across = min(3, len(sheets))
+    down = -(-len(sheets) // across)
+    high, wide, _ = next(iter(tiles.values())).shape
+    size = (2.9 * across, (2.9 * high / wide + 0.2) * down)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flatten()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (title, tile) in zip(axes, tiles.items(), strict=False):
+        axis.imshow(tile, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title, loc="left", fontsize=7, pad=2)
+    return figure
+
+
+def curve(model: Model, name: str, mean: int = 1) -> Curve:
+    """An entry of a run's history: `step`, `seconds`, `value`; empty where it is not there.
+
+    Arguments:
+        mean: Entries that a value is the mean of, itself the last.
+    """
+    rows = [row for row in history(model.folder) if name in row] if model.folder else []
+    values = [row[name] for row in rows]
+    return [
+        {"step": row["step"], "seconds": row["seconds"],
+         "value": fmean(values[max(0, k - mean) : k])}
+        for k, row in enumerate(rows, 1)
+    ]  # fmt: skip
+
+
+def curves_figure(curves: Mapping[str, Sequence[Curve]], words: str) -> Figure:
+    """A figure against steps and minutes of training: a line per run, a colour per label."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for number, (label, runs) in enumerate(curves.items()):
+        for k, run in enumerate(runs):
+            values = [point["value"] for point in run]
+            style: dict[str, Any] = {"color": f"C{number % 10}", "lw": 1}
+            axes[0].plot([p["step"] for p in run], values, label="" if k else label, **style)
+            axes[1].plot([p["seconds"] / 60 for p in run], values, **style)
+    values = [point["value"] for runs in curves.values() for run in runs for point in run]
+    for axis, title in zip(axes, ("steps", "minutes"), strict=True):
+        axis.set_xlabel(title)
+        if min(values) > 0:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
+        elif most := max(map(abs, values)):  # logarithmic, but linear around 0
+            axis.set_yscale("symlog", linthresh=most / 100)
+    axes[0].set_ylabel(words)
+    axes[0].legend(fontsize=6)
+    return figure
