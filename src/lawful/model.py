@@ -219,7 +219,7 @@ class Model:
             raw = study.observe(self.network(placed))
             before = study.estimate(self.network, raw, placed) if estimated else None
             projected = study.project(self.network, placed, options.tolerance)
-            done, fields = projected.record(), study.observe(projected.fields)
+            done, fields = projected.record(options.tolerance), study.observe(projected.fields)
             seen = fields
         space(study, seen.shape)  # refuses a shape that no file could hold
         for affine in enforceable(study) if options.enforce else ():

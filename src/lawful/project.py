@@ -66,13 +66,13 @@ class Projected(Projection):
     before: Mapping[str, Float[Tensor, " batch"]]
     after: Mapping[str, Float[Tensor, " batch"]]
 
-    def record(self) -> Projection:
-        """What was done, on the processor and without the samples."""
+    def record(self, tolerance: float) -> Projection:
+        """What was done, on the processor and without the samples, by the tolerance asked for."""
         kept: dict[str, Any] = {
             field.name: getattr(self, field.name) for field in fields(Projection)
         }
         kept |= {name: v.cpu() for name, v in kept.items() if torch.is_tensor(v)}
-        return Projection(**kept)
+        return Projection(**{**kept, "tolerance": tolerance})
 
 
 def project(
