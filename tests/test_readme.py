@@ -17,7 +17,7 @@ import lawful
 from lawful import registry
 from lawful.cli import study as studying
 from lawful.cli.main import main
-from lawful.studies.burgers import BurgersStudy
+from lawful.pde import ConservationStudy
 from lawful.studies.results import Computed
 from lawful.table import Recipe, Result
 
@@ -31,6 +31,9 @@ NOTHING = Result("nothing", "", {})
 def desk(tmp_path, monkeypatch):
     """A folder with the files that the pages speak of."""
     monkeypatch.chdir(tmp_path)
+    solve = ConservationStudy.reference
+    coarse = lambda self, condition: solve(self, condition, factor=2)  # noqa: E731
+    monkeypatch.setattr(ConservationStudy, "reference", coarse)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     rng = np.random.default_rng(0)
     Image.fromarray(blobs(rng)).save("my.tif")
@@ -105,9 +108,6 @@ def test_commands_run(page, desk, monkeypatch, capsys):
     stub = lambda kind: Recipe(lambda models: NOTHING, lambda *_: {}, true(kind).preset)  # noqa: E731
     monkeypatch.setattr(Computed, "result", lambda self: NOTHING)
     monkeypatch.setattr(studying, "recipe_of", stub)
-    solve = BurgersStudy.reference
-    coarse = lambda self, condition: solve(self, condition, factor=2)  # noqa: E731
-    monkeypatch.setattr(BurgersStudy, "reference", coarse)
     for arguments in commands_of(page):
         status = main(small(arguments))
         assert status == 0, (arguments, capsys.readouterr().err)
