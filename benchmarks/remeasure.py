@@ -28,9 +28,11 @@ def main() -> None:
         found = quality(model)
     print(json.dumps(found, indent=2))
     print(f"\nbefore: {headline(model.study, model.manifest['quality'])}")
-    print(f"now:    {headline(model.study, found)}")
+    now = headline(model.study, found)
+    print(f"now:    {now}")
     if not options.dry:
-        write_json(model.folder / MANIFEST, {**model.manifest, "quality": found})
+        measured = {"quality": found, "headline": now}
+        write_json(model.folder / MANIFEST, {**model.manifest, **measured})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "lawful"
-EVERYWHERE = {"errors", "typed", "reading", "files", "weights"}
+EVERYWHERE = {"errors", "typed", "reading", "files", "weights", "catalogue"}
 LAWS = {"laws", "least_squares", "project"}
 CORE = LAWS | {"symmetry", "divergences", "nn", "training", "metrics"}
 PROBLEM = CORE | {"study", "registry", "corrections", "model", "run", "table"}

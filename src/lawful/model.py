@@ -4,7 +4,6 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Required, TypedDict
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from lawful import files as checkpoint
 from lawful import registry
+from lawful.catalogue import MANIFEST, WEIGHTS, shipped
 from lawful.errors import InputError, LawfulWarning
 from lawful.files import write_json
 from lawful.laws import Condition, merge
@@ -25,7 +25,6 @@ from lawful.typed import Options, Within, check_fields, shown, typed
 from lawful.weights import device_of, make_dense
 
 CHUNK = 64
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 WORSENED = "the estimate says that {} of {} samples are further from the solution than before"
 
@@ -388,12 +387,6 @@ def read_manifest(text: str, place: object) -> dict[str, Any]:
         InputError: It is none: an entry is missing or of another type.
     """
     return dict(typed(parse_json(text, f"manifest {place}"), Manifest, f"manifest {place}"))
-
-
-def shipped() -> dict[str, Path]:
-    """Folders of the models that come with the package, by name."""
-    root = Path(str(resources.files("lawful"))) / "models"
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{WEIGHTS}"))}
 
 
 def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = None) -> Model:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+from lawful import catalogue
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
 from lawful.files import cache, replacing
 from lawful.laws import law
@@ -42,15 +43,7 @@ class _Studies(UserDict[str, Any]):
         return entry
 
 
-STUDIES = _Studies(
-    burgers="lawful.studies.burgers:BurgersStudy",
-    motif="lawful.studies.motif:MotifStudy",
-    digits="lawful.studies.digits:DigitsStudy",
-    microstructure="lawful.studies.microstructure:MicrostructureStudy",
-    rotmnist="lawful.studies.rotmnist:RotatedDigitsStudy",
-    histology="lawful.studies.histology:HistologyStudy",
-    mixture="lawful.studies.mixture:MixtureStudy",
-)
+STUDIES = _Studies({name: entry.place for name, entry in catalogue.STUDIES.items()})
 
 GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
 DEFINITIONS = (

@@ -22,22 +22,14 @@ from torch import Tensor, nn
 
 from lawful import files as checkpoint
 from lawful import registry
+from lawful.catalogue import MANIFEST, WEIGHTS, shipped
 from lawful.errors import InputError, LawfulWarning
 from lawful.files import replacing
 from lawful.metrics.report import law_report, relative_error
 from lawful.metrics.summary import Spread, Summary
-from lawful.model import (
-    MANIFEST,
-    WEIGHTS,
-    Model,
-    digest,
-    read_manifest,
-    restored,
-    save_model,
-    shipped,
-)
+from lawful.model import Model, digest, read_manifest, restored, save_model
 from lawful.reading import parse_json, parse_yaml, read_bytes, read_text, reason
-from lawful.study import Study, all_laws
+from lawful.study import Study, all_laws, headline
 from lawful.training import Game, State, fit
 from lawful.training.game import unwrapped
 from lawful.typed import shown, typed
@@ -129,6 +121,7 @@ def _train(
     if fabric.is_global_zero:
         manifest = describe(study, state.step, seconds) | _recorded_init(folder)
         manifest["quality"] = quality(Model(study, network.cpu(), manifest))
+        manifest["headline"] = headline(study, manifest["quality"])
         save_model(folder, network, manifest)
     fabric.barrier()
 

@@ -17,9 +17,12 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 import lawful
+from lawful.catalogue import shipped
 from lawful.cli import demo, export, train
 from lawful.cli.main import main
 from lawful.cli.options import Devices
+from lawful.registry import STUDIES
+from lawful.study import headline
 
 TINY = str(Path(__file__).parents[1] / "core" / "tiny.py")
 SMALL = ["--training.steps", "20", "--training.checkpoint", "5"]
@@ -56,8 +59,14 @@ def test_help_of_every_command(capsys):
 def test_list_fits_a_terminal(capsys):
     assert main(["list"]) == 0
     out = said(capsys).out
-    assert "burgers" in out
     assert max(map(len, out.splitlines())) <= 80
+    words = " ".join(out.split())
+    for name, kind in STUDIES.items():
+        presets = (f"{p} ({s.training.steps:,} steps)" for p, s in kind.presets().items())
+        assert f"{name} {kind.about} presets: {', '.join(presets)}" in words
+    for name in shipped():
+        model = lawful.load(name)
+        assert headline(model.study, model.manifest["quality"]) in words
 
 
 def test_dry_run_prints_the_resolved_configuration(here, capsys):

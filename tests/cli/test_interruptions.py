@@ -119,9 +119,15 @@ def test_interruptions_at_any_time(run_folder, here, deaf):
 
 
 def test_a_command_hears_signals_before_it_imports_what_is_slow():
-    code = "import sys, lawful.cli.main; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    """And help and the list, which need it not, do not import it at all."""
+    code = (
+        "import sys; from lawful.cli.main import main\n"
+        "print([m for m in ('torch', 'numpy', 'tyro') if m in sys.modules], file=sys.stderr)\n"
+        "main(['list']), *(main([c, '--help']) for c in ('train', 'sample', 'report', 'study'))\n"
+        "print([m for m in ('torch', 'numpy') if m in sys.modules], file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout == "[]\n"
+    assert done.stderr == "[]\n[]\n"
 
 
 def test_what_foreign_code_makes_of_a_signal_is_no_traceback(run_folder, here, monkeypatch, capsys):

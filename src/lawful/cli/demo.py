@@ -5,6 +5,7 @@ import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
 
+from lawful.catalogue import MANIFEST
 from lawful.cli import page
 from lawful.cli.options import DemoOptions, parse
 from lawful.cli.report import HTML, Report, report_of, write_report
@@ -12,7 +13,7 @@ from lawful.cli.report_text import print_report
 from lawful.cli.train import train_with_progress
 from lawful.metrics.report import relative_error
 from lawful.metrics.summary import Spread
-from lawful.model import MANIFEST, Model, load
+from lawful.model import Model, load
 from lawful.studies.burgers import BurgersStudy
 
 SAMPLES = 16

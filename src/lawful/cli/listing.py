@@ -1,13 +1,12 @@
-"""`lawful list`."""
+"""`lawful list`: what is shipped, told without importing it."""
 
+import json
 import textwrap
-from typing import Any
 
+from lawful.catalogue import COMPUTED, MANIFEST, STUDIES, WEIGHTS, shipped
 from lawful.cli.options import ListOptions, parse
-from lawful.model import WEIGHTS, load, shipped
-from lawful.registry import STUDIES
-from lawful.studies.results import COMPUTED
-from lawful.study import headline
+
+WIDTH, INDENT = 62, " " * 17
 
 
 def run(arguments: list[str]) -> None:
@@ -16,20 +15,18 @@ def run(arguments: list[str]) -> None:
     print("studies")
     for name, study in STUDIES.items():
         print(f"  {name:<15}{study.about}")
-        presets = (f"{p} ({s.training.steps:,} steps)" for p, s in study.presets().items())
-        text = textwrap.fill(f"presets: {', '.join(presets)}", 62)
-        print(textwrap.indent(text, " " * 17))
+        presets = (f"{preset} ({steps:,} steps)" for preset, steps in study.presets.items())
+        print(_wrapped(f"presets: {', '.join(presets)}"))
     for name, computed in COMPUTED.items():
-        first, *rest = textwrap.wrap(f"{computed.about} (no training)", 62)
-        print(f"  {name:<15}{first}", *rest, sep="\n" + " " * 17)
+        print(f"  {name:<15}{_wrapped(f'{computed.about} (no training)').lstrip()}")
     print("shipped models")
     for name, folder in shipped().items():
         size = (folder / WEIGHTS).stat().st_size / 2**20
-        model = load(name)
-        print(f"  {name:<15}{size:.1f} MB, {_made(model.manifest)}")
-        text = headline(model.study, model.manifest.get("quality", {}))
-        print(textwrap.indent(textwrap.fill(text, 62), " " * 17))
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        minutes = manifest["training_seconds"] / 60
+        print(f"  {name:<15}{size:.1f} MB, {manifest['steps']:,} steps, {minutes:.0f} min")
+        print(_wrapped(manifest["headline"]))
 
 
-def _made(manifest: Any) -> str:
-    return f"{manifest['steps']:,} steps, {manifest['training_seconds'] / 60:.0f} min"
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH + len(INDENT), initial_indent=INDENT, subsequent_indent=INDENT)

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
@@ -125,10 +125,10 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError("arguments: expected none with a NUL character")
     if argv[0] not in COMMANDS:
         raise InputError(f"unknown command {argv[0]!r}; there are {', '.join(COMMANDS)}")
-    module = importlib.import_module(f"lawful.cli.{COMMANDS[argv[0]][0]}")
-    run: Callable[[list[str]], None] = module.run
     try:
-        run(argv[1:])
+        if argv[1:] in (["-h"], ["--help"]):
+            importlib.import_module("lawful.cli.options").show_help(argv[0])
+        importlib.import_module(f"lawful.cli.{COMMANDS[argv[0]][0]}").run(argv[1:])
     except SystemExit as stop:  # help was printed
         return int(stop.code or 0)
     return 0

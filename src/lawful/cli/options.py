@@ -9,7 +9,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -123,6 +123,12 @@ class DemoOptions:
     open: Annotated[bool, arg(help="open the report in a browser")] = sys.stdout.isatty()
 
 
+HELP: Mapping[str, type] = {
+    "list": ListOptions, "train": TrainOptions, "sample": SampleOptions, "report": ReportOptions,
+    "study": StudyOptions, "demo": DemoOptions,
+}  # fmt: skip
+
+
 def parse(options: type[T], arguments: Sequence[str], command: str) -> T:
     """Parse with tyro; whatever it refuses becomes one line.
 
@@ -140,6 +146,12 @@ def parse(options: type[T], arguments: Sequence[str], command: str) -> T:
         raise InputError(f"{_unboxed(complaint.getvalue())}; see {program} --help") from None
     check_fields(found, "--")
     return found
+
+
+def show_help(command: str) -> None:
+    """Print the help of a command whose options stand here, and end; for others do nothing."""
+    if (options := HELP.get(command)) is not None:
+        parse(options, ["--help"], command)
 
 
 def _unboxed(box: str) -> str:

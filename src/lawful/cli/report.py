@@ -192,8 +192,7 @@ def _comparison(report: Report, error: Tensor, reference: Tensor) -> str:
 
 
 def _origin(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
-    versions = manifest.get("versions", {})
-    quality = manifest.get("quality")
+    versions, quality = manifest.get("versions", {}), manifest.get("quality")
     return {
         "study": str(manifest.get("study")),
         "preset": str(manifest.get("preset") or "own configuration"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from lawful import registry
 from lawful import run as runs
+from lawful.catalogue import MANIFEST
 from lawful.cli.options import (
     ComputedOptions,
     Devices,
@@ -24,7 +25,7 @@ from lawful.cli.page import png, write_folder
 from lawful.cli.train import launched, train_with_progress
 from lawful.errors import InputError
 from lawful.files import json_bytes
-from lawful.model import MANIFEST, Model, load
+from lawful.model import Model, load
 from lawful.reading import reason
 from lawful.studies.results import COMPUTED, recipe_of
 from lawful.study import Study

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
+from lawful import catalogue
 from lawful.metrics.summary import SPREAD
 from lawful.model import Model
 from lawful.registry import STUDIES
@@ -36,14 +37,7 @@ class Computed:
 
 
 COMPUTED: Mapping[str, Computed] = {
-    "game": Computed(
-        "the linear game of InvNet's section 4, computed: what its theorems say and what holds",
-        "lawful.theory.linear_table",
-    ),
-    "symmetry": Computed(
-        "the theory of structure-preserving GANs, computed: what its theorems need, what collapses",
-        "lawful.theory.symmetry",
-    ),
+    name: Computed(entry.about, entry.place) for name, entry in catalogue.COMPUTED.items()
 }
 PLACES: Mapping[str, str] = {
     name: f"lawful.studies.{name}_table" for name in ("burgers", "microstructure")
