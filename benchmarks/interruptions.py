@@ -75,8 +75,8 @@ class Case:
     seconds: float = 0.0
 
 
-def cases(run: str, picture: str) -> list[Case]:
-    sample = ["sample", run, "-n", "400", "--seed", "1", "--out"]
+def cases(run: str, picture: str, samples: int) -> list[Case]:
+    sample = ["sample", run, "-n", str(samples), "--seed", "1", "--out"]
     formats = [Case(f"sample .{e}", [*sample, f"a.{e}"], (f"a.{e}",))
                for e in ("h5", "nc", "npz", "tif", "vtk", "png")]  # fmt: skip
     return [
@@ -227,12 +227,12 @@ def prepare(case: Case, root: Path, seed_before: bool) -> None:
     case.new = {name: digest(folder / name) for name in case.outputs}
 
 
-def prepared(root: Path, only: str = "") -> list[Case]:
+def prepared(root: Path, only: str = "", samples: int = 400) -> list[Case]:
     """All cases, with a run to sample from and a picture to describe."""
     torch.set_num_threads(1)  # a fork has the forking thread alone
     (root / "made").mkdir()
     run, picture = root / "made" / "run", root / "made" / "picture.npy"
-    chosen = [case for case in cases(str(run), str(picture)) if only in case.name]
+    chosen = [case for case in cases(str(run), str(picture), samples) if only in case.name]
     training = ["train", HEAT, *TINY, "--out", str(run)]
     if any(str(run) in case.arguments for case in chosen) and finish(
         start(training, root / "made", fresh=False)

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,10 +14,13 @@ import xarray
 from PIL import Image
 
 import lawful
-from lawful.cli.export import Array, write_samples
+from lawful.cli.export import Array, Layout, arrays_of, reading, write_samples
 from lawful.cli.main import main
 from lawful.cli.page import png
+from lawful.laws import Estimate, Projection, merge
 from lawful.metrics.figures import comparison_figure, montage_figure
+from lawful.metrics.report import LawLine, LawReport
+from lawful.model import Samples
 from lawful.study import Axis
 
 RANKS = str(Path(__file__).parent / "ranks.py")
@@ -242,7 +246,37 @@ def test_scales_of_vectors_meet_no_array(tmp_path, ending):
     shapes = {"fields": (2, 1, 4), "condition/a": (2, 3), "condition/a_1": (2,)}
     chunk = {name: Array(np.ones(shape, np.float32)) for name, shape in shapes.items()}
     path = tmp_path / f"a.{ending}"
-    about = {"manifest": {}, "images": False, "space": [Axis("x", 0, 1)]}
-    write_samples(path, iter([chunk]), 2, **about)
+    write_samples(path, iter([chunk]), Layout(2, chunk, {}, False, [Axis("x", 0, 1)]))
     with xarray.open_dataset(str(path), group="/") as data:
         assert data.sizes["condition_a.1"] == 3
+
+
+@pytest.mark.parametrize("ending", ["h5", "nc", "npz"])
+def test_what_was_found_of_samples_survives_the_file(tmp_path, ending):
+    r, whole = torch.linspace(0, 1, 70), torch.arange(70)
+    done = Projection(
+        tolerance=0.5, raw=r, iterations=whole, exchanges=whole + 1, displacement=r / 2,
+        reached=r < 0.9, worsened=r < 0.2,
+    )  # fmt: skip
+    estimate = Estimate(r, 2 * r, "all laws together")
+    report = LawReport(
+        (LawLine("a law", "1", r, r),), estimate, (("a/b", r > 0.5),), 2, whole, True, done
+    )
+    samples = Samples(torch.rand(70, 1, 4), {"a/b": r, "c": torch.rand(70, 2, 3)}, report)
+    study = SimpleNamespace(unit="K", about="", binary=False, quantities=())
+    arrays = arrays_of(samples, study)
+    sampled = {"refine": 2, "enforce": True, "tolerance": 0.5, "judge": estimate.judge}
+    manifest = {"study": "ranks", "config": {}, "sampled": sampled}
+    path = tmp_path / f"a.{ending}"
+    write_samples(path, iter([arrays]), Layout(70, arrays, manifest, False, [Axis("x", 0, 1)]))
+    with reading(path) as (told, chunks):
+        parts = list(chunks)
+    assert told == manifest
+    assert [len(part.fields) for part in parts] == [64, 6]
+    whole = merge(parts)
+    found = arrays_of(whole, study)
+    assert found.keys() == arrays.keys() - {"violation/a_law"}  # they are judged afresh
+    for name, array in found.items():
+        np.testing.assert_array_equal(array.values, arrays[name].values)
+    assert (whole.report.tried, whole.report.enforced) == (2, True)
+    assert (whole.report.projection.tolerance, whole.report.estimate.judge) == (0.5, estimate.judge)

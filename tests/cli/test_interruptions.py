@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lawful.cli import sample
-from lawful.cli.export import Array, write_samples
+from lawful.cli.export import Array, Layout, write_samples
 from lawful.cli.main import main
 from lawful.errors import InputError
 from lawful.study import Axis
@@ -93,9 +93,7 @@ def test_a_file_that_is_not_complete_takes_no_place(here, ending):
     chunk = {name: Array(np.zeros(shape, np.float32)) for name, shape in shapes.items()}
     space = (Axis("y", 0, 1), Axis("x", 0, 1))
     with pytest.raises(InputError, match="not complete"):
-        write_samples(
-            here / f"a{ending}", iter([chunk, chunk]), 9, manifest={}, images=False, space=space
-        )
+        write_samples(here / f"a{ending}", iter([chunk, chunk]), Layout(9, chunk, {}, False, space))
     assert list(here.iterdir()) == []
 
 
@@ -157,7 +155,7 @@ def interruptions():
 @pytest.mark.parametrize(("name", "kill"), [("sample .npz", False), ("data", True)])
 def test_killed_or_interrupted_commands_go_on_to_the_same_end(interruptions, tmp_path, name, kill):
     threads = torch.get_num_threads()
-    (case,) = interruptions.prepared(tmp_path, name)
+    (case,) = interruptions.prepared(tmp_path, name, samples=70)
     draw = random.Random(1)
     assert interruptions.disturb(case, tmp_path, draw, kill=kill, fresh=False) == []
     torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lawful import InputError, reading
-from lawful.cli.export import Array, write_samples
+from lawful.cli.export import Array, Layout, write_samples
 from lawful.cli.statistics import run, statistics_of
 from lawful.materials import images, statistics
 from lawful.materials.images import otsu, read_micrograph
@@ -99,7 +99,7 @@ def test_figures_are_not_read_as_data(here):
     run(["grey.png"])
     arrays = {"fields": Array(np.load("mask.npy").astype(np.float32)[None, None])}
     space = (Axis("y", 0, 60), Axis("x", 0, 90))
-    write_samples(here / "samples.png", iter([arrays]), 1, manifest={}, images=True, space=space)
+    write_samples(here / "samples.png", iter([arrays]), Layout(1, arrays, {}, True, space))
     for name in ("statistics/statistics.png", "samples.png"):
         with pytest.raises(InputError, match=rf"{name}: a figure.*save them as \.tif"):
             run([name])

@@ -17,7 +17,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,16 +107,21 @@ class Layout:
     Arguments:
         count: Samples.
         first: Some of the samples: the types, shapes and meanings of all.
-        manifest: Of the model, as JSON.
+        manifest: Of the model.
         images: The fields are pictures, first row on top.
         space: The fields' axes of space.
     """
 
     count: int
     first: Arrays
-    manifest: str
+    manifest: Mapping[str, Any]
     images: bool
     space: Sequence[Axis]
+
+    @property
+    def text(self) -> str:
+        """The manifest as JSON."""
+        return json.dumps(self.manifest)
 
     @property
     def size(self) -> int:
@@ -126,19 +130,8 @@ class Layout:
         return self.count * sum(part.itemsize * prod(part.shape[1:]) for part in parts)
 
 
-def write_samples(
-    path: Path,
-    chunks: Iterator[Arrays],
-    count: int,
-    *,
-    manifest: Mapping[str, Any],
-    images: bool,
-    space: Sequence[Axis],
-) -> None:
-    """Write `count` samples that come in chunks, in the format of the path's ending.
-
-    Arguments:
-        manifest, images, space: As in `Layout`.
+def write_samples(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
+    """Write samples that come in chunks, in the format of the path's ending.
 
     Raises:
         InputError: The ending is unknown, or the place cannot be written or has no room.
@@ -147,9 +140,7 @@ def write_samples(
         raise InputError(f"{path}: expected an ending of {', '.join(FORMATS)}, got {path.suffix!r}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder")
-    first = next(chunks)  # what the samples refuse is said before a file is opened
-    layout = Layout(count, first, json.dumps(manifest), images, space)
-    chunks = _counted(chain([first], chunks), count)
+    chunks = _counted(chunks, layout.count)
     try:
         with replacing(path) as temporary:
             needed = 1.05 * layout.size * (1 + (path.suffix in CONVERTED))
@@ -190,7 +181,7 @@ def _gather(path: Path, chunks: Iterator[Arrays], layout: Layout, *, flat: bool 
         file.truncate(layout.size + HEADER)
         file.write(bytes(HEADER))
     with h5py.File(path, "w", libver=("v108", "v108")) as file:  # attributes above 64 KB
-        file.attrs["lawful"] = fixed_text(layout.manifest)
+        file.attrs["lawful"] = fixed_text(layout.text)
         file.attrs["Conventions"] = "CF-1.11"
         places = {name: _lay_out(file, name, label[name], layout, flat) for name in layout.first}
     with path.open("r+b") as file:
@@ -252,7 +243,7 @@ def _convert(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
 
 
 def _npz(path: Path, arrays: Mapping[str, Any], layout: Layout) -> None:
-    np.savez(path, lawful=np.array(layout.manifest), **arrays)
+    np.savez(path, lawful=np.array(layout.text), **arrays)
     with zipfile.ZipFile(path) as archive:
         _hold(archive.testzip() is None)
 
@@ -265,7 +256,7 @@ def _tiff(path: Path, arrays: Mapping[str, np.ndarray], layout: Layout) -> None:
     fields = arrays["fields"]
     pages = fields.reshape(-1, *fields.shape[-2:])
     scale = pages.dtype.type(255 if pages.dtype == np.uint8 else 1)
-    said = {"lawful": layout.manifest}
+    said = {"lawful": layout.text}
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for page in pages:
             file.write(page * scale, contiguous=True, photometric="minisblack", metadata=said)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
-from typing import TextIO
+from typing import Any
 
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
 
@@ -142,18 +142,12 @@ def _usage() -> str:
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     """A line for a warning of lawful's own, and another library's as Python shows it."""
-    if issubclass(category, LawfulWarning):
-        print(f"lawful: warning: {message}", file=sys.stderr)
-    else:
-        print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
+    said = warnings.formatwarning(message, category, filename, lineno)
+    own = issubclass(category, LawfulWarning)
+    print(f"lawful: warning: {message}\n" if own else said, end="", file=sys.stderr)
 
 
 if __name__ == "__main__":

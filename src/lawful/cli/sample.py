@@ -1,14 +1,14 @@
 """`lawful sample`: streams samples and their violations into a file."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lawful.cli.export import Arrays, arrays_of, write_samples
+from lawful.cli.export import Arrays, Layout, arrays_of, write_samples
 from lawful.cli.options import SampleOptions, asked, first_argument, for_study, parse, value_of
 from lawful.cli.progress import progress
 from lawful.cli.report_text import print_report, warning_lines
@@ -74,21 +74,19 @@ def sample_to_file(
         **model.manifest, "config": study.config(), "images": study.images,
         "sampled": {"model": options.model, **how, **origin, "judge": judge},
     }  # fmt: skip
+    axes = space(study, first.fields.shape)
+    layout = Layout(count, arrays_of(first, study), manifest, study.images, axes)
     summary = Summary(manifest_floors(model.manifest))
 
+    def chunks(show: Callable[..., None]) -> Iterator[Arrays]:
+        done = 0
+        for samples in chain([first], stream):
+            yield arrays_of(samples, study)
+            summary.add(samples.report)
+            show(done := done + len(samples.fields))
+
     with progress(count, plain=False) as show:
-
-        def chunks() -> Iterator[Arrays]:
-            done = 0
-            for samples in chain([first], stream):
-                yield arrays_of(samples, study)
-                summary.add(samples.report)
-                show(done := done + len(samples.fields))
-
-        axes = space(study, first.fields.shape)
-        write_samples(
-            options.out, chunks(), count, manifest=manifest, images=study.images, space=axes
-        )
+        write_samples(options.out, chunks(show), layout)
     print(f"{options.out}: {count} samples of {told(type(study))}")
     print_report(summary, warning_lines(summary, study, first.condition))
     if count < longest:
