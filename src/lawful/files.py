@@ -141,8 +141,11 @@ def write_tensors(
     Raises:
         OSError: The file cannot be written.
     """
-    # `save_file` writes to a temporary file of its own, which a kill would leave for ever.
-    write_all({path: to_bytes(tensors, metadata)})
+    try:
+        # `save_file` writes to a temporary file of its own, which a kill would leave for ever.
+        write_all({path: to_bytes(tensors, metadata)})
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def test_what_fails_is_told_from_what_passes(fuzz, sound, tmp_path, monkeypatch)
         "lines": lambda _: 2,
         "status 7": lambda _: 7,
         "refused and wrote": lambda _: Path("x.json").write_text("{}") and refuse(),
-        "left behind": lambda _: Path(".x.json").write_text("{}") and 0,
+        "left behind": lambda _: Path(".x.json.7.part.json").write_text("{}") and 0,
         "not complete": lambda _: Path("y.json").write_text("{") and 0,
     }
 

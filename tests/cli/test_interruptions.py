@@ -37,8 +37,16 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def hearing():
+    """The handler of any program, also where the tests' own process is told to ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
-def deaf():
+def deaf(hearing):
     """Signals that come too late for a command do not stop the tests."""
     before = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -81,8 +89,8 @@ def test_a_signal_that_foreign_code_loses_is_still_told(run_folder, here, monkey
         def __del__(self):  # what is raised here is lost
             os.kill(os.getpid(), signal.SIGINT)
 
-    plain = sample.arrays_of
-    monkeypatch.setattr(sample, "arrays_of", lambda *a: [Foreign(), plain(*a)][1])
+    plain, once = sample.arrays_of, [Foreign()]
+    monkeypatch.setattr(sample, "arrays_of", lambda *a: [once.clear(), plain(*a)][1])
     monkeypatch.setattr("sys.unraisablehook", lambda _: None)
     assert main(["sample", run_folder, "-n", "5", "--out", "a.h5"]) == 130
 

@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(t
     assert process.returncode == 1
     assert "lawful: step 120: the loss term 'mean' is nan in move 'mean'" in said
     assert "Traceback" not in said
-    assert checkpoints(tmp_path / "run")[-1].stem == "00000100"
+    assert checkpoints(tmp_path / "run")[-1].stem == "00000120"
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
