@@ -110,7 +110,7 @@ def empty_class(path):
     [
         (lambda path: folder(path, ((64, 64), (80, 64))), ("1.png", "64")),
         (damaged, ("1.png",)),
-        (empty_class, ("'c'",)),
+        (empty_class, ("tissue/c", "no picture")),
         (lambda path: folder(path, ((32, 32),)), ("0.png", "32")),
         (lambda path: None, ("tissue",)),
     ],
