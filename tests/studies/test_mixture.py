@@ -176,6 +176,11 @@ def test_the_table_has_a_line_for_every_row_and_the_floors(tmp_path):
     (floor,) = (e for e in result.data["records"] if e["row"] == "fresh samples (the floor)")
     assert floor["energy"] < 0.01
 
+    model = load(tmp_path / names[0])
+    broken = replace(model, manifest={**model.manifest, "quality": {"energy": "low"}})
+    with pytest.raises(InputError, match=r"quality\.energy: expected a number"):
+        mixture_result({names[0]: broken})
+
 
 def test_pictures_are_drawn(fresh):
     figure = plane_figure({"one": fresh, "two, of them": fresh[:9]})

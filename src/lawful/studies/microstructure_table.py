@@ -72,6 +72,7 @@ FREE_COLUMNS = {
     "p2 RMSE there, median of 64": Column("enforced", ".2e"),
     "95th %": Column("enforced", ".2e", of=_p95),
     "over all radii": Column("whole", ".2e"),
+    "of the mean curve": Column("mean_curve", ".2e"),
     "minutes": Column("minutes", ".1f"),
 }
 
@@ -223,10 +224,13 @@ def _free(name: str, model: Model) -> list[Record]:
     """A record per sample of a model that was trained by the law alone on one target."""
     study = _study(model)
     _, curve, made = free_samples(model)
-    error = (two_point(made[:, 0] > 0.5).float() - curve).square()
+    found = two_point(made[:, 0] > 0.5).float()
+    error = (found - curve).square()
     part, whole = error[:, : study.enforced].mean(1).sqrt(), error.mean(1).sqrt()
-    minutes = float(model.manifest["training_seconds"]) / 60
+    minutes = float(model.manifest.get("training_seconds", 0)) / 60
+    mean_curve = float((found - curve).mean(0).square().mean().sqrt())
     said = {"row": name, "radii": f"0 to {study.enforced - 1}", "minutes": minutes}
+    said["mean_curve"] = mean_curve
     return [
         {**said, "enforced": e, "whole": w}
         for e, w in zip(part.tolist(), whole.tolist(), strict=True)

@@ -1,6 +1,6 @@
 """Four heavy-tailed clusters from few points: the toy of structure-preserving GANs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -23,7 +23,7 @@ from lawful.symmetry.invariance import distances, invariance_test
 from lawful.symmetry.symmetrize import orbit_samples
 from lawful.table import Column, Recipe, Result, Row, checked, ratios, records_of, runs_of, table
 from lawful.training import Game, RMSProp, adversarial_moves
-from lawful.typed import Count, Positive, Weight, Within
+from lawful.typed import Count, Positive, Weight, Within, typed
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000
 FRESH, TESTED = 5_000, 300
@@ -226,13 +226,19 @@ COLUMNS = {
 }  # fmt: skip
 
 
+def _measured(model: Model, names: Sequence[str]) -> dict[str, float]:
+    """Figures of the manifest, which a file may hold in any type."""
+    place = f"manifest of {model.folder}: quality"
+    quality = typed(model.manifest.get("quality"), dict[str, Any], place)
+    return {name: typed(quality.get(name), float, f"{place}.{name}") for name in names}
+
+
 def mixture_result(models: Mapping[str, Model]) -> Result:
     """The table over all models, by what was measured when they were made, and samples."""
     studies = [checked(model.study, MixtureStudy) for model in models.values()]
     first = min(studies, key=lambda study: study.points)
     names = [column.figure for column in COLUMNS.values()]
-    judged = lambda model: {name: model.manifest["quality"][name] for name in names}  # noqa: E731
-    records = records_of(models, ROWS, judged)
+    records = records_of(models, ROWS, partial(_measured, names=names))
     sets = _references(first)
     shown = {"fresh samples": sets[FLOOR]}
     for entry in records:
