@@ -312,7 +312,7 @@ class Study(ABC):
         return None
 
     def refiner(self) -> CorrectableLaw | None:
-        """The law that corrects generated fields, if there is one."""
+        """The law whose corrections `sample(refine=…)` tries on generated fields, if any."""
         return None
 
     def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate | None:

@@ -5,13 +5,14 @@ r"""Scalar conservation laws in one dimension, by conservative finite volumes.
     \frac{d\bar u_i}{dt} = -\frac{F_{i+1/2} - F_{i-1/2}}{h}
         + D\,\frac{\bar u_{i+1} - 2 \bar u_i + \bar u_{i-1}}{h^2} + s_i
 
-F is a monotone flux of the scheme's face states :math:`u^\mp`; where an equation has none of its
+F is a numerical flux of the scheme's face states :math:`u^\mp`; where an equation has none of its
 own it is the local Lax-Friedrichs flux (Rusanov 1961),
 
 .. math::
     F = \tfrac12 \bigl(f(u^-) + f(u^+)\bigr) - \tfrac12 \max(|f'(u^-)|, |f'(u^+)|)\,(u^+ - u^-),
 
-which is the upwind flux where :math:`f` is linear. Solver and law call the same operators. The
+which is the upwind flux where :math:`f` is linear, and monotone where :math:`f` is convex or
+concave. Solver and law call the same operators. The
 parameters c are named tensors with one value per sample, so that one batch holds many equations.
 """
 
@@ -71,9 +72,12 @@ class ConservationLaw(ABC):
         return 0.0
 
     def face_flux(self, left: Tensor, right: Tensor, c: Coefficients) -> Tensor:
-        """A monotone numerical flux of the states on either side of each face."""
-        fastest = torch.maximum(self.speed(left, c).abs(), self.speed(right, c).abs())
-        return (self.flux(left, c) + self.flux(right, c) - fastest * (right - left)) / 2
+        """Rusanov's numerical flux of the states on either side of each face.
+
+        It is monotone only where f is convex or concave between the two: override it for others.
+        """
+        dissipation = torch.maximum(self.speed(left, c).abs(), self.speed(right, c).abs())
+        return (self.flux(left, c) + self.flux(right, c) - dissipation * (right - left)) / 2
 
     def coefficients(
         self, condition: Mapping[str, Tensor], u: Float[Tensor, "*batch cells"]

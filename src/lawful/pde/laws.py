@@ -65,7 +65,8 @@ class ThetaLaw(CorrectableLaw):
 
         with A the discrete Laplacian, inverted exactly, and U the first-order upwind difference:
         M is of first order whatever the order of r, and only the fixed point r = 0 decides the
-        accuracy. M leaves out what a source adds to the linearisation.
+        accuracy. Courant numbers are clipped to 1, beyond which M is less near. M leaves out what
+        a source adds to the linearisation.
         """
         u = x[:, 0].detach()
         source = -self.dt * self(x, c)
@@ -83,9 +84,9 @@ class ThetaLaw(CorrectableLaw):
     def _courant(self, u: Tensor, c: Condition) -> Tensor:
         """Signed Courant numbers of the cells and of a ghost cell at each end, at most 1.
 
-        Wind that enters through an outflow brings in what it finds beside it, so an error that
-        piles up there would feed itself. It may enter no faster than the slowest wind of its row:
-        exact for a steady wind, and nothing enters where the wind turns.
+        A characteristic that enters through an outflow brings in what lies beside it, so an error
+        that piles up there would feed itself. It may enter no faster than the slowest one of its
+        row: exact for a constant speed, and nothing enters where the speed changes its sign.
         """
         equation, padded = self.equation, self.equation.pad(u, 1)
         speed = equation.speed(padded, equation.coefficients(c, u)).expand_as(padded)

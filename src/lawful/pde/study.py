@@ -26,7 +26,7 @@ from lawful.training import Adam, Batch, Game, Move, correction_loss
 from lawful.typed import Size, Within
 
 CHUNK = 64  # samples solved at once, so that memory does not grow with the fine grid
-CREST = 0.1  # of a row's range, by which averages may rise where a crest comes into a cell's middle
+CREST = 0.1  # slack of the clamp over a row's range: a peak can lie above every cell average
 SCHEMES: Mapping[str, Scheme] = {
     "first-order": FirstOrder(),
     "muscl": Muscl(),
@@ -44,7 +44,9 @@ class ConservationStudy(Study):
     required and stands `instead_of` one of them.
 
     Arguments:
-        scheme, refinement: Scheme of the law, and its cells per cell of the field.
+        scheme: Scheme of the law.
+        refinement: Cells of the generator and of the law that trains it, per cell that users see;
+            what users see are averages over them.
         width, depth: Width and number of halvings of the U-Net.
 
     Attributes:
@@ -125,21 +127,21 @@ class ConservationStudy(Study):
 
     def condition(self, given: Condition) -> Condition:
         if "initial" in given:
-            return {name: v for name, v in given.items() if name not in self._shape()}
+            return {name: v for name, v in given.items() if name not in self._profile_quantities()}
         row = self.profile(self.grid(), given)
         return {**given, "initial": row.to(next(iter(given.values())))}
 
-    def _shape(self) -> list[str]:
-        """The quantities that the profile depends on: those which are no parameter."""
+    def _profile_quantities(self) -> list[str]:
+        """The arguments of the profile: required quantities that are no parameters."""
         parameters = self.law().equation.parameters
         return [q.name for q in self.quantities if q.required and q.name not in parameters]
 
     def observe(self, fields: Tensor) -> Tensor:
-        """Averages over the cells, within what the maximum principle allows.
+        """Averages over the cells, clamped to the range of the initial and the boundary values.
 
-        A solution stays between the least and the greatest of its initial and its boundary values.
-        The nearest field that does is nearer to every solution. Averages are known of the initial
-        row, not its values, which may be beyond them: by up to `CREST` of the range, we grant.
+        A solution stays in that range (maximum principle), and the nearest field that does is
+        nearer to every solution. Only averages of the initial row are known, and its values may be
+        beyond them: the clamp leaves a slack of `CREST` of the range. It may change the total mass.
         """
         seen = coarsen(fields, fields.shape[-1] // self.cells)
         equation = self.law().equation
@@ -158,9 +160,9 @@ class ConservationStudy(Study):
         """Change of the observed field under two corrections on a grid twice as fine.
 
         The field is refined in space and interpolated in time, and corrected by the law on twice
-        the cells and half the step: the change holds the generator's error and most of the error
+        the cells and half the step: the change contains the generator's error and most of the error
         of the law that it was trained with. A correction is linear, and one alone falls short of
-        large errors: half of an inviscid fan that opens at the inflow.
+        large errors: of an inviscid rarefaction that opens at the inflow it finds half.
         """
         fine = refine(fields, 2)
         rows = torch.stack([fine[:, :, :-1], (fine[:, :, 1:] + fine[:, :, :-1]) / 2], 3)
@@ -183,7 +185,7 @@ class ConservationStudy(Study):
         """
         time, _ = self.axes
         rows = torch.linspace(time.lower, time.upper, self.times, dtype=torch.float64)
-        equation, shape = self.equation(self.grid(factor), Weno5()), self._shape()
+        equation, shape = self.equation(self.grid(factor), Weno5()), self._profile_quantities()
 
         def solved(first: int) -> Tensor:
             c = {name: value[first : first + CHUNK] for name, value in condition.items()}

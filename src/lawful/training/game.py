@@ -1,6 +1,6 @@
 r"""Games: an ordered tuple of moves over named players.
 
-A move lets one player descend its own loss a number of times; a turn of the game is one pass
+A move lets one player descend its own loss a number of times; a step of the game is one pass
 through its moves. Moves in sequence alternate; joint moves step together by a rule, on one batch.
 Algorithm 1 of InvNet is the moves of generator, critic and law; training without data is a move
 for each law; extragradient is a rule that joins the same two moves.
@@ -43,11 +43,12 @@ Combine = Callable[[Tensor], Tensor]  # one direction from gradients, a row per 
 
 @dataclass(frozen=True)
 class Move:
-    """A player descends a loss, `times` in a turn, each time on a batch of its own.
+    """A player descends a loss, `times` per step of the game, each time on a batch of its own.
 
     Arguments:
         player: The name of the network whose parameters move.
-        loss: The terms of the loss by name; their sum is descended.
+        loss: Called with players and batch; returns scalar terms by name, whose sum is descended.
+        times: Updates per step of the game.
         name: What the move is called in logs; the player's name where not given.
         begin, end: Fractions of the run between which the move is played.
         combine: Makes the descent direction from the terms' gradients, one per row, in place of
@@ -112,7 +113,9 @@ class Joint:
         if len({(part.times, part.begin, part.end) for part in self.parts}) > 1:
             raise InputError(
                 f"move {self.name!r}: a joint rule moves {' and '.join(players)} as often; got "
-                f"{' and '.join(str(part.times) for part in self.parts)} steps"
+                + " and ".join(str(part.times) for part in self.parts)
+                + " steps, in the fractions "
+                + " and ".join(f"[{part.begin:g}, {part.end:g}]" for part in self.parts)
             )
         if any(isinstance(part.optimizer, LBFGS) for part in self.parts):
             raise InputError(f"move {self.name!r}: L-BFGS searches along a line; it plays alone")

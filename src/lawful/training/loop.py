@@ -1,7 +1,8 @@
-"""The training loop: `fit` yields the state after every turn; it neither logs nor saves.
+"""The training loop: `fit` yields the state after every step; it neither logs nor saves.
 
-Every step of a move is: draw a batch, set the learning rates, let the move's rule step. The rule
-asks for gradients as often as it needs; those of one step see the same batch and random numbers.
+A step is one pass through all moves. Every repetition of a move draws a batch, sets the learning
+rates, and lets the move's rule make one update. The rule asks for gradients as often as it needs;
+those of one update see the same batch and random numbers.
 """
 
 import warnings
@@ -19,7 +20,7 @@ from lawful.training.state import State
 
 
 def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]:
-    """Play until `steps` turns are taken in all or the game is over; yield the state after each.
+    """Play until `steps` steps are taken in all or the game is over; yield the state after each.
 
     The same object is yielded every time; stopping the iteration stops the game.
 
@@ -29,10 +30,11 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
     Warns of moves that are not played in so few steps.
 
     Raises:
-        NonFiniteError: A loss term or a gradient is not finite; its step has moved no player then.
+        NonFiniteError: A loss term or a gradient is not finite. The failing update is not applied,
+            earlier ones of the same step (other moves, players of `Alternating`) have been.
     """
     if idle := [move.name for move in game.moves if not move.parts[0].plays_ever(steps)]:
-        said = f"game: in {steps} steps never played: {', '.join(idle)}; begin and end are shares"
+        said = f"game: in {steps} steps never played: {', '.join(idle)} (begin and end)"
         warnings.warn(said, LawfulWarning, stacklevel=2)
     while state.step < steps and not state.over:
         state.values = {}
