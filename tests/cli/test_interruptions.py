@@ -95,6 +95,19 @@ def test_a_signal_that_foreign_code_loses_is_still_told(run_folder, here, monkey
     assert main(["sample", run_folder, "-n", "5", "--out", "a.h5"]) == 130
 
 
+def test_a_signal_after_the_last_line_is_told(monkeypatch, capsys):
+    class Late(threading.Event):
+        def set(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().set()
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("lawful.cli.main.threading.Event", Late)
+    assert main(["list"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.startswith("lawful: interrupted")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending != ".png"])
 def test_a_file_that_is_not_complete_takes_no_place(here, ending):
     shapes = {"fields": (4, 1, 2, 3), "condition/a": (4,)}

@@ -32,18 +32,17 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    program = arguments is None
-    with stopping_on_signals(program=program) as stopped:
-        message, status = "", 0
-        try:
+    message, status, stopped = "", 0, list[int]()
+    try:
+        with stopping_on_signals(stopped, program=arguments is None):
             message, status = _run(list(sys.argv[1:] if arguments is None else arguments))
-        except BaseException:  # also what foreign code made of an interrupt
-            if not stopped:
-                raise
-        if stopped:  # also where foreign code has lost what was raised
-            message, status = STOPPED, 128 + stopped[0]
-        if message:
-            print(f"lawful: {_one_line(message)}", file=sys.stderr)
+    except BaseException:  # what foreign code made of an interrupt, or one after the last line
+        if not stopped:
+            raise
+    if stopped:  # also where foreign code has lost what was raised
+        message, status = STOPPED, 128 + stopped[0]
+    if message:
+        print(f"lawful: {_one_line(message)}", file=sys.stderr)
     return status
 
 
@@ -81,14 +80,13 @@ def _run(argv: list[str]) -> tuple[str, int]:
 
 
 @contextmanager
-def stopping_on_signals(*, program: bool) -> Iterator[list[int]]:
+def stopping_on_signals(stopped: list[int], *, program: bool) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; a second one ends the process at once.
 
-    Yields the numbers of those that came. What the parent told the process to ignore, as nohup
-    does, is ignored. Where the process is only this program, one that comes after the block ends
-    it without a word, since all is done.
+    The numbers of those that came are added to `stopped`. What the parent told the process to
+    ignore, as nohup does, is ignored. Where the process is only this program, one that comes after
+    the block ends it without a word, since all is done.
     """
-    stopped: list[int] = []
     leaving = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -107,11 +105,13 @@ def stopping_on_signals(*, program: bool) -> Iterator[list[int]]:
     for number in before:
         signal.signal(number, stop)
     try:
-        yield stopped
+        yield
     finally:
-        leaving.set()
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if program else handler)
+        try:
+            leaving.set()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if program else handler)
 
 
 def _dispatch(argv: list[str]) -> int:
