@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import inf
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, CorrectableLaw, Estimate, Law, Residual, law
-from lawful.typed import Positive, Within, build, check_fields, spelled
+from lawful.typed import Positive, Within, build, check_fields, spelled, typed
 
 if TYPE_CHECKING:  # loading a model needs none of them
     from matplotlib.figure import Figure
@@ -199,7 +200,7 @@ class Study(ABC):
         images: Whether fields are pictures, first row on top, shown in grey.
         binary: Whether their values are 0 and 1 only.
         headline: Template of a model's measured quality, filled in with the figures of `measure`;
-            where it is empty, errors or violations are told.
+            where it is empty or a figure is missing, errors or violations are told.
         sample_options: A dataclass of what `lawful sample` takes for this study alone; its
             `apply(model, condition)` returns the model and the condition to sample, and what files
             say of them.
@@ -226,6 +227,7 @@ class Study(ABC):
             check_names(cls.quantities)
         if isinstance(cls.axes, tuple):
             check_axes(cls.axes)
+        check_headline(cls.headline)
 
     # What a study is: networks, laws, game and configuration.
 
@@ -437,8 +439,22 @@ def headline(study: Study, quality: Mapping[str, Any]) -> str:
             return f"relative error: {figures}{of}"
         laws = (f"{e['law']} {e['violation']['mean']:.2g}" for e in quality.get("laws", []))
         return f"mean violation: {', '.join(laws)}"
-    except (KeyError, TypeError, ValueError):  # null where a figure is not finite
+    except (LookupError, TypeError, ValueError, AttributeError):  # null where one is not finite
         return "not all figures are there"
+
+
+def check_headline(template: object) -> None:
+    """Refuse before a training what could not be filled in after it.
+
+    Raises:
+        InputError: It is no template of figures by their names.
+    """
+    try:
+        named = [name for _, name, _, _ in Formatter().parse(typed(template, str, "headline"))]
+    except ValueError as error:
+        raise InputError(f"headline: {error}") from None
+    if any(name is not None and not name.split("[")[0].isidentifier() for name in named):
+        raise InputError(f"headline {template!r}: expected names of figures in braces")
 
 
 def check_axes(axes: Sequence[Axis]) -> None:

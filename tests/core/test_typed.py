@@ -12,6 +12,7 @@ import yaml
 
 from lawful import InputError, Training
 from lawful.registry import STUDIES
+from lawful.study import Study, headline
 from lawful.typed import Within, build, check_fields, shown, typed
 
 Share = Annotated[float, Within(0, 1, above=True, below=True)]
@@ -147,3 +148,14 @@ def test_numbers_of_numpy_are_kept_as_plain_ones():
     assert yaml.safe_dump(vars(training)["steps"]) == yaml.safe_dump(3)
     assert type(training.steps) is int
     assert type(training.average) is float
+
+
+@pytest.mark.parametrize("template", ["a {0} b", "{} of it", "{energy", lambda self: "", 3])
+def test_a_headline_that_could_not_be_filled_in_is_refused_with_its_class(template):
+    with pytest.raises(InputError, match="headline"):
+        type("Mine", (Study,), {"headline": template})
+
+
+def test_a_headline_never_costs_a_model():
+    mine = type("Mine", (Study,), {"headline": "{energy:q}", "name": "mine"})
+    assert headline(mine, {"energy": 1.0}) == "not all figures are there"

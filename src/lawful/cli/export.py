@@ -205,7 +205,8 @@ def _lay_out(file: h5py.File, name: str, label: str, layout: Layout, flat: bool)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     data = file.create_dataset(label, (layout.count, *shape), kind, dcpl=plan)
-    data.attrs.update({"units": unit, "long_name": about} if about else {})
+    if about or unit != "1":
+        data.attrs.update({"units": unit, "long_name": about or name})
     scales: dict[str, tuple[np.ndarray, str]] = {"sample": (np.arange(layout.count), "1")}
     if name == "fields":
         scales["channel"] = np.arange(shape[0]), "1"

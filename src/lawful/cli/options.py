@@ -177,10 +177,17 @@ def first_argument(options: type, arguments: Sequence[str], command: str, what: 
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The value of an option that decides what other options there are."""
+    """The value of an option that decides what other options there are.
+
+    Raises:
+        InputError: It has none.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(option, nargs="?", const="", dest="value")
-    return parser.parse_known_args(list(arguments))[0].value
+    value: str | None = parser.parse_known_args(list(arguments))[0].value
+    if value == "":
+        raise InputError(f"{option}: expected a value")
+    return value
 
 
 def chosen_preset(kind: "type[Study]", arguments: Sequence[str], usual: str | None = None) -> str:

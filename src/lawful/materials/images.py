@@ -143,8 +143,8 @@ def read_like(path: Path) -> Micrograph | Correlation:
     if path.suffix.lower() == ".csv":
         return read_correlation(path)
     found = read_micrograph(path)
-    for note in found.notes:
-        warnings.warn(f"{found.source}: {note}", LawfulWarning, stacklevel=3)
+    for note in found.notes:  # told where `Model.like` is called
+        warnings.warn(f"{found.source}: {note}", LawfulWarning, stacklevel=5)
     return found
 
 

@@ -123,7 +123,8 @@ class State:
             InputError: The file is not a checkpoint, or of another game or number of processes.
         """
         tree = checkpoint.load(path)
-        if not {"game", "processes", "config"} <= tree.keys():
+        kinds = {"game": dict, "processes": list, "config": dict}
+        if not all(isinstance(tree.get(name), kind) for name, kind in kinds.items()):
             raise InputError(f"checkpoint {path}: of another version or program")
         if (count := len(tree["processes"])) != fabric.world_size:
             said = f"of {count} processes, resumed on {fabric.world_size}"
