@@ -70,7 +70,7 @@ class Divergence(ABC):
     """An objective of two players; a subclass states their losses as functions of scores.
 
     Arguments:
-        penalties: On the critic's gradient, added to its loss; at most one of each class.
+        penalties: On the critic's gradient, added to its loss; at most one of a name.
     """
 
     penalties: tuple[Penalty, ...] = ()
@@ -79,7 +79,7 @@ class Divergence(ABC):
         given = self.penalties
         if not isinstance(given, tuple) or not all(isinstance(p, Penalty) for p in given):
             raise InputError(f"penalties: expected a tuple of penalties, got {given!r}")
-        if len({type(p) for p in given}) < len(given):
+        if len({p.name for p in given}) < len(given):
             raise InputError(f"penalties: expected one of a kind, got {given!r}")
 
     def critic_terms(
@@ -101,7 +101,7 @@ class Divergence(ABC):
         """
         terms = {"critic": self.on_critic(*_flat(critic(real), critic(fake)))}
         for penalty in self.penalties:
-            terms[type(penalty).__name__] = penalty(inner or critic, real, fake)
+            terms[penalty.name] = penalty(inner or critic, real, fake)
         return terms
 
     def critic_loss(self, real: Scores, fake: Scores) -> Scalar:
@@ -112,7 +112,7 @@ class Divergence(ABC):
                 and its samples (`critic_terms`).
         """
         if self.penalties:
-            names = ", ".join(type(penalty).__name__ for penalty in self.penalties)
+            names = ", ".join(penalty.name for penalty in self.penalties)
             raise InputError(f"critic_loss: scores alone do not give {names}; call critic_terms")
         return self.on_critic(*_flat(real, fake))
 
@@ -139,7 +139,6 @@ def _flat(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     return real.flatten(), fake.flatten()
 
 
-@dataclass(frozen=True)
 class Wasserstein(Divergence):
     """W1 for critics of Lipschitz constant 1: E_Q D - E_P D (Arjovsky et al. 2017)."""
 
@@ -147,7 +146,6 @@ class Wasserstein(Divergence):
         return fake.mean() - real.mean()
 
 
-@dataclass(frozen=True)
 class LeastSquares(Divergence):
     """½ E_Q (D - 1)² + ½ E_P D²; the generator ½ E_P (D - 1)² (Mao et al. 2017, a, b, c = 0, 1, 1).
 
@@ -161,7 +159,6 @@ class LeastSquares(Divergence):
         return (fake - 1).square().mean() / 2
 
 
-@dataclass(frozen=True)
 class Hinge(Divergence):
     """E_Q max(0, 1 - D) + E_P max(0, 1 + D); the generator -E_P D (Lim & Ye 2017).
 
@@ -175,7 +172,6 @@ class Hinge(Divergence):
         return -fake.mean()
 
 
-@dataclass(frozen=True)
 class MinMax(Divergence):
     """-E_Q log s(D) - E_P log(1 - s(D)), s the logistic function, min-max (Goodfellow et al. 2014).
 
@@ -189,7 +185,6 @@ class MinMax(Divergence):
         return -F.softplus(fake).mean()
 
 
-@dataclass(frozen=True)
 class NonSaturating(MinMax):
     """The same critic; the generator descends -E_P log s(D) (Goodfellow et al. 2014, section 3)."""
 
@@ -197,7 +192,6 @@ class NonSaturating(MinMax):
         return F.softplus(-fake).mean()
 
 
-@dataclass(frozen=True)
 class RelativisticAverage(Divergence):
     """Each sample against the mean of the other kind (Jolicoeur-Martineau 2019).
 
@@ -212,7 +206,6 @@ class RelativisticAverage(Divergence):
         return self.on_critic(fake, real)
 
 
-@dataclass(frozen=True)
 class RelativisticPairing(Divergence):
     """E log(1 + exp(D(fake) - D(real))) over pairs; the generator has the two exchanged.
 
@@ -293,7 +286,6 @@ class FGamma(Divergence):
         return high
 
 
-@dataclass(frozen=True, kw_only=True)
 class KL(FGamma):
     """f(x) = x log x: KL(Q‖P); with the shift, Donsker and Varadhan's bound."""
 
@@ -303,13 +295,12 @@ class KL(FGamma):
         return (y - 1).exp()
 
     def slope(self, y: Tensor) -> Tensor:
-        return (y - 1).exp()
+        return self.conjugate(y)
 
     def _best_shift(self, gamma: Tensor) -> Tensor:
         return torch.logsumexp(gamma, 0) - log(len(gamma)) - 1
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReverseKL(FGamma):
     """f(x) = -log x: KL(P‖Q)."""
 
@@ -329,7 +320,6 @@ class ReverseKL(FGamma):
         return v - 1
 
 
-@dataclass(frozen=True, kw_only=True)
 class JensenShannon(FGamma):
     """f(x) = x log x - (x + 1) log((x + 1) / 2): twice the Jensen-Shannon divergence."""
 
@@ -348,7 +338,6 @@ class JensenShannon(FGamma):
         return F.softplus(v) - log(2)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Hellinger(FGamma):
     """f(x) = (sqrt(x) - 1)²: the squared Hellinger distance, 2 - 2 E sqrt(qp)."""
 

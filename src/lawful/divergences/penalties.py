@@ -1,12 +1,22 @@
 r"""Penalties on a critic's gradient, each a parameter of its own beside the divergence.
 
-With :math:`g = \nabla_x D(x)` of each sample, over all entries of a sample.
+A penalty is the mean over a batch of a function of :math:`g = \nabla_x D(x)`, over all entries of a
+sample, times a weight:
+
+- `TwoSided`, (‖g‖ - 1)², at interpolates (WGAN-GP: Gulrajani et al. 2017, eq. 3);
+- `OneSided`, max(0, ‖g‖ - 1)², at interpolates (WGAN-LP: Petzka et al. 2018, eq. 7);
+- `OneSidedSquared`, max(0, ‖g‖² - 1), at interpolates (Lipschitz-alpha GAN of
+  structure-preserving GANs);
+- `R1` and `R2`, ‖g‖² / 2 at real and at generated samples (Mescheder et al. 2018, eq. 9 and 10).
+
+An interpolate is one uniform point of the segment between each real sample and a generated one.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import inf
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -41,113 +51,79 @@ def check_pair(name: str, real: Tensor, fake: Tensor, least: int = 1) -> None:
 
 
 @dataclass(frozen=True)
-class Penalty(ABC):
-    """A mean over a batch of a function of the critic's gradient, times `weight`.
+class Penalty:
+    """The mean of a function of the critic's gradient, times `weight`; see the head of this module.
 
-    The gradient is taken at interpolates, one uniform point of the segment between each real sample
-    and a generated one, where a subclass does not say otherwise.
+    Arguments:
+        weight: What the mean is multiplied by.
+        lipschitz: L, by which norms of the gradient are divided.
+        name: Of its term in losses and logs.
+        of_square: The function, of the squared norm of each sample's gradient.
+        at: Where the gradient is taken: at `interpolates`, or at `real` or `generated` samples.
     """
 
     weight: float = 10.0
+    lipschitz: float = 1.0
+    name: str = "penalty"
+    of_square: Callable[[Tensor], Tensor] = field(default=torch.Tensor.relu, repr=False)
+    at: Literal["interpolates", "real", "generated"] = "interpolates"
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < inf:
             raise InputError(f"penalty weight: expected at least 0, got {self.weight:g}")
+        if not 0 < self.lipschitz < inf:
+            raise InputError(f"penalty: expected lipschitz above 0, got {self.lipschitz:g}")
 
     def __call__(
         self,
         critic: Critic,
-        real: Float[Tensor, "batch *sample"],
-        fake: Float[Tensor, "batch *sample"],
+        real: Float[Tensor, "n *sample"],
+        fake: Float[Tensor, "m *sample"],
     ) -> Float[Tensor, ""]:
         """The weighted penalty, differentiable in the critic's parameters.
 
         Arguments:
             critic: Samples to scores, `(batch,)` or more per sample, of which the sum is taken;
                 each is a function of its own sample.
-            real, fake: Of equal shape; those of which the gradient is not taken may be any number.
+            real, fake: Interpolates need as many of both.
 
         Raises:
             InputError: Samples that cannot be compared, or that the scores do not depend on.
         """
-        check_pair(type(self).__name__, real, fake)
+        check_pair(self.name, real, fake)
         x = self.points(real.detach(), fake.detach()).requires_grad_(True)
         scores, gradient = critic(x).sum(), None
         if scores.requires_grad:
             # Each score depends on its own sample alone, so row i of the sum's gradient is of i.
             (gradient,) = torch.autograd.grad(scores, x, create_graph=True, allow_unused=True)
         if gradient is None:
-            raise InputError(f"{type(self).__name__}: the critic's scores do not depend on samples")
+            raise InputError(f"{self.name}: the critic's scores do not depend on samples")
         square = gradient.reshape(len(x), -1).square().sum(1)
-        return self.weight * self.of_square(square).mean()
+        return self.weight * self.of_square(square / self.lipschitz**2).mean()
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         """Where the gradient is taken."""
+        if self.at != "interpolates":
+            return real if self.at == "real" else fake
         if len(real) != len(fake):
             raise InputError(
-                f"{type(self).__name__}: expected as many real as generated samples, got "
-                f"{len(real)} and {len(fake)}"
+                f"{self.name}: expected as many real as generated samples, got {len(real)} and "
+                f"{len(fake)}"
             )
         share = torch.rand((len(real), *[1] * (real.ndim - 1)), device=real.device)
         return torch.lerp(real, fake.to(real), share.to(real))
 
-    @abstractmethod
-    def of_square(self, square: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """The penalty as a function of the squared norm of each sample's gradient."""
+
+def _above(square: Tensor) -> Tensor:
+    """How much a norm exceeds 1."""
+    return (square + TINY).sqrt() - 1
 
 
-@dataclass(frozen=True)
-class TwoSided(Penalty):
-    """(‖g‖ - 1)², at interpolates (WGAN-GP: Gulrajani et al. 2017, eq. 3)."""
-
-    def of_square(self, square: Tensor) -> Tensor:
-        return ((square + TINY).sqrt() - 1).square()
-
-
-@dataclass(frozen=True)
-class OneSided(Penalty):
-    """max(0, ‖g‖ - 1)², at interpolates (WGAN-LP: Petzka et al. 2018, eq. 7)."""
-
-    def of_square(self, square: Tensor) -> Tensor:
-        return ((square + TINY).sqrt() - 1).relu().square()
-
-
-@dataclass(frozen=True)
-class OneSidedSquared(Penalty):
-    """max(0, ‖g‖² / L² - 1), at interpolates (Lipschitz-alpha GAN of structure-preserving GANs).
-
-    Arguments:
-        lipschitz: L.
-    """
-
-    lipschitz: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.lipschitz < inf:
-            raise InputError(f"penalty: expected lipschitz above 0, got {self.lipschitz:g}")
-
-    def of_square(self, square: Tensor) -> Tensor:
-        return (square / self.lipschitz**2 - 1).relu()
-
-
-@dataclass(frozen=True)
-class R1(Penalty):
-    """‖g‖² / 2 at real samples (Mescheder et al. 2018, eq. 9)."""
-
-    def points(self, real: Tensor, fake: Tensor) -> Tensor:
-        return real
-
-    def of_square(self, square: Tensor) -> Tensor:
-        return square / 2
-
-
-@dataclass(frozen=True)
-class R2(R1):
-    """‖g‖² / 2 at generated samples (Mescheder et al. 2018, eq. 10)."""
-
-    def points(self, real: Tensor, fake: Tensor) -> Tensor:
-        return fake
+TwoSided = partial(Penalty, name="TwoSided", of_square=lambda square: _above(square).square())
+OneSided = partial(Penalty, name="OneSided", of_square=lambda s: _above(s).relu().square())
+OneSidedSquared = partial(Penalty, name="OneSidedSquared", of_square=lambda s: (s - 1).relu())
+R1 = partial(Penalty, name="R1", of_square=lambda square: square / 2, at="real")
+R2 = partial(R1, name="R2", at="generated")
 
 
 def spectral_norm(critic: nn.Module) -> nn.Module:
