@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 from lawful import symmetry
 from lawful.errors import InputError
 from lawful.symmetry.group import (
-    Fields,
-    Fixed,
-    MatrixGroup,
-    Reflections,
-    Translations,
+    matrix_group,
     permutations,
     plane_rotations,
+    reflections,
     signed_permutations,
+    translations,
 )
 from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import Planar, planar, rotate
@@ -27,14 +25,14 @@ IMAGES = {name: planar(name) for name in ("C1", "C2", "C4", "D1", "D2", "D4")}
 GROUPS = {
     **{name: (group, (3, 6, 6)) for name, group in IMAGES.items()},
     "oblong C2": (planar("C2"), (2, 4, 6)),
-    "translations": (Translations((6, 4), (2, 1)), (2, 6, 4)),
-    "translations of a line": (Translations((5,), (1,)), (5,)),
-    "reflections": (Reflections((-1, -3)), (2, 3, 4)),
+    "translations": (translations((6, 4), (2, 1)), (2, 6, 4)),
+    "translations of a line": (translations((5,), (1,)), (5,)),
+    "reflections": (reflections(-1, -3), (2, 3, 4)),
     "all permutations of 3": (permutations([(1, 2, 0), (1, 0, 2)]), (3,)),
     "signed": (signed_permutations([((1, -1), (0, 1))]), (4, 2)),
     "C5 in R^7": (plane_rotations(5, 7), (7,)),
     "fields": (planar("D4").fields(), (2, 8, 4, 4)),
-    "fixed": (Fixed(planar("C4")), (5,)),
+    "fixed": (planar("C4").fixed(), (5,)),
 }
 
 
@@ -110,12 +108,14 @@ def test_drawing_one_element_makes_no_orbit(largest):
 def test_the_package_has_its_names_and_no_modules_for_them():
     for name in symmetry.__all__:
         assert callable(getattr(symmetry, name))
-    assert symmetry.planar("D4") == Planar(4, reflections=True)
+    assert repr(symmetry.planar("D4")) == repr(Planar(4, reflections=True)) == "D4"
 
 
 def test_order():
     assert GROUPS["all permutations of 3"][0].order == 6
     assert GROUPS["signed"][0].order == 4
+    cycle, swap = [1, 2, 3, 4, 5, 0], [1, 0, 2, 3, 4, 5]
+    assert permutations([cycle, swap]).order == 720
     assert [group.order for group in IMAGES.values()] == [1, 2, 4, 2, 4, 8]
 
 
@@ -184,7 +184,7 @@ def whole(x):
         (lambda: Planar(0), "at least one rotation"),
         (lambda: planar("C4").act(torch.zeros(1, 1, 4, 6), 1), "4 x 6"),
         (lambda: planar("C4").act(torch.zeros(4, 4), 1), r"\(4, 4\)"),
-        (lambda: planar("C4").act(torch.zeros(1, 4, 4), 4), "below 4"),
+        (lambda: planar("C4").act(torch.zeros(1, 4, 4), 4), "from 0 to 3, got 4"),
         (lambda: planar("C4").filters(4), "odd size, got 4"),
         (lambda: randomize(torch.tensor(1.0), planar("C4")), "element per sample"),
         (lambda: planar("C8").act(torch.zeros(2, 1, 2, 2).byte(), 1), "torch.uint8"),
@@ -197,21 +197,27 @@ def whole(x):
             lambda: planar("C4").act_each(torch.zeros(3, 1, 2, 2), torch.tensor([1])),
             "element per sample",
         ),
-        (lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([0, 4])), "0 to 4"),
-        (lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([-1, 0])), "-1 to 0"),
+        (
+            lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([0, 4])),
+            "0 to 3, got 4",
+        ),
+        (
+            lambda: planar("C4").act_each(torch.zeros(2, 1, 2, 2), torch.tensor([-1, 0])),
+            "0 to 3, got -1",
+        ),
         (lambda: planar("C4").fields().act(torch.zeros(1, 2, 3, 4, 4), 1), "expected"),
-        (lambda: Translations((6,), (4,)), "do not divide"),
-        (lambda: Translations((6,), (2, 1)), "do not divide"),
-        (lambda: Translations((6,), (2,)).act(torch.zeros(1, 5), 1), r"\(1, 5\)"),
-        (lambda: Reflections((1,)), "below 0"),
-        (lambda: Reflections((-3,)).act(torch.zeros(1, 2, 2), 1), r"\(1, 2, 2\)"),
+        (lambda: translations((6,), (4,)), "do not divide"),
+        (lambda: translations((6,), (2, 1)), "do not divide"),
+        (lambda: translations((6,), (2,)).act(torch.zeros(1, 5), 1), r"\(1, 5\)"),
+        (lambda: reflections(1), "below 0"),
+        (lambda: reflections(-3).act(torch.zeros(1, 2, 2), 1), r"\(1, 2, 2\)"),
         (lambda: permutations([(0, 2, 2)]), "places 0 to 2"),
         (lambda: signed_permutations([((1, 2), (0, 1))]), "signs"),
-        (lambda: MatrixGroup(torch.full((1, 2, 2), math.nan)), "finite"),
-        (lambda: MatrixGroup(2 * torch.eye(2)[None], most=16), "is it finite"),
-        (lambda: MatrixGroup(torch.zeros(1, 2, 2)), "no inverses"),
-        (lambda: MatrixGroup(torch.diag(torch.tensor([1.0, 0.0]))[None]), "no inverses"),
-        (lambda: MatrixGroup(torch.zeros(1, 2, 3)), "expected finite"),
+        (lambda: matrix_group(torch.full((1, 2, 2), math.nan)), "finite"),
+        (lambda: matrix_group(2 * torch.eye(2)[None], most=16), "is it finite"),
+        (lambda: matrix_group(torch.zeros(1, 2, 2)), "no inverses"),
+        (lambda: matrix_group(torch.diag(torch.tensor([1.0, 0.0]))[None]), "no inverses"),
+        (lambda: matrix_group(torch.zeros(1, 2, 3)), "expected finite"),
         (lambda: plane_rotations(4, 3).act(torch.zeros(1, 4), 1), "vectors of 3"),
         (lambda: plane_rotations(4, 1), "1 coordinates"),
     ],
@@ -225,4 +231,4 @@ def test_fields_are_permuted_with_the_pixels():
     group = planar("C4")
     x = torch.zeros(1, 1, 4, 3, 3)
     x[0, 0, 1, 1, 2] = 1.0
-    assert Fields(group).act(x, 1)[0, 0, 2, 0, 1] == 1.0
+    assert group.fields().act(x, 1)[0, 0, 2, 0, 1] == 1.0

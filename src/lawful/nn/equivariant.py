@@ -5,7 +5,7 @@ Group convolution (Cohen & Welling 2016): a filter w is moved by every element o
 .. math:: y_{o, g} = \sum_{i, h} (T_g w_{o, i, g^{-1} h}) * x_{i, h} + b_o ,
 
 so that moving the input by T moves the output by the regular representation
-(:class:`~lawful.symmetry.group.Fields`). The moved filters are read from one index table and go
+(:meth:`~lawful.symmetry.Group.fields`). The moved filters are read from one index table and go
 into an ordinary convolution; `export` leaves that convolution alone. The trivial group C1 gives
 ordinary layers. For rotations finer than quarter turns the layers are approximate.
 """

@@ -20,8 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lawful.laws import Condition
-from lawful.symmetry import plane_rotations
-from lawful.symmetry.group import MatrixGroup
+from lawful.symmetry import Group, plane_rotations
 from lawful.symmetry.symmetrize import Symmetrized
 
 HIDDEN = (64, 32, 16)
@@ -43,7 +42,7 @@ def mlp(inputs: int, outputs: int, hidden: tuple[int, ...] = HIDDEN) -> nn.Seque
 class Framed(nn.Module):
     """A function seen from the sector of its input's first two entries: equivariant under C_n."""
 
-    def __init__(self, function: nn.Module, group: MatrixGroup, onto: MatrixGroup) -> None:
+    def __init__(self, function: nn.Module, group: Group, onto: Group) -> None:
         super().__init__()
         self.function, self.group, self.onto = function, group, onto
 

@@ -1,15 +1,13 @@
 """Finite groups, what they do to functions and samples, and tests of invariance."""
 
 from lawful.symmetry.group import (
-    Fields,
-    Fixed,
     Group,
-    MatrixGroup,
-    Reflections,
-    Translations,
+    matrix_group,
     permutations,
     plane_rotations,
+    reflections,
     signed_permutations,
+    translations,
 )
 from lawful.symmetry.invariance import InvarianceTest, invariance_test
 from lawful.symmetry.planar import Planar, planar
@@ -23,23 +21,8 @@ from lawful.symmetry.symmetrize import (
 )
 
 __all__ = [
-    "Fields",
-    "Fixed",
-    "Group",
-    "InvarianceTest",
-    "MatrixGroup",
-    "Planar",
-    "Reflections",
-    "Symmetrized",
-    "Translations",
-    "canonicalize",
-    "equivariance_error",
-    "invariance_error",
-    "invariance_test",
-    "orbit_samples",
-    "permutations",
-    "planar",
-    "plane_rotations",
-    "randomize",
-    "signed_permutations",
-]
+    "Group", "InvarianceTest", "Planar", "Symmetrized", "canonicalize", "equivariance_error",
+    "invariance_error", "invariance_test", "matrix_group", "orbit_samples", "permutations",
+    "planar", "plane_rotations", "randomize", "reflections", "signed_permutations",
+    "translations",
+]  # fmt: skip

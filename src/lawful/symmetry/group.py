@@ -4,10 +4,7 @@ An action is :math:`T_{gh} = T_g T_h`. Element 0 is the identity. A group knows 
 table and its action, and nothing of the networks built on it.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -17,45 +14,50 @@ from torch import Tensor
 
 from lawful.errors import InputError
 
-CLOSE = 1e-9
+CLOSE = 1e-9  # rounding of an entry
+SAME = 1e-6  # entries of equal matrices, after many products
 
 
-class Group(ABC):
+class Group:
     """A finite group and one action of it.
 
-    `exact` says whether the action is one on the grid; where it is not (rotations by less than a
-    quarter turn interpolate), it obeys :math:`T_{gh} = T_g T_h` only approximately.
+    Arguments:
+        name: For reports, e.g. `D4`.
+        table: Products: entry (i, j) is the element g_i g_j, which applies g_j first.
+        action: T_g x of a batch x and an element's number; refuses a shape that it does not know.
+        exact: Whether the action is one on the grid. Where it is not (rotations by less than a
+            quarter turn interpolate), it obeys :math:`T_{gh} = T_g T_h` only approximately.
+
+    Raises:
+        InputError: An element has no inverse.
     """
 
-    exact: bool = True
+    def __init__(
+        self,
+        name: str,
+        table: Int[Tensor, "order order"],
+        action: Callable[[Tensor, int], Tensor],
+        *,
+        exact: bool = True,
+    ) -> None:
+        self.name, self.table, self.exact = name, table, exact
+        self.order = len(table)
+        self.inverse = (table == 0).int().argmax(1)
+        self._action = action
+        if not torch.equal(table.sort(1).values, torch.arange(self.order).expand_as(table)):
+            raise InputError(f"{name}: there are no inverses among its products")
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """For reports, e.g. `D4`."""
-
-    @property
-    @abstractmethod
-    def order(self) -> int:
-        """Number of elements."""
-
-    @property
-    @abstractmethod
-    def table(self) -> Int[Tensor, "order order"]:
-        """Products: entry (i, j) is the element g_i g_j, which applies g_j first."""
-
-    @abstractmethod
     def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
         """T_g x of every sample.
 
         Raises:
-            InputError: The group does not act on this shape.
+            InputError: There is no such element, or the group does not act on this shape.
         """
-
-    @cached_property
-    def inverse(self) -> Int[Tensor, " order"]:
-        """The inverse of every element."""
-        return (self.table == 0).int().argmax(1)
+        if not 0 <= element < self.order:
+            raise InputError(
+                f"{self.name}: expected an element from 0 to {self.order - 1}, got {element}"
+            )
+        return self._action(x, element)
 
     def orbit(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "order batch *shape"]:
         """T_g x for every element."""
@@ -69,17 +71,8 @@ class Group(ABC):
         Raises:
             InputError: There are not as many elements as samples, or the group has no such element.
         """
-        if elements.shape != x.shape[:1]:
-            raise InputError(
-                f"{self.name}: expected an element per sample, got {tuple(elements.shape)} for "
-                f"{tuple(x.shape)}"
-            )
+        _expect(elements.shape == x.shape[:1], f"{self.name}: expected an element per sample", x)
         there = elements.unique().tolist()
-        if there and not 0 <= there[0] <= there[-1] < self.order:
-            raise InputError(
-                f"{self.name}: expected elements from 0 to {self.order - 1}, got {there[0]} to "
-                f"{there[-1]}"
-            )
         if len(there) < 2:
             return self.act(x, there[0]) if there else x
         moved = torch.cat([self.act(x[elements == g], g) for g in there])
@@ -89,142 +82,81 @@ class Group(ABC):
         """Elements drawn uniformly."""
         return torch.randint(self.order, (count,), generator=generator)
 
-    def fields(self) -> "Fields":
-        """The same group on fields over it, what group convolutions map to."""
-        return Fields(self)
+    def fixed(self) -> "Group":
+        """The same group moving nothing: what invariant functions map to."""
+        return Group(f"{self.name}, moving nothing", self.table, lambda x, element: x)
+
+    def fields(self) -> "Group":
+        r"""The same group on fields over it, `(batch, field, order, …)`.
+
+        Group convolutions map to it: :math:`(T_g f)_h = T_g f_{g^{-1} h}`.
+        """
+        name = f"fields over {self.name}"
+
+        def act(x: Tensor, element: int) -> Tensor:
+            fits = x.ndim >= 3 and x.shape[2] == self.order
+            _expect(fits, f"{name}: expected (batch, field, {self.order}, …)", x)
+            return self.act(x[:, :, self.table[self.inverse[element]].to(x.device)], element)
+
+        return Group(name, self.table, act, exact=self.exact)
 
     def __repr__(self) -> str:
         return self.name
 
 
-class Fixed(Group):
-    """The action of a group that moves nothing: what invariant functions map to."""
-
-    def __init__(self, group: Group) -> None:
-        self.group = group
-
-    @property
-    def name(self) -> str:
-        return f"{self.group.name}, moving nothing"
-
-    @property
-    def order(self) -> int:
-        return self.group.order
-
-    @property
-    def table(self) -> Int[Tensor, "order order"]:
-        return self.group.table
-
-    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
-        return x
+def _expect(fits: bool, expectation: str, x: Tensor) -> None:
+    if not fits:
+        raise InputError(f"{expectation}, got {tuple(x.shape)}")
 
 
-class Fields(Fixed):
-    r"""A group on fields over it, `(batch, field, order, …)`: the regular representation.
-
-    .. math:: (T_g f)_h = T_g f_{g^{-1} h}
-    """
-
-    def __init__(self, group: Group) -> None:
-        super().__init__(group)
-        self.exact = group.exact
-
-    @property
-    def name(self) -> str:
-        return f"fields over {self.group.name}"
-
-    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
-        if x.ndim < 3 or x.shape[2] != self.order:
-            raise InputError(
-                f"{self.name}: expected (batch, field, {self.order}, …), got {tuple(x.shape)}"
-            )
-        origin = self.group.table[self.group.inverse[element]].to(x.device)
-        return self.group.act(x[:, :, origin], element)
-
-
-@dataclass(frozen=True, repr=False)
-class Translations(Group):
-    """Periodic translations of the last axes, by multiples of a step along each.
+def translations(shape: Sequence[int], step: Sequence[int]) -> Group:
+    """Periodic translations of the last axes.
 
     Arguments:
         shape: Sizes of those axes.
-        step: Of the translations; one entry per axis, each a divisor of its size.
+        step: What each axis is moved by multiples of; a divisor of its size.
 
     Raises:
         InputError: A step does not divide its size.
     """
+    fits = len(shape) == len(step) > 0
+    if not fits or any(s < 1 or n < 1 or n % s for n, s in zip(shape, step, strict=True)):
+        raise InputError(f"translations: steps {step} do not divide sizes {shape}")
+    counts = tuple(n // s for n, s in zip(shape, step, strict=True))
+    steps = np.stack(np.unravel_index(np.arange(prod(counts)), counts))
+    sums = (steps[:, :, None] + steps[:, None, :]) % np.array(counts)[:, None, None]
+    by, of = (" x ".join(map(str, entry)) for entry in (step, shape))
+    name, count = f"translations by {by} of {of}", len(shape)
 
-    shape: tuple[int, ...]
-    step: tuple[int, ...]
+    def act(x: Tensor, element: int) -> Tensor:
+        fits = x.ndim > count and tuple(x.shape[-count:]) == tuple(shape)
+        _expect(fits, f"{name}: expected (batch, …, {', '.join(map(str, shape))})", x)
+        return x.roll((steps[:, element] * step).tolist(), tuple(range(-count, 0)))
 
-    def __post_init__(self) -> None:
-        fits = len(self.shape) == len(self.step) > 0
-        if not fits or any(s < 1 or n < 1 or n % s for n, s in zip(self.shape, self.step)):  # noqa: B905
-            raise InputError(f"translations: steps {self.step} do not divide sizes {self.shape}")
-
-    @property
-    def name(self) -> str:
-        steps, sizes = (" x ".join(map(str, entry)) for entry in (self.step, self.shape))
-        return f"translations by {steps} of {sizes}"
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Translations along each axis."""
-        return tuple(n // s for n, s in zip(self.shape, self.step, strict=True))
-
-    @property
-    def order(self) -> int:
-        return prod(self.counts)
-
-    @cached_property
-    def table(self) -> Int[Tensor, "order order"]:
-        steps = np.stack(np.unravel_index(np.arange(self.order), self.counts))
-        sums = (steps[:, :, None] + steps[:, None, :]) % np.array(self.counts)[:, None, None]
-        return torch.from_numpy(np.ravel_multi_index(tuple(sums), self.counts))
-
-    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
-        axes = tuple(range(-len(self.shape), 0))
-        if x.ndim <= len(self.shape) or tuple(x.shape[a] for a in axes) != self.shape:
-            raise InputError(f"{self.name}: got a tensor of shape {tuple(x.shape)}")
-        counts = np.unravel_index(element, self.counts)
-        return x.roll([int(k) * s for k, s in zip(counts, self.step, strict=True)], axes)
+    return Group(name, torch.from_numpy(np.ravel_multi_index(tuple(sums), counts)), act)
 
 
-@dataclass(frozen=True, repr=False)
-class Reflections(Group):
+def reflections(*axes: int) -> Group:
     """Independent reflections of some axes, counted from the last: Z_2 to their number.
 
     Raises:
-        InputError: An axis is not negative, or is named twice.
+        InputError: An axis is not negative, or is named twice, or there is none.
     """
+    if not axes or len(set(axes)) < len(axes) or max(axes) >= 0:
+        raise InputError(f"reflections: expected different axes below 0, got {axes}")
+    elements = torch.arange(2 ** len(axes))
+    name = f"reflections of axes {', '.join(map(str, axes))}"
 
-    axes: tuple[int, ...] = (-1,)
+    def act(x: Tensor, element: int) -> Tensor:
+        _expect(x.ndim > -min(axes), f"{name}: expected a batch with these axes", x)
+        return x.flip([axis for bit, axis in enumerate(axes) if element >> bit & 1])
 
-    def __post_init__(self) -> None:
-        if not self.axes or len(set(self.axes)) < len(self.axes) or max(self.axes) >= 0:
-            raise InputError(f"reflections: expected different axes below 0, got {self.axes}")
-
-    @property
-    def name(self) -> str:
-        return f"reflections of axes {', '.join(map(str, self.axes))}"
-
-    @property
-    def order(self) -> int:
-        return int(2 ** len(self.axes))
-
-    @cached_property
-    def table(self) -> Int[Tensor, "order order"]:
-        elements = torch.arange(self.order)
-        return elements[:, None] ^ elements[None, :]
-
-    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
-        if x.ndim <= -min(self.axes):
-            raise InputError(f"{self.name}: got a tensor of shape {tuple(x.shape)}")
-        flipped = [axis for bit, axis in enumerate(self.axes) if element >> bit & 1]
-        return x.flip(flipped)
+    return Group(name, elements[:, None] ^ elements[None, :], act)
 
 
-class MatrixGroup(Group):
+def matrix_group(
+    matrices: Float[Tensor, "*shape"], name: str = "matrix group", most: int = 1024
+) -> Group:
     """A finite group of matrices, acting on vectors along the last axis.
 
     Arguments:
@@ -236,43 +168,50 @@ class MatrixGroup(Group):
         InputError: The matrices are not square and finite, not invertible, or generate more than
             `most` elements.
     """
+    square = matrices.ndim == 3 and matrices.shape[1] == matrices.shape[2]
+    finite = square and bool(torch.isfinite(matrices).all())
+    _expect(finite, f"{name}: expected finite (count, d, d)", matrices)
+    elements, table = _closure(matrices.double(), name, most)
+    size = matrices.shape[-1]
 
-    def __init__(
-        self, matrices: Float[Tensor, "*shape"], name: str = "matrix group", most: int = 1024
-    ) -> None:
-        shape = tuple(matrices.shape)
-        square = matrices.ndim == 3 and shape[1] == shape[2]
-        if not square or not bool(torch.isfinite(matrices).all()):
-            raise InputError(f"{name}: expected finite (count, d, d), got {shape}")
-        self._name = name
-        self.matrices = _closure(matrices.double(), name, most)
-        flat = self.matrices.flatten(1)
-        products = ((one @ self.matrices).flatten(1) for one in self.matrices)
-        self._table = torch.stack([torch.cdist(each, flat).argmin(1) for each in products])
-        whole = torch.arange(len(self._table))
-        if not torch.equal(self._table.sort(1).values, whole.expand_as(self._table)):
-            raise InputError(f"{name}: its matrices have no inverses among their products")
+    def act(x: Tensor, element: int) -> Tensor:
+        _expect(x.ndim > 1 and x.shape[-1] == size, f"{name}: expected vectors of {size}", x)
+        return x @ elements[element].to(x).T
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def order(self) -> int:
-        return len(self.matrices)
-
-    @property
-    def table(self) -> Int[Tensor, "order order"]:
-        return self._table
-
-    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
-        size = self.matrices.shape[-1]
-        if x.ndim < 2 or x.shape[-1] != size:
-            raise InputError(f"{self.name}: expected vectors of {size}, got {tuple(x.shape)}")
-        return x @ self.matrices[element].to(x).T
+    return Group(name, table, act)
 
 
-def permutations(generators: Sequence[Sequence[int]]) -> MatrixGroup:
+def _closure(
+    generators: Float[Tensor, "count d d"], name: str, most: int
+) -> tuple[Float[Tensor, "order d d"], Int[Tensor, "order order"]]:
+    """All products of generators, the identity first, and their multiplication table.
+
+    Breadth first. Every element but the identity is an earlier one times a generator, so that all
+    products follow from those with generators on the right.
+    """
+    size = generators.shape[-1]
+    found = torch.zeros(most + 1, size, size, dtype=generators.dtype)
+    found[0] = torch.eye(size)
+    words: list[tuple[int, int]] = [(0, 0)]  # of every element: an earlier one, and a generator
+    right: list[list[int]] = []  # of every element: its products with the generators
+    while len(right) < len(words):
+        row = []
+        for number, product in enumerate(found[len(right)] @ generators):
+            same = (found[: len(words)] - product).abs().amax((1, 2)) < SAME
+            row.append(int(same.int().argmax()) if bool(same.any()) else len(words))
+            if row[-1] == len(words):
+                if len(words) == most:
+                    raise InputError(f"{name}: generates more than {most} elements; is it finite?")
+                found[len(words)] = product
+                words.append((len(right), number))
+        right.append(row)
+    products, columns = torch.tensor(right), [torch.arange(len(words))]
+    for earlier, number in words[1:]:
+        columns.append(products[columns[earlier], number])
+    return found[: len(words)].clone(), torch.stack(columns, 1)
+
+
+def permutations(generators: Sequence[Sequence[int]]) -> Group:
     """The group that permutations generate: `(1, 2, 0)` puts entry 1 of a vector first.
 
     Raises:
@@ -281,25 +220,23 @@ def permutations(generators: Sequence[Sequence[int]]) -> MatrixGroup:
     return signed_permutations([[(place, 1) for place in one] for one in generators])
 
 
-def signed_permutations(generators: Sequence[Sequence[tuple[int, int]]]) -> MatrixGroup:
+def signed_permutations(generators: Sequence[Sequence[tuple[int, int]]]) -> Group:
     """The group of permutations with signs: `((1, -1), (0, 1))` is (x, y) to (-y, x).
 
     Raises:
         InputError: One of them is not a permutation, or a sign is neither 1 nor -1.
     """
     size = len(generators[0]) if generators else 0
-    for one in generators:
-        places, signs = [p for p, _ in one], {s for _, s in one}
-        if sorted(places) != list(range(size)) or not signs <= {1, -1} or not size:
-            raise InputError(f"permutation {list(one)}: expected places 0 to {size - 1}, signs ±1")
     matrices = torch.zeros(len(generators), size, size, dtype=torch.float64)
     for matrix, one in zip(matrices, generators, strict=True):
-        for row, (place, sign) in enumerate(one):
-            matrix[row, place] = sign
-    return MatrixGroup(matrices, f"permutations of {size}")
+        places, signs = [place for place, _ in one], [sign for _, sign in one]
+        if sorted(places) != list(range(size)) or not {*signs} <= {1, -1} or not size:
+            raise InputError(f"permutation {list(one)}: expected places 0 to {size - 1}, signs ±1")
+        matrix[range(size), places] = torch.tensor(signs, dtype=torch.float64)
+    return matrix_group(matrices, f"permutations of {size}")
 
 
-def plane_rotations(turns: int, dimension: int) -> MatrixGroup:
+def plane_rotations(turns: int, dimension: int) -> Group:
     """C_n on the first two of `dimension` coordinates."""
     if turns < 1 or dimension < 2:
         raise InputError(f"rotations: {turns} in a turn, of {dimension} coordinates")
@@ -309,17 +246,4 @@ def plane_rotations(turns: int, dimension: int) -> MatrixGroup:
     matrices[:, :2, :2] = torch.stack([cos, -sin, sin, cos], 1).reshape(turns, 2, 2)
     # Quarter turns have whole entries; cos of a rounded π / 2 has not.
     matrices = torch.where((matrices - matrices.round()).abs() < CLOSE, matrices.round(), matrices)
-    return MatrixGroup(matrices, f"C{turns} on 2 of {dimension} coordinates")
-
-
-def _closure(generators: Tensor, name: str, most: int) -> Tensor:
-    """All products, the identity first."""
-    found = [torch.eye(generators.shape[-1], dtype=generators.dtype)]
-    for element in found:  # it grows until every product is in it
-        for generator in generators:
-            product = element @ generator
-            if not any(bool((product - one).abs().max() < 1e-6) for one in found):
-                found.append(product)
-            if len(found) > most:
-                raise InputError(f"{name}: generates more than {most} elements; is it finite?")
-    return torch.stack(found)
+    return matrix_group(matrices, f"C{turns} on 2 of {dimension} coordinates")

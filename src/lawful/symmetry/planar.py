@@ -7,19 +7,16 @@ other rotations of an image interpolate and are marked so by `exact`.
 
 import math
 import re
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.symmetry.group import Group
+from lawful.symmetry.group import CLOSE, Group
 
 
-@dataclass(frozen=True, repr=False)
 class Planar(Group):
     """C_n, or D_n with `reflections`, on the last two axes of a tensor.
 
@@ -30,35 +27,21 @@ class Planar(Group):
         InputError: n is below 1.
     """
 
-    turns: int
-    reflections: bool = False
-
-    def __post_init__(self) -> None:
-        if self.turns < 1:
-            raise InputError(f"group: expected at least one rotation, got {self.turns}")
-        object.__setattr__(self, "exact", 4 % self.turns == 0)
-
-    @property
-    def name(self) -> str:
-        return f"{'D' if self.reflections else 'C'}{self.turns}"
-
-    @property
-    def order(self) -> int:
-        return self.turns * (2 if self.reflections else 1)
-
-    @cached_property
-    def table(self) -> Int[Tensor, "order order"]:
-        elements = torch.arange(self.order)
-        turn, flip = elements % self.turns, elements // self.turns
+    def __init__(self, turns: int, reflections: bool = False) -> None:
+        if turns < 1:
+            raise InputError(f"group: expected at least one rotation, got {turns}")
+        self.turns, self.reflections = turns, reflections
+        elements = torch.arange(turns * (2 if reflections else 1))
+        turn, flip = elements % turns, elements // turns
         sign = 1 - 2 * flip[:, None]  # s r = r^-1 s
-        turns = (turn[:, None] + sign * turn[None, :]) % self.turns
-        return turns + (flip[:, None] ^ flip[None, :]) * self.turns
+        table = (turn[:, None] + sign * turn) % turns + (flip[:, None] ^ flip) * turns
+        name = f"{'D' if reflections else 'C'}{turns}"
+        super().__init__(name, table, self._moved, exact=4 % turns == 0)
 
-    def act(self, x: Float[Tensor, "batch *shape"], element: int) -> Float[Tensor, "batch *shape"]:
+    def _moved(self, x: Tensor, element: int) -> Tensor:
         self.check(tuple(x.shape))
-        rotation, reflection = self._parts(element)
-        x = x.flip(-1) if reflection else x
-        quarters, rest = divmod(4 * rotation, self.turns)
+        x = x.flip(-1) if element >= self.turns else x
+        quarters, rest = divmod(4 * (element % self.turns), self.turns)
         x = torch.rot90(x, quarters, (-2, -1)) if quarters else x
         return rotate(x, 2 * math.pi * rest / (4 * self.turns)) if rest else x
 
@@ -94,7 +77,7 @@ class Planar(Group):
         mirrored = [r @ mirror for r in rotations] if self.reflections else []
         return torch.stack(rotations + mirrored)
 
-    @cached_property
+    @property
     def exact_filters(self) -> bool:
         """Whether filters are rotated without interpolation."""
         return 8 % self.turns == 0
@@ -103,11 +86,6 @@ class Planar(Group):
     def exact_part(self) -> "Planar":
         """The largest subgroup that moves pixels onto pixels."""
         return Planar(math.gcd(self.turns, 4), self.reflections)
-
-    def _parts(self, element: int) -> tuple[int, bool]:
-        if not 0 <= element < self.order:
-            raise InputError(f"{self.name}: expected an element below {self.order}, got {element}")
-        return element % self.turns, element >= self.turns
 
 
 def planar(name: str) -> Planar:
@@ -152,16 +130,14 @@ def _ring(size: int, radius: int) -> list[int]:
 
 
 def _ring_rotation(size: int, turn: float) -> Float[Tensor, "entry entry"]:
-    """The matrix that rotates a filter by a share of the full turn, ring by ring."""
+    """The matrix that rotates a filter by a fraction of the full turn, ring by ring."""
     matrix = torch.zeros(size**2, size**2, dtype=torch.float64)
-    centre = size // 2
-    matrix[centre * size + centre, centre * size + centre] = 1.0
-    for radius in range(1, centre + 1):
-        places = _ring(size, radius)
-        shift = 8 * radius * turn
-        whole = math.floor(shift + 1e-9)
-        share = 0.0 if shift - whole < 1e-9 else shift - whole
-        for m, origin in enumerate(places):
-            matrix[places[(m + whole) % len(places)], origin] += 1 - share
-            matrix[places[(m + whole + 1) % len(places)], origin] += share
+    matrix[size**2 // 2, size**2 // 2] = 1.0
+    for radius in range(1, size // 2 + 1):
+        places = torch.tensor(_ring(size, radius))
+        whole = math.floor(8 * radius * turn + CLOSE)
+        share = 8 * radius * turn - whole
+        share = 0.0 if share < CLOSE else share
+        matrix[places.roll(-whole), places] += 1 - share
+        matrix[places.roll(-whole - 1), places] += share
     return matrix

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lawful.errors import InputError
-from lawful.symmetry.group import Fixed, Group
+from lawful.symmetry.group import Group
 from lawful.symmetry.planar import Planar
 
 Function = Callable[[Tensor], Tensor]
@@ -37,7 +37,7 @@ class Symmetrized(nn.Module):
         self, function: nn.Module | Callable[..., Tensor], group: Group, onto: Group | None = None
     ) -> None:
         super().__init__()
-        self.function, self.group, self.onto = function, group, onto or Fixed(group)
+        self.function, self.group, self.onto = function, group, onto or group.fixed()
 
     def extra_repr(self) -> str:
         """The groups; a function that is no module is not shown otherwise."""
@@ -137,4 +137,4 @@ def invariance_error(
     function: Function, x: Float[Tensor, "batch *shape"], group: Group
 ) -> Float[Tensor, " order"]:
     """For every element g, the worst of |f(T_g x) - f(x)| relative to the largest |f(x)|."""
-    return equivariance_error(function, x, group, Fixed(group))
+    return equivariance_error(function, x, group, group.fixed())

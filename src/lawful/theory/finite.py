@@ -35,7 +35,7 @@ from scipy.special import softmax
 
 from lawful.divergences import Alpha
 from lawful.errors import InputError
-from lawful.symmetry import Group, Reflections, Translations, permutations
+from lawful.symmetry import Group, permutations, reflections, translations
 from lawful.table import Record
 
 Points = Float[ndarray, " n"]
@@ -224,12 +224,12 @@ def _check(q: Points, p: Points, points: int) -> None:
 POINTS = 8
 Q = np.array([6, 5, 4, 1, 1, 1, 1, 1]) / 20
 P = np.array([1, 1, 2, 1, 1, 3, 2, 9]) / 20
-QUARTERS = Translations((POINTS,), (2,))
+QUARTERS = translations((POINTS,), (2,))
 GROUPS: dict[str, Group] = {
     "C4": QUARTERS,
-    "C2": Translations((POINTS,), (4,)),
-    "C8": Translations((POINTS,), (1,)),
-    "reflection": Reflections(),
+    "C2": translations((POINTS,), (4,)),
+    "C8": translations((POINTS,), (1,)),
+    "reflection": reflections(-1),
     "D2": permutations([[4, 5, 6, 7, 0, 1, 2, 3], [7, 6, 5, 4, 3, 2, 1, 0]]),
 }
 LIPSCHITZ = lipschitz(POINTS)
