@@ -22,6 +22,21 @@ Condition = Mapping[str, Tensor]
 Residual = Callable[[Tensor, Condition], Tensor]
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What the distance of each sample from the exact solution of its discrete law cannot exceed.
+
+    Arguments:
+        value: The bound, proven where the law states it, and in a named norm.
+        norm: `energy`, `L1` or `max`.
+        lower: What the distance cannot fall below, where that is known too.
+    """
+
+    value: Float[Tensor, " batch"]
+    norm: str
+    lower: Float[Tensor, " batch"] | None = None
+
+
 class Law(ABC):
     """A residual with a name and a unit.
 
@@ -58,6 +73,10 @@ class Law(ABC):
     def loss(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Float[Tensor, ""]:
         """Mean square of the residual (InvNet, eq. 2)."""
         return self.rows(x, c).square().mean()
+
+    def bound(self, x: Float[Tensor, "batch channel *space"], c: Condition) -> Bound | None:
+        """A proven bound of each sample's distance from the solution; None where none is known."""
+        return None
 
     def rows(self, x: Tensor, c: Condition) -> Tensor:
         """The residual with a row per sample."""

@@ -10,6 +10,7 @@ from lawful.errors import InputError
 from lawful.laws import AffineLaw, CorrectableLaw, LinearizedLaw, law
 from lawful.least_squares import rows_of
 from lawful.materials.laws import TwoPoint, VolumeFraction
+from lawful.pde.elliptic import EllipticLaw
 from lawful.pde.equations import AdvectionDiffusion, Burgers
 from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow
 from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
@@ -44,6 +45,7 @@ LAWS = {
     "advection, muscl": carried(Muscl()),
     "advection, weno5": carried(Weno5(1e-2)),
     "periodic advection": ThetaLaw(AdvectionDiffusion(Grid(CELLS), Weno5(1e-2)), DT),
+    "darcy": EllipticLaw((1.0, 2.0)),
     "mass": MassLaw(burgers(FirstOrder())),
     "mass, advection": MassLaw(carried(Muscl())),
     "initial": InitialLaw(),
@@ -73,6 +75,7 @@ def condition(entry=None, batch=3):
         "initial": torch.rand(batch, CELLS, generator=generator).double(),
         "volume_fraction": torch.tensor([0.2, 0.5, 0.9]).double()[:batch],
         "two_point": curves[:batch],
+        "coefficient": 1 + 9 * torch.rand(3, ROWS, CELLS, generator=generator).double()[:batch],
     }
 
 
@@ -100,6 +103,8 @@ def lawful_field(entry, c):
     x = field()
     if isinstance(entry, MassLaw):
         return lawful_field(entry.law, c)
+    if isinstance(entry, EllipticLaw):
+        return entry.solution(c, tolerance=1e-13)
     if isinstance(entry, CorrectableLaw):
         return _marched(entry, x, c)
     if isinstance(entry, InitialLaw):
