@@ -18,8 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import lawful
-from lawful.metrics.report import relative_error
-from lawful.metrics.summary import Spread
+from lawful.metrics.report import Spread, relative_error
 from lawful.model import Model
 from lawful.pde.grid import Grid
 from lawful.studies.burgers import CELLS, raised_cosine
@@ -136,9 +135,9 @@ def tables(found: list[tuple[int, Verdict]], each: int, kinds: list[str]) -> Ite
         lines = []
         for i, kind in enumerate(kinds):
             part = slice(i * each, (i + 1) * each)
-            spread, ratio = Spread.of(verdict.error[part]), verdict.ratio[part]
+            spread, ratio = Spread.of(verdict.error[part]).as_dict(), verdict.ratio[part]
             lines.append([
-                kind, str(each), f"{spread.median:.4f}", f"{spread.p95:.4f}", f"{spread.worst:.4f}",
+                kind, str(each), *(f"{spread[name]:.4f}" for name in ("median", "p95", "worst")),
                 f"{float(verdict.outside[part].float().mean()):.0%}",
                 f"{float(verdict.accepted[part].mean()):.1f}",
                 f"{float(ratio.min()):.2f}–{float(ratio.max()):.2f}",

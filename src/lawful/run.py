@@ -25,8 +25,7 @@ from lawful import registry
 from lawful.catalogue import MANIFEST, WEIGHTS, shipped
 from lawful.errors import InputError, LawfulWarning
 from lawful.files import replacing
-from lawful.metrics.report import law_report, relative_error
-from lawful.metrics.summary import Spread, Summary
+from lawful.metrics.report import Spread, Summary, law_report, relative_error
 from lawful.model import Model, digest, read_manifest, restored, save_model
 from lawful.reading import parse_json, parse_yaml, read_bytes, read_text, reason
 from lawful.study import Study, all_laws, headline

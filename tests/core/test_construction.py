@@ -73,7 +73,7 @@ def test_files_and_reports_carry_the_law_and_the_estimate(tmp_path, monkeypatch,
     said = " ".join(capsys.readouterr().out.split())
     assert "initial" in said
     assert "of the discrete law only" in said
-    report = from_file(tmp_path / "a.npz").summary.as_dict()
+    report = from_file(tmp_path / "a.npz").data
     assert [entry["law"] for entry in report["laws"]] == ["heat", "initial"]
     assert report["estimated_error"]["worst"] < 1
 

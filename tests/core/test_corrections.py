@@ -8,11 +8,11 @@ import torch
 
 from lawful import Study, Training
 from lawful.cli.export import arrays_of
-from lawful.cli.report_text import sentences
+from lawful.cli.report import law_blocks
 from lawful.corrections import correct
 from lawful.errors import LawfulWarning
 from lawful.laws import CorrectableLaw, Estimate
-from lawful.metrics.summary import Summary
+from lawful.metrics.report import Summary
 from lawful.model import Model, manifest_floors
 
 WEIGHTS = torch.tensor([0.01, 1.0, 1.0, 1.0])
@@ -100,6 +100,11 @@ def test_a_study_that_estimates_nothing_is_judged_by_the_violation():
     assert back.accepted[1] == 0  # nothing left to lower
 
 
+def told(summary):
+    """The sentences of a report."""
+    return " ".join(part for part in law_blocks(summary.as_dict()) if isinstance(part, str))
+
+
 def test_without_a_refiner_fields_stay():
     x = start()
     done = correct(Crude(), NONE, x, {}, 0)
@@ -112,7 +117,7 @@ def test_without_a_refiner_fields_stay():
 )
 def test_a_report_names_what_judged_the_corrections(study, judge):
     model = Model(study(), Start(), {})
-    text = " ".join(sentences(Summary.of([model.sample(3, refine=1).report])))
+    text = told(Summary.of([model.sample(3, refine=1).report]))
     assert f"lowered {judge}" in text
 
 
@@ -175,12 +180,12 @@ def test_a_report_tells_in_words_of_samples_without_an_estimate():
     lost = replace(report.estimate, absolute=torch.tensor([1.0, torch.nan, 3.0]),
                    relative=torch.tensor([1.0, torch.nan, 3.0]))  # fmt: skip
     summary = Summary.of([replace(report, estimate=lost)])
-    assert summary.error.spread().worst == 3.0
+    assert summary.as_dict()["estimated_error"]["worst"] == 3.0
     assert summary.as_dict()["samples_without_estimate"] == 1
-    assert "1 of 3 samples: violation only (the search" in " ".join(sentences(summary))
+    assert "1 of 3 samples: violation only (the search" in told(summary)
     none = Summary.of([replace(report, estimate=replace(lost, relative=lost.relative * torch.nan))])
-    assert none.error is None
-    assert "3 of 3 samples: violation only" in " ".join(sentences(none))
+    assert none.as_dict()["estimated_error"] is None
+    assert "3 of 3 samples: violation only" in told(none)
 
 
 class Elsewhere(Crude):
@@ -201,7 +206,7 @@ def test_a_tolerance_says_which_samples_got_worse_and_that_it_is_below_a_floor()
     assert samples.report.projection.worsened.tolist() == [True, False, False]
     found = arrays_of(samples, model.study)["refinement/worsened"].values
     assert found.tolist() == [True, False, False]
-    text = " ".join(sentences(Summary.of([samples.report], manifest_floors(model.manifest))))
+    text = told(Summary.of([samples.report], manifest_floors(model.manifest)))
     assert "that 1 of 3 samples are further" in text
     assert "Tolerance 0.001 is below the floor of law 'modes'" in text
 
@@ -212,6 +217,6 @@ def test_a_tolerance_that_makes_nothing_worse_is_silent():
         warnings.simplefilter("error")
         report = model.sample(3, tolerance=0.3).report
     assert not report.projection.worsened.any()
-    text = " ".join(sentences(Summary.of([report], manifest_floors(model.manifest))))
+    text = told(Summary.of([report], manifest_floors(model.manifest)))
     assert "further" not in text
     assert "floor" not in text

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 
 from lawful import InputError
-from lawful.metrics.report import relative_error
-from lawful.metrics.summary import Summary
+from lawful.metrics.report import Summary, relative_error
 from lawful.model import Model
 from lawful.pde.laws import InitialLaw
 from lawful.project import project

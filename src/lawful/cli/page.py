@@ -1,13 +1,15 @@
-"""What commands write into a folder: figures, and a self-contained HTML page of them.
+"""Sections of sentences, tables and figures, as lines of a terminal or as a self-contained page.
 
-Figures are embedded; nothing is fetched.
+In a page figures are embedded, and nothing is fetched.
 """
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
@@ -15,6 +17,10 @@ from lawful.data.pictures import FIGURE
 from lawful.errors import InputError
 from lawful.files import write_all
 
+Table = list[Sequence[str]]  # rows, the first of which is the head
+Block = str | Table | tuple[str, Figure]  # a sentence, a table, or a figure under its caption
+Section = tuple[str, Sequence[Block]]
+WIDTH = 80
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff;
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -25,8 +31,64 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
 th, td { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #e3e7ec; }
 th:first-child, td:first-child { text-align: left; } th { color: #55606f; font-weight: 600; }
 img { max-width: 100%; height: auto; } div.wide { overflow-x: auto; }
-dt { float: left; clear: left; width: 12rem; color: #55606f; } dd { margin-left: 12rem; }
 """
+
+
+def show(sections: Sequence[Section], warnings: Sequence[str] = ()) -> None:
+    """Print sections without their figures, and then the warnings."""
+    for title, blocks in sections:
+        for number, block in enumerate(blocks):
+            if isinstance(block, str):
+                print(fill(block if number else f"{title}: {block}", WIDTH))
+            elif isinstance(block, list):
+                print(*_aligned(block), sep="\n")
+    for text in warnings:
+        print(f"lawful: warning: {text}", file=sys.stderr)
+
+
+def _aligned(table: Table) -> Iterator[str]:
+    first, *others = ([len(cell) for cell in column] for column in zip(*table, strict=True))
+    for label, *cells in table:
+        parts = (f"{cell:>{max(widths)}}" for cell, widths in zip(cells, others, strict=True))
+        yield "  ".join([label.ljust(max(first)), *parts])
+
+
+def page(title: str, lead: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
+    """Sections as an HTML page; whatever they say is escaped."""
+    notes = "".join(f'<p class="warning">{escape(text)}.</p>' for text in warnings)
+    parts = "".join(
+        f"<h2>{escape(name)}</h2>{''.join(map(_html, blocks))}" for name, blocks in sections
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f'<body><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{notes}{parts}'
+        "</body></html>\n"
+    )
+
+
+def _html(block: Block) -> str:
+    if isinstance(block, str):
+        return f"<p>{escape(block)}</p>"
+    if isinstance(block, tuple):
+        caption, figure = block
+        data = base64.b64encode(png(figure)).decode("ascii")
+        image = f'<img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{data}">'
+        return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    kinds = ["th", *["td"] * (len(block) - 1)]
+    rows = (
+        "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row)
+        for kind, row in zip(kinds, block, strict=True)
+    )
+    return f'<div class="wide"><table>{"".join(f"<tr>{row}</tr>" for row in rows)}</table></div>'
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata=FIGURE)
+    return buffer.getvalue()
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -39,48 +101,3 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         write_all({folder / name: content for name, content in files.items()})
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata=FIGURE)
-    return buffer.getvalue()
-
-
-def picture(figure: Figure, about: str) -> str:
-    """A figure as an embedded PNG."""
-    data = base64.b64encode(png(figure)).decode("ascii")
-    return f'<img alt="{escape(about, quote=True)}" src="data:image/png;base64,{data}">'
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    """An escaped paragraph, of a style class where given."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table; every cell is escaped."""
-    lines = [("th", head), *(("td", row) for row in rows)]
-    body = "".join(
-        "<tr>" + "".join(f"<{cell}>{escape(text)}</{cell}>" for text in row) + "</tr>"
-        for cell, row in lines
-    )
-    return f'<div class="wide"><table>{body}</table></div>'
-
-
-def facts(entries: Mapping[str, str]) -> str:
-    """A list of names and values."""
-    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in entries.items())
-    return f"<dl>{rows}</dl>"
-
-
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The whole page; the bodies of sections are HTML already."""
-    parts = "".join(f"<h2>{escape(name)}</h2>{body}" for name, body in sections)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{paragraph(lead, 'lead')}{parts}</body></html>\n"
-    )

@@ -1,74 +1,47 @@
-"""`lawful report`: a law report of a model or of a file of samples, as JSON and HTML."""
+"""`lawful report`: a law report of a model or of a file of samples, as JSON, text and HTML."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from lawful import registry
-from lawful.cli import page
 from lawful.cli.export import reading
 from lawful.cli.options import ReportOptions, parse, refuse_to_replace
-from lawful.cli.report_text import (
-    HEADS,
-    kind_of,
-    print_report,
-    report_rows,
-    sentences,
-    warning_lines,
-)
+from lawful.cli.page import Block, Section, Table, page, show, write_folder
 from lawful.errors import InputError
 from lawful.files import json_bytes
-from lawful.laws import Law
+from lawful.laws import Condition, Law
 from lawful.metrics.figures import comparison_figure, montage_figure, scatter_figure
-from lawful.metrics.report import LawReport, law_report, relative_error
-from lawful.metrics.summary import SPREAD, Spread, Summary
-from lawful.model import Model, Samples, load, manifest_floors
+from lawful.metrics.report import SPREAD, LawReport, Spread, Summary, law_report, relative_error
+from lawful.model import WORSENED, Model, Samples, load, manifest_floors, too_strict
 from lawful.reading import reason
-from lawful.study import Study, all_laws, headline, places
+from lawful.study import Matching, Study, all_laws, headline, places
 
-SHOWN = 5
+SHOWN, PANELS = 5, 32  # samples beside the solver's, and alone
 JSON, HTML = "report.json", "report.html"
+HEADS = ("law", "unit", "mean", "95th %", "worst", "floor")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Samples with what is reported of them.
+    """What is reported of samples.
 
     Arguments:
-        summary: Of all samples.
-        samples: Those that are kept for pictures.
-        reference: A trusted solver's fields for the first of these, if there is a solver.
+        manifest: Of the model.
+        data: The figures, as plain values.
+        warnings: Of samples outside the training or beyond a tolerance.
+        sections: What is told of the figures, and pictures.
     """
 
     study: Study
     manifest: Mapping[str, Any]
-    summary: Summary
-    samples: Samples
-    reference: Tensor | None
-
-    @cached_property
-    def warnings(self) -> list[str]:
-        """Of samples outside the training or beyond a tolerance."""
-        return warning_lines(self.summary, self.study, self.samples.condition)
-
-    @cached_property
-    def appendix(self) -> Mapping[str, Figure | str]:
-        """What the study adds to the report."""
-        return self.study.appendix(self.samples.fields, self.samples.condition)
-
-    @cached_property
-    def error(self) -> Tensor | None:
-        """Relative error of the samples that have a reference."""
-        if self.reference is None:
-            return None
-        return relative_error(self.samples.fields[: len(self.reference)], self.reference)
+    data: Mapping[str, Any]
+    warnings: Sequence[str]
+    sections: Sequence[Section]
 
 
 def run(arguments: list[str]) -> None:
@@ -78,16 +51,7 @@ def run(arguments: list[str]) -> None:
     path = Path(options.subject)
     report = from_file(path, options.study) if path.is_file() else from_model(options)
     write_report(report, options.out)
-    print_report(report.summary, report.warnings)
-    for title, entry in report.appendix.items():
-        if isinstance(entry, str):
-            print(fill(f"{title}: {entry}", 80))
-    if report.error is not None:
-        spread = Spread.of(report.error)
-        print(
-            f"Relative error against the solver, {spread.samples} samples: "
-            f"mean {spread.mean:.4f}, worst {spread.worst:.4f}"
-        )
+    show(report.sections, report.warnings)
     print(f"report: {options.out / HTML}, of {registry.told(type(report.study))}")
 
 
@@ -106,7 +70,7 @@ def report_of(model: Model, samples: Samples, reference: Tensor | None) -> Repor
     laws = all_laws(model.study, model.network)
     fresh = law_report(laws, samples.fields, samples.condition, reference=reference)
     summary = Summary.of([replace(samples.report, lines=fresh.lines)])
-    return Report(model.study, model.manifest, summary, samples, reference)
+    return _report(model.study, model.manifest, summary, samples, reference)
 
 
 def from_file(path: Path, study_file: str | None = None) -> Report:
@@ -126,7 +90,7 @@ def from_file(path: Path, study_file: str | None = None) -> Report:
     if first is None:
         raise InputError(f"{path}: holds no samples")
     few = {name: value[:SHOWN] for name, value in first.condition.items()}
-    return Report(study, manifest, summary, first, study.reference(few))
+    return _report(study, manifest, summary, first, study.reference(few))
 
 
 def _judged(study: Study, laws: Sequence[Law], samples: Samples) -> LawReport:
@@ -141,64 +105,169 @@ def _judged(study: Study, laws: Sequence[Law], samples: Samples) -> LawReport:
     return replace(samples.report, lines=lines, outside=tuple(outside.items()))
 
 
-def write_report(report: Report, folder: Path, *, sections: Sequence[tuple[str, str]] = ()) -> None:
-    """Write `report.json` and `report.html` into `folder`; `sections` are put in front."""
-    data = report.summary.as_dict()
-    if report.error is not None:
-        data["relative_error"] = Spread.of(report.error).as_dict()
-    data |= {"warnings": report.warnings, "manifest": dict(report.manifest)}
-    html = report_page(report, sections).encode()
-    page.write_folder(folder, {JSON: json_bytes(data), HTML: html})
+def _report(
+    study: Study,
+    manifest: Mapping[str, Any],
+    summary: Summary,
+    samples: Samples,
+    reference: Tensor | None,
+) -> Report:
+    """A report of all samples in the summary.
 
-
-def report_page(report: Report, sections: Sequence[tuple[str, str]] = ()) -> str:
-    """The HTML page."""
-    summary, study, fields = report.summary, report.study, report.samples.fields
-    lead = (
-        f"{summary.count} samples, {kind_of(summary)}. {study.about[:1].upper()}{study.about[1:]}."
-    )
-    laws = [page.paragraph(f"{line}.", "warning") for line in report.warnings]
-    laws += [page.table(HEADS, report_rows(summary))] if summary.laws else []
-    laws += map(page.paragraph, sentences(summary))
-    parts = [*sections, ("Laws", "".join(laws))]
-    if report.error is not None and report.reference is not None:
-        parts.append(("Against the solver", _comparison(report, report.error, report.reference)))
+    Arguments:
+        samples: Those that are kept for pictures.
+        reference: A trusted solver's fields for the first of these, if there is a solver.
+    """
+    data, condition = summary.as_dict(), samples.condition
+    sections: list[Section] = [("Laws", law_blocks(data))]
+    if reference is None:
+        figure = montage_figure(samples.fields[:PANELS], images=study.images)
+        sections.append(("Samples", [("some of the samples", figure)]))
     else:
-        figure = montage_figure(fields[:32], images=study.images)
-        parts.append(("Samples", page.picture(figure, "samples")))
-    for title, entry in report.appendix.items():
-        shown = page.paragraph(entry) if isinstance(entry, str) else page.picture(entry, title)
-        parts.append((title, shown))
-    parts.append(("Origin", page.facts(_origin(study, report.manifest))))
-    return page.page(f"Law report: {study.name}", lead, parts)
+        error = relative_error(samples.fields[: len(reference)], reference)
+        spread = Spread.of(error)
+        data["relative_error"] = spread.as_dict()
+        pictures = _comparison(study, samples, error, reference)
+        table: Table = [SPREAD, spread.texts()]
+        sections.append(("Against the solver", ["Relative L2 error.", table, *pictures]))
+    for title, entry in study.appendix(samples.fields, condition).items():
+        sections.append((title, [entry if isinstance(entry, str) else (title, entry)]))
+    return Report(study, manifest, data, warning_lines(data, study, condition), sections)
 
 
-def _comparison(report: Report, error: Tensor, reference: Tensor) -> str:
-    """Some samples beside the solver's fields, the worst first and the best second."""
-    study, condition, estimate = report.study, report.samples.condition, report.samples.report
+def _comparison(
+    study: Study, samples: Samples, error: Tensor, reference: Tensor
+) -> list[tuple[str, Any]]:
+    """Some samples beside the solver's fields; estimated against true errors."""
     worst = error.argsort(descending=True)
     order = torch.cat([worst[:1], worst[-1:], torch.arange(len(error))]).tolist()
     shown = torch.tensor(list(dict.fromkeys(order))[:SHOWN])
+    condition, fields = samples.condition, samples.fields[shown]
     scalars = [q.name for q in study.quantities if not q.shape and q.name in condition]
     titles = ["\n".join(f"{n} {float(condition[n][i]):.3g}" for n in scalars) for i in shown]
-    fields = report.samples.fields[shown]
     figure = comparison_figure(fields, reference[shown], titles, places(study, fields.shape))
-    text = page.paragraph("Relative L2 error.") + page.table(SPREAD, [Spread.of(error).texts()])
-    text += page.picture(figure, "generated, numerical and difference")
-    text += page.paragraph("The worst sample is first, the best second.")
-    if estimate.error is not None:
-        text += page.picture(scatter_figure(error, estimate.error), "estimated error")
+    caption = "Generated, numerical and difference: the worst sample first, the best second."
+    estimate = samples.report.error
+    return [(caption, figure)] + (
+        [] if estimate is None else [("Estimated error.", scatter_figure(error, estimate))]
+    )
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write `report.json` and `report.html` into `folder`."""
+    study, manifest = report.study, report.manifest
+    data = {**report.data, "warnings": report.warnings, "manifest": dict(manifest)}
+    title, about = f"Law report: {study.name}", f"{study.about[:1].upper()}{study.about[1:]}"
+    lead = f"{report.data['samples']} samples, {kind_of(report.data)}. {about}."
+    sections = [*report.sections, ("Origin", [_origin(study, manifest)])]
+    html = page(title, lead, report.warnings, sections)
+    write_folder(folder, {JSON: json_bytes(data), HTML: html.encode()})
+
+
+def _origin(study: Study, manifest: Mapping[str, Any]) -> Table:
+    versions, quality = manifest.get("versions", {}), manifest.get("quality")
+    return [
+        ("study", str(manifest.get("study"))),
+        ("preset", str(manifest.get("preset") or "own configuration")),
+        ("steps", str(manifest.get("steps"))),
+        ("training time", f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min"),
+        ("data", ", ".join(manifest.get("data", {}).values()) or "none"),
+        ("measured", headline(study, quality) if quality else "–"),
+        ("versions", ", ".join(f"{name} {value}" for name, value in versions.items())),
+    ]
+
+
+# What is said of the figures of a summary, on a terminal and on a page.
+
+
+def law_blocks(data: Mapping[str, Any]) -> list[Block]:
+    """A table of violations and estimated errors, what it means, and what was done to samples."""
+    of = f"{data['samples']:,} samples, {kind_of(data)}."
+    if not data["laws"]:
+        said: list[Block] = [f"{of} The study states no law of a single sample."]
+    else:
+        rows = [(e["law"], e["unit"], e["violation"], e["floor"]) for e in data["laws"]]
+        for name, unit in (("estimated_error", "relative"), ("estimated_error_absolute", "RMS")):
+            if data[name] is not None:
+                rows.append(("estimated error", unit, data[name], None))
+        said = [[HEADS, *(_row(*row) for row in rows)]]
+        said.append(f"Violation: RMS of the residual of {of}")
+        if any(entry["floor"] is not None for entry in data["laws"]):
+            solver = "violation of a trusted solver's own fields, which a perfect sample has too."
+            said.append(f"Floor: {solver}")
+        said.append(_estimate(data))
+    if data["corrections_accepted"] is not None:
+        said.append(_corrections(data))
+    return said if data["refinement"] is None else [*said, _refinement(data)]
+
+
+def _row(name: str, unit: str, spread: Mapping[str, float], floor: float | None) -> Sequence[str]:
+    figures = (spread["mean"], spread["p95"], spread["worst"], floor)
+    return name, unit, *("–" if value is None else f"{value:.2e}" for value in figures)
+
+
+def kind_of(data: Mapping[str, Any]) -> str:
+    """Raw, or what was done to the samples."""
+    times, refined = data["refinements"], data["refinement"]
+    done = [f"corrected up to {times} time{'s' * (times > 1)}"] if times else []
+    done += ["affine laws enforced"] if data["enforced"] else []
+    done += [f"refined to {refined['tolerance']:g}"] if refined is not None else []
+    return ", ".join(done) or "raw"
+
+
+def _estimate(data: Mapping[str, Any]) -> str:
+    """What the estimated error is, and by which judge; or that there is none."""
+    if not data["judge"]:
+        return "Violation only: these laws give no estimate of a sample's error."
+    text = (
+        "Estimated error: distance of a sample from its corrected self, no solution needed; "
+        f"judge: {data['judge']}."
+    )
+    if unjudged := data["samples_without_estimate"]:
+        text += (
+            f" {unjudged} of {data['samples']} samples: violation only (the search for the "
+            "solution did not converge)."
+        )
     return text
 
 
-def _origin(study: Study, manifest: Mapping[str, Any]) -> dict[str, str]:
-    versions, quality = manifest.get("versions", {}), manifest.get("quality")
-    return {
-        "study": str(manifest.get("study")),
-        "preset": str(manifest.get("preset") or "own configuration"),
-        "steps": str(manifest.get("steps")),
-        "training time": f"{float(manifest.get('training_seconds', 0)) / 60:.1f} min",
-        "data": ", ".join(manifest.get("data", {}).values()) or "none",
-        "measured": headline(study, quality) if quality else "–",
-        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
-    }
+def _corrections(data: Mapping[str, Any]) -> str:
+    tried, accepted = data["samples"] * data["refinements"], data["corrections_accepted"]
+    judged = "the estimated error" if data["judge"] else "the violation"
+    return (
+        f"Corrections: {accepted} of {tried} taken; {tried - accepted} refused, for they would not "
+        f"have lowered {judged} or would have broken what holds by construction."
+    )
+
+
+def _refinement(data: Mapping[str, Any]) -> str:
+    done, count = data["refinement"], data["samples"]
+    text = (
+        f"Refined: {done['reached']} of {count} samples within {done['tolerance']:g} of every law; "
+        f"raw violation {done['raw']['median']:.2e} (median), {done['raw']['worst']:.2e} (worst); "
+        f"Gauss-Newton steps {done['iterations']['mean']:.1f}, pixel exchanges "
+        f"{done['exchanges']['mean']:.1f}, displacement {done['displacement']['mean']:.3f} (means)."
+    )
+    if missed := count - done["reached"]:
+        text += f" {missed} are marked as not reached."
+    if done["worsened"]:
+        text += f" T{WORSENED.format(done['worsened'], count)[1:]}."
+    strict = too_strict(done["tolerance"], {e["law"]: e["floor"] for e in data["laws"]})
+    return text if strict is None else f"{text} {strict[:1].upper()}{strict[1:]}."
+
+
+def warning_lines(data: Mapping[str, Any], study: Study, condition: Condition) -> list[str]:
+    """What is to be said of samples outside the training, and of those that missed a tolerance.
+
+    Arguments:
+        condition: Of some of the samples, among which the reason is looked for.
+    """
+    meaning, said = {q.name: q.beyond for q in study.quantities}, []
+    for name, count in data["outside_trained_range"].items():
+        more = f": {meaning[name]}" if meaning.get(name) else ""
+        said.append(f"{name} of {count} samples is outside the trained range{more}")
+    done = data["refinement"]
+    if done is not None and done["reached"] < data["samples"] and isinstance(study, Matching):
+        obstacle = study.obstacle(condition, done["tolerance"])
+        said += [] if obstacle is None else [obstacle]
+    return said

@@ -1,6 +1,5 @@
 """`lawful sample`: streams samples and their violations into a file."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,10 +9,11 @@ import numpy as np
 
 from lawful.cli.export import Arrays, Layout, arrays_of, write_samples
 from lawful.cli.options import SampleOptions, asked, first_argument, for_study, parse, value_of
+from lawful.cli.page import show
 from lawful.cli.progress import progress
-from lawful.cli.report_text import print_report, warning_lines
+from lawful.cli.report import law_blocks, warning_lines
 from lawful.errors import InputError
-from lawful.metrics.summary import Summary
+from lawful.metrics.report import Summary
 from lawful.model import Model, load, manifest_floors
 from lawful.reading import read_npy
 from lawful.registry import told
@@ -78,17 +78,18 @@ def sample_to_file(
     layout = Layout(count, arrays_of(first, study), manifest, study.images, axes)
     summary = Summary(manifest_floors(model.manifest))
 
-    def chunks(show: Callable[..., None]) -> Iterator[Arrays]:
+    def chunks(count_up: Callable[..., None]) -> Iterator[Arrays]:
         done = 0
         for samples in chain([first], stream):
             yield arrays_of(samples, study)
             summary.add(samples.report)
-            show(done := done + len(samples.fields))
+            count_up(done := done + len(samples.fields))
 
-    with progress(count, plain=False) as show:
-        write_samples(options.out, chunks(show), layout)
+    with progress(count, plain=False) as count_up:
+        write_samples(options.out, chunks(count_up), layout)
     print(f"{options.out}: {count} samples of {told(type(study))}")
-    print_report(summary, warning_lines(summary, study, first.condition))
+    data = summary.as_dict()
+    warnings = warning_lines(data, study, first.condition)
     if count < longest:
-        said = f"only the first {count} of {longest} values were used"
-        print(f"lawful: warning: {said}", file=sys.stderr)
+        warnings.append(f"only the first {count} of {longest} values were used")
+    show([("Laws", law_blocks(data))], warnings)

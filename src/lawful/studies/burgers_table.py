@@ -13,8 +13,7 @@ from torch import Tensor
 from lawful.errors import InputError
 from lawful.laws import Condition
 from lawful.metrics.figures import comparison_figure, scatter_figure
-from lawful.metrics.report import relative_error
-from lawful.metrics.summary import SPREAD, Spread
+from lawful.metrics.report import SPREAD, Spread, relative_error
 from lawful.model import Model
 from lawful.pde.schemes import FirstOrder
 from lawful.studies.burgers import BurgersStudy

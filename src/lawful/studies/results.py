@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from lawful import catalogue
-from lawful.metrics.summary import SPREAD
+from lawful.metrics.report import SPREAD
 from lawful.model import Model
 from lawful.registry import STUDIES
 from lawful.run import quality
