@@ -22,7 +22,7 @@ import lawful
 from lawful.catalogue import shipped
 from lawful.cli import demo, export, train
 from lawful.cli.main import main
-from lawful.cli.options import Devices
+from lawful.cli.options import FORMATS, Devices
 from lawful.registry import STUDIES
 from lawful.studies.burgers import BurgersStudy
 from lawful.study import headline
@@ -338,7 +338,7 @@ def test_a_disk_that_fills_up_does_not_crash_the_interpreter(run_folder, here):
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("ending", [".h5", ".nc", ".npz", ".tif", ".vtk", ".png"])
+@pytest.mark.parametrize("ending", FORMATS)
 def test_a_disk_that_fills_up_leaves_one_line_and_the_old_file(run_folder, here, capsys, ending):
     out = here / f"a{ending}"
     out.write_text("old")

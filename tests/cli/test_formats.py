@@ -14,8 +14,9 @@ import xarray
 from PIL import Image
 
 import lawful
-from lawful.cli.export import Array, Layout, arrays_of, reading, write_samples
+from lawful.cli.export import WRITERS, Array, Layout, arrays_of, reading, write_samples
 from lawful.cli.main import main
+from lawful.cli.options import FORMATS
 from lawful.cli.page import png
 from lawful.laws import Estimate, Projection, merge
 from lawful.metrics.figures import comparison_figure, montage_figure
@@ -50,8 +51,8 @@ def line(tmp_path_factory):
 @pytest.fixture(scope="module")
 def samples(run):
     """The samples of the files `a.*` in the run's folder."""
-    for ending in ("h5", "nc", "npz", "tif", "vtk", "png"):
-        arguments = ["--seed", "4", "--out", str(run / f"a.{ending}")]
+    for ending in FORMATS:
+        arguments = ["--seed", "4", "--out", str(run / f"a{ending}")]
         assert main(["sample", str(run), "-n", str(NUMBER), *arguments]) == 0
     return lawful.load(run).sample(NUMBER, seed=4)
 
@@ -102,6 +103,13 @@ def test_every_format_holds_the_fields(run, samples):
     found = np.stack(list(values.values())).reshape(fields.shape)
     np.testing.assert_array_equal(found, fields)
     assert np.asarray(Image.open(run / "a.png").convert("L")).std() > 0
+
+
+def test_every_format_is_told_of(capsys):
+    assert main(["sample", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(ending in told for ending in FORMATS)
+    assert set(FORMATS) == WRITERS.keys() - {".hdf5", ".tiff"}  # other names of two of them
 
 
 def test_coordinates_and_units_are_those_of_the_study(run, samples):

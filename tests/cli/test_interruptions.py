@@ -16,12 +16,12 @@ import torch
 from lawful.cli import sample
 from lawful.cli.export import Array, Layout, write_samples
 from lawful.cli.main import main
+from lawful.cli.options import FORMATS
 from lawful.errors import InputError
 from lawful.study import Axis
 
 TINY = str(Path(__file__).parents[1] / "core" / "tiny.py")
 SMALL = ["--training.steps", "20", "--training.checkpoint", "5"]
-ENDINGS = (".h5", ".nc", ".npz", ".tif", ".vtk", ".png")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def interrupted(monkeypatch, number):
     monkeypatch.setattr(sample, "arrays_of", arrays_of)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_with_one_line_and_the_old_file(
     run_folder, here, monkeypatch, capsys, ending, number
@@ -108,7 +108,7 @@ def test_a_signal_after_the_last_line_is_told(monkeypatch, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending != ".png"])
+@pytest.mark.parametrize("ending", FORMATS)
 def test_a_file_that_is_not_complete_takes_no_place(here, ending):
     shapes = {"fields": (4, 1, 2, 3), "condition/a": (4,)}
     chunk = {name: Array(np.zeros(shape, np.float32)) for name, shape in shapes.items()}

@@ -1,13 +1,12 @@
-"""Files of samples: `.h5`, `.nc`, `.npz`, `.tif`, `.vtk`, `.png`, written in a stream, and read.
+"""Files of samples, written in a stream and read.
 
 HDF5, NetCDF and NPZ hold `fields`, `condition/NAME`, `violation/LAW`, `estimated_error` (relative),
 `estimated_error_absolute`, `corrections_accepted`, `outside/NAME` and `refinement/NAME`, with a
 leading sample axis, and the model's manifest as JSON. The others hold fields alone.
 
-Samples are gathered as they come in an HDF5 file under a temporary name, from which the other
-formats are made. That is laid out by HDF5 and filled by plain writes at the places of its arrays:
-HDF5 survives neither a full disk nor an interrupt while it writes. What is written is read back,
-and only a file that was found complete takes its place.
+What is written is read back, and only a file that was found complete takes its place. HDF5 survives
+neither a full disk nor an interrupt while it writes, so that it only lays out its files; they are
+filled by plain writes at the places of their arrays.
 """
 
 import json
@@ -17,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,21 +136,18 @@ def write_samples(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
     Raises:
         InputError: The ending is unknown, or the place cannot be written or has no room.
     """
-    if path.suffix not in FORMATS:
-        raise InputError(f"{path}: expected an ending of {', '.join(FORMATS)}, got {path.suffix!r}")
+    if path.suffix not in WRITERS:
+        raise InputError(f"{path}: expected an ending of {', '.join(WRITERS)}, got {path.suffix!r}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder")
-    chunks = _counted(chunks, layout.count)
+    write, copies = WRITERS[path.suffix]
+    needed = 1.05 * copies * layout.size
     try:
         with replacing(path) as temporary:
-            needed = 1.05 * layout.size * (1 + (path.suffix in CONVERTED))
             if needed > (free := shutil.disk_usage(path.parent).free):
                 said = f"needs {needed / 2**20:.0f} MB, only {free / 2**20:.0f} MB are free"
                 raise InputError(f"{path}: {said}")
-            if path.suffix in GATHERED:
-                _gather(temporary, chunks, layout, flat=path.suffix == ".nc")
-            else:
-                _convert(temporary, chunks, layout)
+            write(temporary, _counted(chunks, layout.count), layout)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({reason(error)})") from None
 
@@ -170,7 +167,7 @@ def _hold(complete: bool) -> None:
         raise OSError("read back, it is not complete")
 
 
-def _gather(path: Path, chunks: Iterator[Arrays], layout: Layout, *, flat: bool = False) -> None:
+def _hdf5(path: Path, chunks: Iterator[Arrays], layout: Layout, *, flat: bool = False) -> None:
     """An HDF5 file of arrays with dimension scales.
 
     Arguments:
@@ -227,54 +224,51 @@ def _plain(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _convert(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
-    """A file of another format, by way of a gathered one beside it."""
+def _npz(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
+    """An archive, which takes one array after the other, by way of an HDF5 file beside it."""
     gathered = path.with_suffix(".h5")
     try:
-        _gather(gathered, chunks, layout)
+        _hdf5(gathered, chunks, layout)
         with h5py.File(gathered, "r") as file:
             places = {name: int(file[name].id.get_offset()) for name in layout.first}
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.memmap(gathered, v.dtype, "r", places[name], (layout.count, *v.shape[1:]))
             for name, (v, *_) in layout.first.items()
         }
-        CONVERTED[path.suffix](path, arrays, layout)
+        np.savez(path, lawful=np.array(layout.text), **arrays)
     finally:
         gathered.unlink(missing_ok=True)
-
-
-def _npz(path: Path, arrays: Mapping[str, Any], layout: Layout) -> None:
-    np.savez(path, lawful=np.array(layout.text), **arrays)
     with zipfile.ZipFile(path) as archive:
         _hold(archive.testzip() is None)
 
 
-def _tiff(path: Path, arrays: Mapping[str, np.ndarray], layout: Layout) -> None:
+def _tiff(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
     """Pages of the last two axes, for curves of all channels: float32, or 0 and 255 where binary.
 
     The manifest is in the description, as JSON.
     """
-    fields = arrays["fields"]
-    pages = fields.reshape(-1, *fields.shape[-2:])
-    scale = pages.dtype.type(255 if pages.dtype == np.uint8 else 1)
-    said = {"lawful": layout.text}
+    count, said = 0, {"lawful": layout.text}
     with tifffile.TiffWriter(path, bigtiff=True) as file:
-        for page in pages:
-            file.write(page * scale, contiguous=True, photometric="minisblack", metadata=said)
+        for arrays in chunks:
+            fields = arrays["fields"].values
+            scale = fields.dtype.type(255 if fields.dtype == np.uint8 else 1)
+            for page in scale * fields.reshape(-1, *fields.shape[-2:]):
+                file.write(page, contiguous=True, photometric="minisblack", metadata=said)
+                count += 1
     with tifffile.TiffFile(path) as file:
-        _hold(len(file.pages) == len(pages))
-        _hold(file.pages[-1].asarray().tobytes() == (pages[-1] * scale).tobytes())
+        _hold(len(file.pages) == count)
+        _hold(file.pages[-1].asarray().tobytes() == page.tobytes())
 
 
-def _vtk(path: Path, arrays: Mapping[str, np.ndarray], layout: Layout) -> None:
+def _vtk(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
     """A legacy VTK image (structured points), one array of cell values per channel of a sample.
 
     Dimensions count the corners of cells; x is a field's last axis. The first row of a picture is
     on top, that of another field at the bottom.
     """
-    fields = arrays["fields"]
-    kind, number = ("unsigned_char", "u1") if fields.dtype == np.uint8 else ("float", ">f4")
-    count, channels, *sizes = fields.shape
+    first = layout.first["fields"].values
+    kind, number = ("unsigned_char", "u1") if first.dtype == np.uint8 else ("float", ">f4")
+    _, channels, *sizes = first.shape
     axes = list(zip(layout.space, sizes, strict=True))[::-1]
     rest = [1.0] * (3 - len(axes))
     table: dict[str, Sequence[float]] = {
@@ -285,16 +279,18 @@ def _vtk(path: Path, arrays: Mapping[str, np.ndarray], layout: Layout) -> None:
     }
     rows = [" ".join([word, *(f"{n:.17g}" for n in numbers)]) for word, numbers in table.items()]
     head = ["# vtk DataFile Version 3.0", "samples of lawful", "BINARY"]
-    head += ["DATASET STRUCTURED_POINTS", *rows, f"FIELD samples {count * channels}\n"]
-    upper = layout.images and len(sizes) > 1
+    head += ["DATASET STRUCTURED_POINTS", *rows, f"FIELD samples {layout.count * channels}\n"]
+    upper, done = layout.images and len(sizes) > 1, 0
     with path.open("wb") as file:
         file.write("\n".join(head).encode())
-        for sample, channel in np.ndindex(count, channels):
-            name = f"sample_{sample:06d}" + (f"_{channel}" if channels > 1 else "")
-            file.write(f"{name} 1 {prod(sizes)} {kind}\n".encode())
-            values = fields[sample, channel].astype(number)
-            body = (np.flip(values, -2) if upper else values).tobytes() + b"\n"
-            file.write(body)
+        for arrays in chunks:
+            for field in arrays["fields"].values:
+                for channel, values in enumerate(field.astype(number)):
+                    name = f"sample_{done:06d}" + (f"_{channel}" if channels > 1 else "")
+                    file.write(f"{name} 1 {prod(sizes)} {kind}\n".encode())
+                    body = (np.flip(values, -2) if upper else values).tobytes() + b"\n"
+                    file.write(body)
+                done += 1
         end = file.tell()
     with path.open("rb") as file:
         _hold(file.seek(0, 2) == end)
@@ -302,19 +298,30 @@ def _vtk(path: Path, arrays: Mapping[str, np.ndarray], layout: Layout) -> None:
         _hold(file.read() == body)
 
 
-def _png(path: Path, arrays: Mapping[str, np.ndarray], layout: Layout) -> None:
+def _png(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:
     """A montage of the first 64 samples."""
-    shown = torch.from_numpy(np.array(arrays["fields"][:MONTAGE], np.float32))
-    figure = montage_figure(shown, images=layout.images)
+    shown: list[np.ndarray] = []
+    for arrays in chunks:
+        if sum(map(len, shown)) < MONTAGE:
+            shown.append(arrays["fields"].values.astype(np.float32))
+    fields = torch.from_numpy(np.concatenate(shown)[:MONTAGE])
+    figure = montage_figure(fields, images=layout.images)
     figure.savefig(path, dpi=120, format="png", metadata=FIGURE)
     _hold(path.read_bytes()[-8:-4] == b"IEND")
 
 
-GATHERED = (".h5", ".hdf5", ".nc")
-CONVERTED: Mapping[str, Callable[[Path, Mapping[str, Any], Layout], None]] = {
-    ".npz": _npz, ".tif": _tiff, ".tiff": _tiff, ".vtk": _vtk, ".png": _png,
-}  # fmt: skip
-FORMATS = (*GATHERED, *CONVERTED)
+# By ending: the writer, and how often it needs room for all arrays.
+WRITERS: Mapping[str, tuple[Callable[[Path, Iterator[Arrays], Layout], None], int]] = {
+    ".h5": (_hdf5, 1),
+    ".hdf5": (_hdf5, 1),
+    ".nc": (partial(_hdf5, flat=True), 1),
+    ".npz": (_npz, 2),
+    ".tif": (_tiff, 1),
+    ".tiff": (_tiff, 1),
+    ".vtk": (_vtk, 1),
+    ".png": (_png, 0),
+}
+READABLE = (".h5", ".hdf5", ".nc", ".npz")
 
 
 @contextmanager
@@ -327,27 +334,23 @@ def reading(path: Path) -> Iterator[tuple[dict[str, Any], Iterator[Samples]]]:
         InputError: The file is missing, truncated, foreign, or of a format without conditions.
     """
     check_file(path)
-    if path.suffix not in (*GATHERED, ".npz"):
+    if path.suffix not in READABLE:
         raise InputError(f"{path}: a report needs the conditions of .h5, .nc or .npz")
     with ExitStack() as stack:
-        manifest, arrays = _open(path, stack)
-        fields = arrays.get("fields")
+        if path.suffix == ".npz":
+            arrays = read_npz(path, texts=("lawful",))
+            text = arrays.pop("lawful", "")
+        else:
+            file = stack.enter_context(opened_hdf5(path))  # NetCDF-4 files are HDF5 files
+            found = {name: dataset(file, name, path) for name in dataset_names(file, path)}
+            group = re.compile(r"^(condition|violation|outside|refinement)_")  # as NetCDF has it
+            arrays = {group.sub(r"\1/", name): entry for name, entry in found.items()}
+            text = text_attribute(file, "lawful", path)
+        manifest, fields = read_manifest(text, path), arrays.get("fields")
         lengths = {value.shape[:1] for value in arrays.values()}
         if fields is None or not 3 <= fields.ndim <= 5 or len(lengths) != 1:
             raise InputError(f"{path}: expected fields (N, C, *space) and as many conditions")
         yield manifest, _chunks(arrays, path, manifest.get("sampled", {}))
-
-
-def _open(path: Path, stack: ExitStack) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest, and the arrays by their names in HDF5 files."""
-    if path.suffix == ".npz":
-        arrays = read_npz(path, texts=("lawful",))
-        return read_manifest(arrays.pop("lawful", ""), path), arrays
-    file = stack.enter_context(opened_hdf5(path))  # NetCDF-4 files are HDF5 files
-    found = {name: dataset(file, name, path) for name in dataset_names(file, path)}
-    group = re.compile(r"^(condition|violation|outside|refinement)_")  # as NetCDF has it
-    arrays = {group.sub(r"\1/", name): entry for name, entry in found.items()}
-    return read_manifest(text_attribute(file, "lawful", path), path), arrays
 
 
 def _chunks(arrays: Mapping[str, Any], path: Path, sampled: Mapping[str, Any]) -> Iterator[Samples]:

@@ -21,7 +21,7 @@ STOPPED = "interrupted; train goes on with --resume, study and data with the sam
 COMMANDS = {
     "list": ("listing", "studies, presets, shipped models and their measured quality"),
     "train": ("train", "train a study, or a study of your own in a .py file"),
-    "sample": ("sample", "sample from a model into .h5, .nc, .npz, .tif, .vtk or .png"),
+    "sample": ("sample", "sample from a model into a file of numbers or pictures"),
     "report": ("report", "law report of a model or of a file of samples"),
     "study": ("study", "reproduce a study's table and figures"),
     "stats": ("statistics", "two-point correlation, lineal path, surface of an image"),

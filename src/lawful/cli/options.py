@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 RULE = re.compile(r"[╰─-]{3,}.*")  # of hyphens where the terminal's encoding has no lines
+FORMATS = (".h5", ".nc", ".npz", ".tif", ".vtk", ".png")  # of files of samples
 STUDY_HELP = "file of a run's own study, where it is not known here; it is code that runs"
 StudyFile = Annotated[str | None, arg(help=STUDY_HELP)]
 
@@ -72,7 +73,7 @@ class SampleOptions(Options):
     """Sample fields; conditions that are not given are drawn, several values are taken in turn."""
 
     model: Annotated[Positional[str], arg(help="a shipped model or a run")]
-    out: Annotated[Path, arg(help="file to write: .h5, .nc, .npz, .tif, .vtk or .png")]
+    out: Annotated[Path, arg(help=f"file to write, of {', '.join(FORMATS)}")]
     n: Annotated[int | None, arg(aliases=["-n"], help="samples [as many as values are given]")] = (
         None
     )
