@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "project": LAWS,
     "nn": {"symmetry", "laws"},
     "training": {"laws", "divergences"},
-    "metrics": {"symmetry", "nn", *LAWS},
+    "metrics": {"symmetry", "nn", "divergences", *LAWS},
     "study": CORE,
     "registry": {"study", "laws"},
     "corrections": {"study", "laws"},

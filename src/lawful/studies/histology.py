@@ -15,7 +15,7 @@ from lawful.data.tissue import Tissue, load_tissue
 from lawful.errors import InputError
 from lawful.laws import Law, Residual
 from lawful.metrics.distances import kernel_distance
-from lawful.metrics.features import EfficientNetFeatures, InceptionFeatures, embed
+from lawful.metrics.features import efficientnet_features, embed, inception_features
 from lawful.model import Model
 from lawful.studies.symmetric import (
     FULL,
@@ -145,7 +145,9 @@ class HistologyStudy(SymmetricStudy):
 @lru_cache(maxsize=1)
 def _network(features: str) -> Callable[[Tensor], Tensor]:
     return (
-        EfficientNetFeatures() if features == "efficientnet" else InceptionFeatures(Path(features))
+        efficientnet_features()
+        if features == "efficientnet"
+        else inception_features(Path(features))
     )
 
 
