@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
     print("3. Relative L2 error against the solver")
     compared: Section = ("Generated against numerical", [table])
     show([compared])
-    introduced = (compared[0], [table, INTRODUCTION])
+    introduced: Section = (compared[0], [table, INTRODUCTION])
     write_report(replace(report, sections=[introduced, *report.sections]), options.out)
     print("4. Violations of the laws")
     show(report.sections[:1], report.warnings)
