@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from lawful.least_squares import Problem, rows_of
-from lawful.materials.compare import held_out, likeness
+from lawful.materials.compare import chosen, likeness
 from lawful.materials.dataset import open_set
+from lawful.materials.fields import LevelCut, level_cut
 from lawful.materials.laws import TwoPoint
-from lawful.materials.levelcut import LevelCut, level_cut
-from lawful.materials.network import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS, TARGET
+from lawful.materials.network import DAMPING, EXCHANGES, ITERATIONS, STEEPNESS
 from lawful.project import CHUNK, project, unrolled
 from lawful.studies.microstructure import noise
-from lawful.studies.microstructure_peers import blurred_field
+from lawful.studies.microstructure_table import blurred_field
 from lawful.table import markdown_table
 
 COUNT, TOLERANCE = 128, 1e-3
@@ -30,10 +30,10 @@ HEAD = ("smoothing, pixels", "modes", "one step: p2 RMSE, median", "95 %", "surf
 
 
 def main() -> None:
-    against = held_out(open_set("cahn-hilliard").train, COUNT, seed=7)
-    condition = {**against.condition, "noise": noise(COUNT, against.images.shape[-1], 7)}
-    target = {name: condition[name] for name in TARGET}
-    w, rows = blurred_field(condition), []
+    against, _ = chosen(open_set("cahn-hilliard")[0], COUNT, seed=7)
+    target = against.statistics
+    w = blurred_field({**target, "noise": noise(COUNT, against.images.shape[-1], 7)})
+    rows = []
     for blur, modes in product((1e-3, 0.7, 1.5, 2.0), (8, 10, None)):
         way = LevelCut(STEEPNESS, blur)
         once = unrolled(Problem.of([TwoPoint(modes=modes)], way, 1.0), w, target, 1, DAMPING)

@@ -30,14 +30,18 @@ from torch import Tensor
 import lawful
 from lawful.materials import statistics as measured
 from lawful.materials.cahn_hilliard import CahnHilliard, evolve, quench
-from lawful.materials.dataset import CoarseningSet, Images, batch
-from lawful.materials.levelcut import level_cut
+from lawful.materials.dataset import CoarseningSet, Microstructures, batch
+from lawful.materials.fields import level_cut
 from lawful.materials.network import project_latent
 from lawful.model import Model
 from lawful.project import Projected
 from lawful.studies.microstructure import MicrostructureStudy, own
-from lawful.studies.microstructure_peers import blurred_field, optimise_from_noise, unlearned
-from lawful.studies.microstructure_table import targets_of
+from lawful.studies.microstructure_table import (
+    blurred_field,
+    optimise_from_noise,
+    targets_of,
+    unlearned,
+)
 from lawful.table import markdown_table
 
 BATCH, FEW, TOLERANCE = 64, 16, 1e-3
@@ -67,16 +71,16 @@ class Row:
     seconds: float
 
 
-def able_rows(images: Images) -> Tensor:
+def able_rows(images: Microstructures) -> Tensor:
     """Rows with a volume fraction in [0.3, 0.7], in random order: the first are the targets."""
     phi = images.volume_fraction
     able = torch.where((phi >= 0.3) & (phi <= 0.7))[0]
     return able[torch.randperm(len(able), generator=torch.Generator().manual_seed(0))]
 
 
-def methods(model: Model, targets: Images) -> dict[str, Method]:
+def methods(model: Model, targets: Microstructures) -> dict[str, Method]:
     study, network = model.study, own(model.network)
-    phi, curve = targets.targets()
+    phi, curve = targets.statistics["volume_fraction"], targets.statistics["two_point"]
     random = torch.Generator().manual_seed(0)
 
     def condition(count: int = BATCH) -> dict[str, Tensor]:
@@ -149,7 +153,7 @@ def measure(
     return {n: median(s) for n, s in samples.items()}, {n: median(s) for n, s in solver.items()}
 
 
-def replicates(images: Images, rows: Tensor) -> tuple[Tensor, Tensor]:
+def replicates(images: Microstructures, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Those of the rows that have a replicate, and its row."""
     found = []
     for row in rows.tolist():
@@ -208,10 +212,11 @@ def break_even(rows: Mapping[str, Row], training: float, data: float) -> str:
 
 
 @torch.no_grad()
-def report(options: argparse.Namespace, model: Model, images: Images, able: Tensor) -> None:
+def report(
+    options: argparse.Namespace, model: Model, images: Microstructures, able: Tensor
+) -> None:
     rows = able[:BATCH]
-    kept = (images.images, images.volume_fraction, images.time, images.pair)
-    targets = Images(*(value[rows] for value in kept))
+    targets = images[rows]
     ends = [float(part.mean()) for part in images.time[able].sort().values.tensor_split(ENDS)]
     entries, table = methods(model, targets), {}
     made = {name: entry.run() for name, entry in entries.items()}
@@ -252,7 +257,7 @@ def main() -> None:
     model = lawful.load(options.model)
     if not isinstance(model.study, MicrostructureStudy):
         raise SystemExit(f"--model: expected one of microstructure, got one of {model.study.name}")
-    images, _, _ = targets_of(model.study.data)
+    images = targets_of(model.study.data)
     able = able_rows(images)
     if options.targets:
         np.save(options.targets, images.images[able[:BATCH]].numpy())

@@ -38,7 +38,7 @@ def test_a_set_is_made_once_and_described(here, capsys):
         assert part in said.out
     assert max(map(len, said.out.splitlines())) <= 80
     assert "40/40" in said.err  # a line where no bar can be drawn
-    assert len(load(here / "set.h5").train.pair) < 40
+    assert len(load(here / "set.h5")[0].pair) < 40
     before = (here / "set.h5").read_bytes()
     assert command.main([*SMALL, "--out", "set.h5"]) == 0
     assert "was there already" in capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_a_disk_that_fills_up_is_one_line_and_no_file(here):
 
 def fractions(found):
     """Of all images, in order of size."""
-    return torch.cat([found.train.volume_fraction, found.held_out.volume_fraction]).sort().values
+    return torch.cat([part.volume_fraction for part in found]).sort().values
 
 
 def test_what_is_made_is_what_the_library_makes(here):

@@ -11,8 +11,7 @@ import torch
 
 from lawful.cli.export import reading
 from lawful.cli.main import main
-from lawful.materials.fields import random_field
-from lawful.materials.levelcut import level_cut
+from lawful.materials.fields import level_cut, random_field
 from lawful.materials.statistics import correlation_map, two_point
 
 

@@ -120,7 +120,6 @@ def test_memory_stays_within_what_is_counted(here, monkeypatch, kind):
     """Bytes per pixel of reading and measuring, but for the parts of large images."""
     monkeypatch.setattr(images, "FEW", 2**14)
     monkeypatch.setattr(statistics, "TILE", 128)
-    monkeypatch.setattr(statistics, "PART", 2**16)
     field = 100 + 90 * np.sin(np.arange(600)[:, None] / 9) * np.sin(np.arange(700) / 9)
     grey = field > 120 if kind == "bool" else field.astype("uint8" if kind == "colour" else kind)
     pixels = np.dstack([grey, grey // 2, grey]) if kind == "colour" else grey

@@ -13,9 +13,8 @@ from lawful import InputError
 from lawful.laws import law
 from lawful.least_squares import Parametrisation, Problem, mean_diagonals, rows_of
 from lawful.materials.dataset import small
-from lawful.materials.fields import latent_correlation, random_field
+from lawful.materials.fields import LevelCut, latent_correlation, level, level_cut, random_field
 from lawful.materials.laws import TwoPoint, VolumeFraction
-from lawful.materials.levelcut import LevelCut, level, level_cut
 from lawful.materials.statistics import RADII, two_point
 from lawful.project import direction, exchange_pixels, interface, project, unrolled
 from lawful.studies.motif_law import MotifLaw
@@ -44,7 +43,7 @@ def sides(seed=0, batch=3):
 @lru_cache
 def coarsened():
     """Statistics of Cahn-Hilliard images, float64."""
-    images = small(64).train.images[::3][:12].double()
+    images = small(64)[0].images[::3][:12].double()
     curve = two_point(images)
     return {"volume_fraction": curve[:, 0], "two_point": curve}
 

@@ -99,12 +99,12 @@ def test_what_is_stored_is_what_is_said(whole):
 
 
 def test_no_pair_is_on_both_sides_of_the_split(whole):
-    found = load(whole)
-    assert len(found.train.pair) + len(found.held_out.pair) == 70
-    assert not set(found.train.pair.tolist()) & set(found.held_out.pair.tolist())
-    assert (found.held_out.pair % 16 == 0).all()
-    assert f"seed 0, {cahn_hilliard.FORMAT}" in found.source
-    for part in (found.train, found.held_out):
+    train, held_out = load(whole)
+    assert len(train.pair) + len(held_out.pair) == 70
+    assert not set(train.pair.tolist()) & set(held_out.pair.tolist())
+    assert (held_out.pair % 16 == 0).all()
+    assert f"seed 0, {cahn_hilliard.FORMAT}" in train.source
+    for part in (train, held_out):
         p2 = two_point(part.images.double(), 4)[:, 0]
         torch.testing.assert_close(p2, part.volume_fraction.double(), rtol=0, atol=1e-6)
 
@@ -250,21 +250,19 @@ def test_a_recipe_that_gives_nothing_ends():
 
 
 def test_a_small_set_needs_no_file():
-    found = small(40, 16, seed=2)
-    assert len(found.train.images) + len(found.held_out.images) == 40
-    assert len(found.held_out.images) > 0
-    assert (found.held_out.pair % 16 == 0).all()
-    assert found.train.images.dtype == torch.uint8
+    train, held_out = small(40, 16, seed=2)
+    assert len(train.images) + len(held_out.images) == 40
+    assert len(held_out.images) > 0
+    assert (held_out.pair % 16 == 0).all()
+    assert train.images.dtype == torch.uint8
     again = small(40, 16, seed=2)
-    assert torch.equal(found.train.images, again.train.images)
-    assert torch.equal(found.held_out.time, again.held_out.time)
+    assert torch.equal(train.images, again[0].images)
+    assert torch.equal(held_out.time, again[1].time)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_no_part_of_a_small_set_is_empty(seed):
-    found = small(16, 16, seed=seed)
-    assert len(found.train.pair) > 0
-    assert len(found.held_out.pair) > 0
+    assert all(len(part.pair) > 0 for part in small(16, 16, seed=seed))
     with pytest.raises(InputError, match="16"):
         small(15, 16)
 
@@ -302,13 +300,13 @@ def smooth(rows=ROWS):
 @pytest.mark.parametrize("kind", [np.float64, np.uint8, bool])
 def test_published_images_are_resampled_with_their_volume_fraction(tmp_path, kind):
     values = smooth() if kind is np.float64 else smooth() > 0
-    found = load(published(tmp_path / "set.h5", values.astype(kind)))
+    train, held_out = load(published(tmp_path / "set.h5", values.astype(kind)))
     middle = (values.min() / 2 + values.max() / 2) if kind is np.float64 else 0.5
     exact = (values > middle).mean(1)
-    assert not found.periodic
-    assert "resampled to 64" in found.source
-    assert found.held_out.pair.tolist() == [0] * 4  # blocks of four rows
-    for part, rows in ((found.train, slice(4, None)), (found.held_out, slice(4))):
+    assert not train.periodic
+    assert "resampled to 64" in train.source
+    assert held_out.pair.tolist() == [0] * 4  # blocks of four rows
+    for part, rows in ((train, slice(4, None)), (held_out, slice(4))):
         assert part.images.shape[1:] == (64, 64)
         assert part.time.isnan().all()
         np.testing.assert_allclose(part.volume_fraction, exact[rows], atol=0.5 / 64**2 + 1e-6)
@@ -316,9 +314,9 @@ def test_published_images_are_resampled_with_their_volume_fraction(tmp_path, kin
 
 def test_whole_blocks_of_published_rows_are_held_out(tmp_path):
     values = np.repeat(np.arange(320, dtype=np.float32)[:, None], 101**2, 1)
-    found = load(published(tmp_path / "set.h5", values))
-    assert found.held_out.pair.tolist() == [0] * 20
-    train = found.train.pair
+    found, held_out = load(published(tmp_path / "set.h5", values))
+    assert held_out.pair.tolist() == [0] * 20
+    train = found.pair
     assert sorted(set(train.tolist())) == list(range(1, 16))
     assert int((train == 1).sum()) == 20 - 20 // 8  # the neighbours belong to neither part
     assert int((train == 2).sum()) == 20

@@ -12,10 +12,11 @@ from scipy.stats import multivariate_normal
 
 from lawful.materials.fields import (
     latent_correlation,
+    level_cut,
+    pixel_count,
     radial_interpolation,
     random_field,
 )
-from lawful.materials.levelcut import level_cut, pixel_count
 from lawful.materials.statistics import two_point
 
 
@@ -76,7 +77,7 @@ def test_values_out_of_reach_give_the_ends():
 
 
 def test_interpolation_passes_through_the_curve_and_falls_off():
-    weights = radial_interpolation(20, 30, 6)
+    weights = radial_interpolation((20, 30), 6)
     curve = torch.tensor([1.0, 0.8, 0.5, 0.3, 0.2, 0.1])
     image = (curve @ weights).unflatten(0, (20, 30))
     torch.testing.assert_close(image[0, :6], curve)

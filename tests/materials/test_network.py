@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.materials.levelcut import level_cut
+from lawful.materials.fields import level_cut
 from lawful.materials.network import (
     UNIT,
     MicrostructureCritic,

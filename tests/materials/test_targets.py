@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lawful import InputError
 from lawful.materials.dataset import small
-from lawful.materials.fields import random_field
-from lawful.materials.levelcut import level_cut
+from lawful.materials.fields import level_cut, random_field
 from lawful.materials.statistics import RADII, correlation_map, shells, two_point
 from lawful.materials.targets import (
     SIDE,
@@ -71,8 +70,7 @@ def discs(side=128, radius=8.5, density=0.5):
 
 @lru_cache
 def coarsened():
-    data = small(64)
-    return torch.cat([data.train.images, data.held_out.images]).double()
+    return torch.cat([part.images for part in small(64)]).double()
 
 
 @both
@@ -191,7 +189,7 @@ def test_correlations_in_closed_form_are_at_no_distance(shape):
         "sum": 0.3 * torch.exp(-r / 2) + 0.7 * torch.exp(-(r**2) / 30),
         "hole": torch.exp(-(r**2) / 40) * torch.special.bessel_j0(0.6 * r),
     }[shape]
-    curve = lag_map.flatten() @ shells(SIDE, SIDE, RADII)
+    curve = lag_map.flatten() @ shells((SIDE, SIDE), RADII)
     assert spectral_distance(0.4, 0.16 + 0.24 * curve) < 1e-5
 
 
@@ -209,7 +207,7 @@ def waves():
     steps = 2 * torch.pi * torch.arange(SIDE).double() / SIDE
     phase = torch.arange(SIDE).double()
     cosines = torch.cos(steps[: SIDE // 2 + 1, None] * phase)  # a quarter of the waves is enough
-    weights = shells(SIDE, SIDE, RADII).T.unflatten(1, (SIDE, SIDE))
+    weights = shells((SIDE, SIDE), RADII).T.unflatten(1, (SIDE, SIDE))
     return torch.einsum("ryx,ky,lx->rkl", weights, cosines, cosines).flatten(1)
 
 

@@ -12,15 +12,14 @@ from safetensors.torch import load_file
 
 from lawful import InputError
 from lawful.materials import dataset
-from lawful.materials.compare import held_out, likeness
+from lawful.materials.compare import chosen, likeness
 from lawful.materials.images import read_micrograph
 from lawful.materials.statistics import RADII, correlation_map, mean_pairwise_overlap, two_point
 from lawful.materials.targets import TrainedTargets, at_fraction
 from lawful.model import load
 from lawful.run import checkpoints, history, train
-from lawful.studies import microstructure_peers as peers
 from lawful.studies.microstructure import MicrostructureStudy, drawn_images, drawn_targets
-from lawful.studies.microstructure_table import morphology_records, records
+from lawful.studies.microstructure_table import morphology_records, records, unlearned
 from lawful.study import Training, enforceable
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
@@ -58,9 +57,8 @@ def model(tmp_path_factory):
 
 
 def statistics(part="held_out", count=6):
-    images = getattr(dataset.open_set("small"), part)
-    phi, curve = images.targets()
-    return phi[:count], curve[:count]
+    found = dataset.open_set("small")[part == "held_out"].statistics
+    return found["volume_fraction"][:count], found["two_point"][:count]
 
 
 def rms(found, target):
@@ -248,7 +246,7 @@ def test_the_network_has_no_say_beyond_its_training(model):
     for target, trusted in (({"volume_fraction": phi, "two_point": far}, False), (near, True)):
         c = target | {"noise": noise}
         with torch.no_grad():
-            equal = torch.equal(model.network(c), peers.unlearned(model.network, c))
+            equal = torch.equal(model.network(c), unlearned(model.network, c))
         assert equal != trusted
 
 
@@ -319,8 +317,8 @@ def test_a_fraction_beside_a_picture_scales_its_correlation(model, tmp_path):
 
 def test_a_held_out_image_can_be_the_target():
     entry = study(objective="law", target="held-out 2")
-    image = dataset.open_set("small").held_out.images[2]
-    phi, curve = entry.statistics()
+    image = dataset.open_set("small")[1].images[2]
+    phi, curve = entry.statistics().values()
     np.testing.assert_allclose(curve[0], two_point(image), atol=1e-6)
     assert float(phi) == pytest.approx(float(image.float().mean()), abs=1e-6)
     for number in ("99", "-1", "x", ""):
@@ -330,10 +328,10 @@ def test_a_held_out_image_can_be_the_target():
 
 def test_data_without_replicates_or_times_can_be_measured_against(model, monkeypatch):
     """As those of a published file, whose times are not known."""
-    data = dataset.open_set("small")
-    lone = replace(data.held_out, time=torch.full_like(data.held_out.time, torch.nan))
-    other = replace(data, held_out=lone)
-    monkeypatch.setattr(MicrostructureStudy, "_data", lambda self: other)
+    train, held_out = dataset.open_set("small")
+    lone = replace(held_out, time=torch.full_like(held_out.time, torch.nan))
+    place = "lawful.studies.microstructure.open_set"
+    monkeypatch.setattr(place, lambda name: (train, lone))
     assert model.study.measure(model.network)["p2_rmse_median"] < 2e-2
 
 
@@ -399,17 +397,16 @@ def test_a_part_of_the_curve_is_trained_and_all_of_it_reported(tmp_path):
 
 
 def test_draws_keep_the_statistics_of_what_they_turn_and_shift():
-    data = dataset.open_set("small")
-    _, curves = data.train.targets()
+    data, _ = dataset.open_set("small")
     directions, places = set(), set()
     for seed in range(12):
-        batch = drawn_images(data, curves, 6, torch.Generator().manual_seed(seed))
+        batch = drawn_images(data, 6, torch.Generator().manual_seed(seed))
         x, c = batch.data, batch.condition
         torch.testing.assert_close(two_point(x[:, 0]), c["two_point"], rtol=0, atol=1e-6)
         torch.testing.assert_close(x.mean((1, 2, 3)), c["volume_fraction"], rtol=0, atol=1e-6)
         assert c["noise"].shape == (6, 64, 64)
-        rows = torch.randint(len(curves), (6,), generator=torch.Generator().manual_seed(seed))
-        original = data.train.images[rows[0]].float()
+        rows = torch.randint(len(data.images), (6,), generator=torch.Generator().manual_seed(seed))
+        original = data.images[rows[0]].float()
         for turned, image in (("no", original), ("yes", original.T)):
             along = correlation_map(image)[0, :20]
             if torch.allclose(along, correlation_map(x[0, 0])[0, :20], atol=1e-6):
@@ -420,8 +417,8 @@ def test_draws_keep_the_statistics_of_what_they_turn_and_shift():
 
 
 def test_targets_are_drawn_as_pairs():
-    phi, curves = dataset.open_set("small").train.targets()
-    batch = drawn_targets(phi, curves, 20, 68, torch.Generator().manual_seed(0))
+    targets = dataset.open_set("small")[0].statistics
+    batch = drawn_targets(targets, 20, 68, torch.Generator().manual_seed(0))
     assert batch.data is None
     c = batch.condition
     assert c["noise"].shape == (20, 68, 68)
@@ -443,8 +440,7 @@ def test_a_curve_at_another_fraction_keeps_its_normalised_correlation(seed, phi)
 
 
 def test_a_bank_of_many_targets_measures_what_is_far():
-    data = dataset.small(IMAGES).train
-    phi, curve = data.targets()
+    phi, curve = dataset.small(IMAGES)[0].statistics.values()
     many = torch.linspace(0.3, 0.7, 2000)
     rows = torch.randint(len(phi), (2000,), generator=torch.Generator().manual_seed(0))
     noise = 1e-3 * torch.randn(2000, RADII, generator=torch.Generator().manual_seed(1))
@@ -478,9 +474,9 @@ def test_players_with_a_group_are_symmetric():
 
 
 def test_records_have_all_targets_of_every_way_and_each_group():
-    against = held_out(dataset.open_set("small").train, 40)
-    made = likeness(against.replicates.unsqueeze(1), against)
-    found = records({}, {}, against)
+    against, replicates = chosen(dataset.open_set("small")[0], 40)
+    made = likeness(replicates.unsqueeze(1), against)
+    found = records({"another simulation": replicates.unsqueeze(1)}, {}, against)
     rows = morphology_records(found, against)
     names = [f"{group}: another simulation" for group in ("all", "droplets", "between", "spinodal")]
     assert list(dict.fromkeys(row["row"] for row in rows)) == names

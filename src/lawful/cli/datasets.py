@@ -13,7 +13,7 @@ from lawful.cli.progress import progress
 from lawful.errors import InputError
 from lawful.materials.dataset import (
     CoarseningSet,
-    Microstructures,
+    Parts,
     default_path,
     load,
     make,
@@ -63,8 +63,8 @@ def make_with_progress(recipe: CoarseningSet, path: Path) -> None:
             show(count)
 
 
-def _describe(found: Microstructures, path: Path, how: str) -> None:
-    train, held_out = found.train, found.held_out
+def _describe(found: Parts, path: Path, how: str) -> None:
+    train, held_out = found
     fraction = torch.cat([train.volume_fraction, held_out.volume_fraction])
     times = torch.cat([train.time, held_out.time])
     pairs = torch.cat([train.pair, held_out.pair]).unique()

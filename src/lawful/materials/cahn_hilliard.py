@@ -28,12 +28,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, inf, isfinite
+from typing import Annotated
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from lawful.errors import InputError, StabilityError
+from lawful.materials.fields import multiplicity, squared_wavenumbers
+from lawful.typed import Positive, Within, check_fields
 
 FIRST = 0.7  # step of a quench, in units of gamma, as the next
 GROWTH = (16.0, 300.0)  # times between which steps grow
@@ -55,38 +58,26 @@ class CahnHilliard:
         InputError: A coefficient is not positive.
     """
 
-    gamma: float = 1.0
-    spacing: float = 1.0
-    stabilisation: float = 1.5
+    gamma: Positive = 1.0
+    spacing: Positive = 1.0
+    stabilisation: Annotated[float, Within(0, 1e6)] = 1.5
 
     def __post_init__(self) -> None:
-        if not (0 < self.gamma < inf and 0 < self.spacing < inf and 0 <= self.stabilisation < inf):
-            raise InputError(f"Cahn-Hilliard: expected positive coefficients, got {self}")
+        check_fields(self, "Cahn-Hilliard: ")
 
-    def squared_wavenumbers(
-        self, like: Float[Tensor, "*batch rows columns"]
-    ) -> Float[Tensor, "rows half"]:
+    def squared_wavenumbers(self, like: Tensor) -> Float[Tensor, "rows half"]:
         """k^2 on the half spectrum of fields of this size, in their dtype."""
-        rows, columns = like.shape[-2:]
-        options = {"d": self.spacing, "dtype": like.dtype, "device": like.device}
-        k = 2 * torch.pi * torch.fft.fftfreq(rows, **options)
-        half = 2 * torch.pi * torch.fft.rfftfreq(columns, **options)
-        return k[:, None].square() + half[None, :].square()
+        found = squared_wavenumbers(tuple(like.shape[-2:]), self.spacing, like.dtype)
+        return found.to(like.device)
 
     def energy(self, c: Float[Tensor, "*batch rows columns"]) -> Float[Tensor, "*batch"]:
         """The free energy E, the gradient taken spectrally."""
         well = (c.square() - 1).square().sum((-2, -1)) / 4
-        spectrum = torch.fft.rfft2(c, norm="ortho").abs().square()
-        weight = torch.full((spectrum.shape[-1],), 2.0, dtype=c.dtype, device=c.device)
-        weight[0] = 1.0
-        if c.shape[-1] % 2 == 0:
-            weight[-1] = 1.0
-        slope = (spectrum * weight * self.squared_wavenumbers(c)).sum((-2, -1))
+        spectrum = torch.fft.rfft2(c, norm="ortho").abs().square() * multiplicity(c.shape[-1]).to(c)
+        slope = (spectrum * self.squared_wavenumbers(c)).sum((-2, -1))
         return self.spacing**2 * (well + self.gamma / 2 * slope)
 
-    def tables(
-        self, step: float, like: Float[Tensor, "*batch rows columns"]
-    ) -> tuple[Complex[Tensor, "rows half"], ...]:
+    def tables(self, step: float, like: Tensor) -> list[Complex[Tensor, "rows half"]]:
         """What a step multiplies by: the spectrum of c, that of the well, and that of its past.
 
         Complex, with no imaginary part: products of one type take half the time.
@@ -95,7 +86,7 @@ class CahnHilliard:
         decay, first, second = phi(-step * k2 * (self.stabilisation + self.gamma * k2))
         pull = step * k2 * second
         tables = (decay, -step * k2 * first - pull, pull)
-        return tuple(torch.complex(table, torch.zeros_like(table)) for table in tables)
+        return [torch.complex(table, torch.zeros_like(table)) for table in tables]
 
     def well(self, c: Float[Tensor, "*batch rows columns"]) -> Complex[Tensor, "*batch rows half"]:
         """The spectrum of c^3 - (1 + A) c.
@@ -106,9 +97,7 @@ class CahnHilliard:
         return torch.fft.rfft2(c.square().sub_(1 + self.stabilisation).mul_(c))
 
 
-def phi(
-    z: Float[Tensor, "*shape"],
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+def phi(z: Float[Tensor, "*shape"]) -> tuple[Tensor, Tensor, Tensor]:
     """exp(z), phi_1(z) and phi_2(z) for z <= 0, to rounding.
 
     Near 0, where the quotients cancel (Kassam & Trefethen 2005), phi_2 is the sum of its series.
@@ -145,7 +134,6 @@ def evolve(
     """The fields at increasing `times`.
 
     Arguments:
-        equation: With its spacing.
         initial: Composition at time 0.
         times: From 0 on.
         dt: First step, in units of gamma; from t = 16 to 300 gamma steps grow as t^(2/3)

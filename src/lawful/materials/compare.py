@@ -4,15 +4,12 @@ The natural spread is the same comparison with that image's replicate: another s
 same composition and time.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from lawful.laws import Condition
-from lawful.materials.dataset import Images
+from lawful.materials.dataset import Microstructures
 from lawful.materials.statistics import (
     RADII,
     components,
@@ -28,66 +25,44 @@ GROUPS = {"droplets": (0.0, 0.35), "between": (0.35, 0.42), "spinodal": (0.42, 0
 Figures = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out images with their replicates.
+def groups(images: Microstructures) -> dict[str, np.ndarray]:
+    """Rows by the fraction of the minority phase: what p2 determines, and what it does not."""
+    p1 = images.volume_fraction.numpy()
+    small = np.minimum(p1, 1 - p1)
+    return {n: np.flatnonzero((small >= a) & (small < b)) for n, (a, b) in GROUPS.items()}
 
-    Arguments:
-        replicates: Of each image; None where the data have none.
-        pair: Images of different pairs are independent.
-        condition: Statistics of the images.
-        periodic: Whether an image continues at its opposite side.
+
+def chosen(
+    images: Microstructures, count: int, seed: int = 0
+) -> tuple[Microstructures, UInt8[Tensor, "chosen side side"] | None]:
+    """Up to `count` images at random, and their replicates, where the data have any.
+
+    Volume fractions are in [0.3, 0.7], and only images with a replicate are taken, as far as there
+    are such.
     """
-
-    images: UInt8[Tensor, "batch rows columns"]
-    replicates: UInt8[Tensor, "batch rows columns"] | None
-    pair: Int[Tensor, " batch"]
-    condition: Condition
-    periodic: bool
-
-    def groups(self) -> dict[str, np.ndarray]:
-        """Rows by the fraction of the minority phase: what p2 determines, and what it does not."""
-        p1 = self.condition["volume_fraction"].numpy()
-        small = np.minimum(p1, 1 - p1)
-        return {
-            name: np.flatnonzero((small >= low) & (small < high))
-            for name, (low, high) in GROUPS.items()
-        }
-
-
-def held_out(images: Images, count: int, seed: int = 0, *, periodic: bool = True) -> HeldOut:
-    """Up to `count` images at random: of volume fractions in [0.3, 0.7] and with a replicate, as
-    far as there are such."""
-    p1 = images.volume_fraction
+    p1, partner = images.volume_fraction, _partners(images)
     usable = (p1 >= FRACTIONS[0]) & (p1 <= FRACTIONS[1])
-    partner = _partners(images)
     paired = bool((usable & (partner >= 0)).any())
     usable = usable & (partner >= 0) if paired else usable | ~usable.any()
     rows = torch.where(usable)[0]
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    rows = rows[order[:count]]
-    chosen = images.images[rows]
-    curves = two_point(chosen, RADII, periodic=periodic).float()
-    condition = {"volume_fraction": curves[:, 0].clone(), "two_point": curves}
-    replicates = images.images[partner[rows]] if paired else None
-    return HeldOut(chosen, replicates, images.pair[rows], condition, periodic)
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]]
+    return images[rows], images.images[partner[rows]] if paired else None
 
 
-def _partners(images: Images) -> Int[Tensor, " images"]:
+def _partners(images: Microstructures) -> Int[Tensor, " images"]:
     """The row of each image's replicate (same pair and time), -1 where it has none."""
+    partner = torch.full((len(images.pair),), -1)
     rows: dict[tuple[int, float], list[int]] = {}
-    keys = list(zip(images.pair.tolist(), images.time.tolist(), strict=True))
-    for row, key in enumerate(keys):
+    for row, key in enumerate(zip(images.pair.tolist(), images.time.tolist(), strict=True)):
         rows.setdefault(key, []).append(row)
-    partner = torch.full((len(keys),), -1)
     for found in rows.values():
         if len(found) == 2:
-            partner[found[0]], partner[found[1]] = found[1], found[0]
+            partner[found] = torch.tensor(found[::-1])
     return partner
 
 
-def likeness(samples: Tensor, against: HeldOut) -> Figures:
-    """Compare samples `(batch, 1, N, N)`, which are periodic, with the first held-out images.
+def likeness(samples: Float[Tensor, "batch 1 rows columns"], against: Microstructures) -> Figures:
+    """Compare samples, which are periodic, with the first of the images.
 
     Returns:
         By name and per sample, both with the minority phase as 1: `p1_error`; `p2_rmse`, the root

@@ -27,7 +27,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -43,8 +43,9 @@ from torch.nn.functional import max_pool1d
 
 from lawful.errors import InputError
 from lawful.files import cache, replacing, write_all
+from lawful.laws import Condition
 from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
-from lawful.materials.levelcut import level_cut
+from lawful.materials.fields import level_cut
 from lawful.materials.statistics import two_point
 from lawful.reading import (
     check_memory,
@@ -62,8 +63,8 @@ from lawful.typed import Count, Positive, Seed, Within, build, check_fields
 FORMAT = "lawful-microstructures-2"  # another number with another solver
 HELD_OUT = 16  # every sixteenth pair of runs, or block of published rows
 LANES = 16  # runs advanced at a time: their fields fit into the cache of a core
-CHUNK = 256  # images in a chunk of the file
 LEAST, SMALL = 16, 256  # images of a small set at least, and of the one by that name
+PER_IMAGE = ("images", "volume_fraction", "time", "pair")
 COLUMNS = ("run", "pair", "seed", "composition", "time", "volume_fraction")
 PUBLISHED, PUBLISHED_SIDE, BLOCK = "morphology", 101, 256  # dataset, pixels a side, rows of a block
 Columns = dict[str, np.ndarray]
@@ -111,41 +112,37 @@ class CoarseningSet:
 
 
 @dataclass(frozen=True)
-class Images:
-    """Binary images and what is known of each.
+class Microstructures:
+    """Two-phase images, and what is known of each.
 
     Arguments:
         images: 1 in the phase that the volume fraction is of, 0 elsewhere.
         time: Of coarsening; NaN where it is not known.
         pair: Images of different pairs are independent.
+        source: Where they come from, for manifests.
+        periodic: Whether an image continues at its opposite side.
     """
 
     images: UInt8[Tensor, "images side side"]
     volume_fraction: Float[Tensor, " images"]
     time: Float[Tensor, " images"]
     pair: Int[Tensor, " images"]
-
-    def targets(
-        self, *, periodic: bool = True
-    ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images radius"]]:
-        """Volume fraction and two-point correlation of every image, float32."""
-        parts = [two_point(part.float(), periodic=periodic) for part in self.images.split(512)]
-        return self.volume_fraction.float(), torch.cat(parts)
-
-
-@dataclass(frozen=True)
-class Microstructures:
-    """Two-phase images, split into what may be trained on and what is held out.
-
-    Arguments:
-        source: Where they come from, for manifests.
-        periodic: Whether an image continues at its opposite side.
-    """
-
-    train: Images
-    held_out: Images
     source: str
     periodic: bool = True
+
+    def __getitem__(self, rows: Tensor) -> "Microstructures":
+        """Some of the images."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in PER_IMAGE})
+
+    @cached_property
+    def statistics(self) -> Condition:
+        """Volume fraction and two-point correlation of every image, float32."""
+        curves = [two_point(part, periodic=self.periodic) for part in self.images.split(512)]
+        phi = self.volume_fraction.float()
+        return {"volume_fraction": phi, "two_point": torch.cat(curves).float()}
+
+
+Parts = tuple[Microstructures, Microstructures]  # what may be trained on, what is held out
 
 
 def batch(recipe: CoarseningSet, number: int) -> Columns:
@@ -163,19 +160,20 @@ def batch(recipe: CoarseningSet, number: int) -> Columns:
     place = torch.arange(count) + torch.rand(count, generator=generator)
     times: list[float] = (first * (last / first) ** (place / count)).tolist()
     start = quench(recipe.side, recipe.side, composition, generator, noise=recipe.noise)
-    with _one_thread():
+    with one_thread():  # the flow amplifies what is rounded differently
         lanes = [
             torch.stack([c > 0 for c in evolve(CahnHilliard(), some, times, dt=recipe.dt)], 1)
             for some in start.split(LANES)
         ]
     phase = torch.cat(lanes).flatten(0, 1)
     fraction = phase.flatten(1).float().mean(1)
-    run = torch.arange(recipe.runs).repeat_interleave(count)
+    lane = torch.arange(recipe.runs).repeat_interleave(count)
+    run = lane + number * recipe.runs
     columns = {
-        "run": run + number * recipe.runs,
-        "pair": (run + number * recipe.runs) // 2,
+        "run": run,
+        "pair": run // 2,
         "seed": torch.full_like(run, seed),
-        "composition": composition[run],
+        "composition": composition[lane],
         "time": torch.tensor(times).repeat(recipe.runs),
         "volume_fraction": fraction,
     }
@@ -187,8 +185,8 @@ def batch(recipe: CoarseningSet, number: int) -> Columns:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Transforms by several threads are rounded differently, which the flow amplifies."""
+def one_thread() -> Iterator[None]:
+    """One thread in the block: transforms by several are rounded differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -252,7 +250,7 @@ def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
         file.attrs["equation"] = json.dumps(asdict(CahnHilliard()))
         file.attrs["lawful"] = version("lawful")
         for name, value in {**columns, "held_out": columns["pair"] % HELD_OUT == 0}.items():
-            chunks = (min(CHUNK if value.ndim > 1 else 2**14, len(value)), *value.shape[1:])
+            chunks = (min(256 if value.ndim > 1 else 2**14, len(value)), *value.shape[1:])
             file.create_dataset(
                 name, data=value, chunks=chunks, compression="gzip", fletcher32=True
             )
@@ -260,7 +258,7 @@ def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
 
 
 @lru_cache(maxsize=2)
-def open_set(name: str) -> Microstructures:
+def open_set(name: str) -> Parts:
     """The set `cahn-hilliard` in the cache, `small`, or that of a file.
 
     Raises:
@@ -271,14 +269,14 @@ def open_set(name: str) -> Microstructures:
     path = default_path() if name == "cahn-hilliard" else Path(name)
     if name != "cahn-hilliard" and not path.is_file():
         raise InputError(f"data {name!r}: expected cahn-hilliard, small, or an HDF5 file")
-    data = load(path)
-    if not len(data.train.pair) or not len(data.held_out.pair):
-        raise InputError(f"data {data.source}: too few images to train on some and hold out others")
-    return data
+    train, held_out = load(path)
+    if not len(train.pair) or not len(held_out.pair):
+        raise InputError(f"data {train.source}: too few images to train on some, hold out others")
+    return train, held_out
 
 
-def load(path: Path) -> Microstructures:
-    """A set that `make` wrote, or the published one.
+def load(path: Path) -> Parts:
+    """A set that `make` wrote, or the published one: images to train on, and those held out.
 
     Raises:
         InputError: The file is missing, truncated, damaged, or of another format.
@@ -287,12 +285,23 @@ def load(path: Path) -> Microstructures:
         raise InputError(f"{path}: no such file; lawful data cahn-hilliard makes it")
     with opened_hdf5(path) as file:
         if PUBLISHED in dataset_names(file, path):
-            return _read_published(file, path)
+            return _published(file, path)
         recipe = _recipe(file, path)
-        found = {name: dataset(file, name, path) for name in ("images", *COLUMNS)}
-        columns = {n: read_rows(d, slice(None), f"{path}: {n}") for n, d in found.items() if d.ndim}
-    _check(recipe, columns, path)
+        expected: dict[str, tuple[int, ...]] = {name: (recipe.images,) for name in COLUMNS}
+        expected["images"] = (recipe.images, recipe.side, recipe.side)
+        columns = {n: _column(file, n, shape, path) for n, shape in expected.items()}
+    images, fraction = columns["images"], columns["images"].mean((1, 2))
+    if images.max() > 1 or not np.allclose(fraction, columns["volume_fraction"], atol=1e-6):
+        raise InputError(f"{path}: the volume fractions are not those of the images: damaged")
     return _split(columns, f"{path.name}: {_source(recipe)}")
+
+
+def _column(file: Any, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    found = dataset(file, name, path)
+    if found.shape != shape or (name == "images" and found.dtype != np.uint8):
+        kind = f"{shape} bytes" if name == "images" else f"{shape} numbers"
+        raise InputError(f"{path}: {name}: expected {kind}, got {found.shape} {found.dtype}")
+    return read_rows(found, slice(None), f"{path}: {name}")
 
 
 def read_recipe(path: Path) -> CoarseningSet:
@@ -314,24 +323,11 @@ def _recipe(file: Any, path: Path) -> CoarseningSet:
     return build(CoarseningSet, parse_json(text_attribute(file, "recipe", path), place), place)
 
 
-def _check(recipe: CoarseningSet, columns: Columns, path: Path) -> None:
-    if columns.keys() != {"images", *COLUMNS} or any(columns[n].ndim != 1 for n in COLUMNS):
-        raise InputError(f"{path}: expected images and a number of each, {', '.join(COLUMNS)}")
-    images, lengths = columns["images"], {len(value) for value in columns.values()}
-    expected = (recipe.images, recipe.side, recipe.side)
-    if images.shape != expected or images.dtype != np.uint8 or lengths != {recipe.images}:
-        raise InputError(f"{path}: expected {expected} bytes, got {images.shape} {images.dtype}")
-    fraction = images.reshape(len(images), -1).mean(1)
-    if images.max() > 1 or not np.allclose(fraction, columns["volume_fraction"], atol=1e-6):
-        raise InputError(f"{path}: the volume fractions are not those of the images: damaged")
-
-
-def _split(columns: Columns, source: str) -> Microstructures:
-    held, names = columns["pair"] % HELD_OUT == 0, ("images", "volume_fraction", "time", "pair")
-    train, held_out = (
-        Images(*(torch.from_numpy(columns[name][rows]) for name in names)) for rows in (~held, held)
-    )
-    return Microstructures(train, held_out, source)
+def _split(columns: Columns, source: str) -> Parts:
+    kept: dict[str, Any] = {name: torch.from_numpy(columns[name]) for name in PER_IMAGE}
+    whole = Microstructures(source=source, **kept)
+    held = whole.pair % HELD_OUT == 0
+    return whole[~held], whole[held]
 
 
 def _source(recipe: CoarseningSet) -> str:
@@ -344,12 +340,12 @@ def _source(recipe: CoarseningSet) -> str:
 def default_path(recipe: CoarseningSet | None = None) -> Path:
     """Where a set is kept in the cache, by its number of images, side and seed."""
     recipe, usual = recipe or CoarseningSet(), CoarseningSet()
-    side = f"-side{recipe.side}" if recipe.side != usual.side else ""
-    seed = f"-seed{recipe.seed}" if recipe.seed != usual.seed else ""
-    return cache() / f"cahn-hilliard-{recipe.images}{side}{seed}.h5"
+    names = [f"-{n}{getattr(recipe, n)}" for n in ("side", "seed")
+             if getattr(recipe, n) != getattr(usual, n)]  # fmt: skip
+    return cache() / f"cahn-hilliard-{recipe.images}{''.join(names)}.h5"
 
 
-def small(images: int, side: int = 64, seed: int = 0) -> Microstructures:
+def small(images: int, side: int = 64, seed: int = 0) -> Parts:
     """A small set made in memory, with batches no larger than it needs.
 
     Pairs are numbered without gaps, so that neither part is empty.
@@ -360,8 +356,7 @@ def small(images: int, side: int = 64, seed: int = 0) -> Microstructures:
     usual = CoarseningSet(images=images, side=side, seed=seed)
     if images < LEAST:
         raise InputError(f"images: expected at least {LEAST} for two parts, got {images}")
-    runs = min(usual.runs, 2 * math.ceil(images / usual.snapshots / 1.5) + 2)
-    recipe = replace(usual, runs=runs)
+    recipe = replace(usual, runs=min(usual.runs, 2 * math.ceil(images / usual.snapshots / 1.5) + 2))
     batches: list[Columns] = []
     while sum(len(part["run"]) for part in batches) < images:
         batches.append(batch(recipe, len(batches)))
@@ -370,32 +365,28 @@ def small(images: int, side: int = 64, seed: int = 0) -> Microstructures:
     return _split(columns, _source(recipe))
 
 
-def _read_published(file: Any, path: Path, side: int = 64) -> Microstructures:
+def _published(file: Any, path: Path, side: int = 64) -> Parts:
     """Values averaged over the area of each new pixel; as many are 1 as the fraction asks for."""
     data, place = dataset(file, PUBLISHED, path), f"{path}: {PUBLISHED!r}"
     if data.ndim != 2 or data.shape[1] != PUBLISHED_SIDE**2 or len(data) < 2 * HELD_OUT:
         expected = f"(n, {PUBLISHED_SIDE**2}), n at least {2 * HELD_OUT}"
         raise InputError(f"{place} has shape {data.shape}, expected {expected}")
-    parts = (read_rows(data, slice(k, k + CHUNK), path) for k in range(0, len(data), CHUNK))
-    values = np.concatenate([part.astype(np.float32) for part in parts])
+    values = read_rows(data, slice(None), path).astype(np.float32)
     if not (finite := np.isfinite(values).all(1)).all():
         raise InputError(f"{place} is not finite in row {int(finite.argmin())}")
     middle = (values.min() + values.max()) / 2
     if not values.min() < values.max():
         raise InputError(f"{place} has one value, {middle:g}; expected two phases")
     fields = values.reshape(-1, PUBLISHED_SIDE, PUBLISHED_SIDE)
-    resized = [resize_local_mean(field, (side, side)) for field in fields]  # by area
-    fraction = torch.from_numpy((values > middle).mean(1))
-    images = level_cut(torch.from_numpy(np.stack(resized)), fraction).byte()
+    resized = np.stack([resize_local_mean(field, (side, side)) for field in fields])
+    images = level_cut(torch.from_numpy(resized), torch.from_numpy((values > middle).mean(1)))
     length = min(BLOCK, len(images) // HELD_OUT)
-    row = torch.arange(len(images))
-    held = row // length % HELD_OUT == 0
-    reach = length // 8  # rows beside those held out may be of their simulations
+    block = torch.arange(len(images)) // length
+    held, reach = block % HELD_OUT == 0, length // 8
+    # Rows beside those held out may be of their simulations.
     near = max_pool1d(held[None].float(), 2 * reach + 1, 1, reach)[0] > 0
-    train, held_out = (
-        Images(images[rows], images[rows].float().mean((1, 2)),
-               torch.full((int(rows.sum()),), torch.nan), row[rows] // length)
-        for rows in (~near, held)
+    whole = Microstructures(
+        images.byte(), images.float().mean((1, 2)), torch.full((len(images),), torch.nan), block,
+        f"{path.name}, {len(images)} images resampled to {side}, above {middle:g}", periodic=False,
     )  # fmt: skip
-    source = f"{path.name}, {len(images)} images resampled to {side}, above {middle:g}"
-    return Microstructures(train, held_out, source, periodic=False)
+    return whole[~near], whole[held]

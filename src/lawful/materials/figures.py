@@ -1,6 +1,6 @@
 """Figures of two-phase images: the image, its curves, and samples beside their targets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -68,6 +68,36 @@ def show(
     for spine in axis.spines.values():
         spine.set_color(colour)
         spine.set_linewidth(frame)
+
+
+def pictures(
+    rows: Sequence[Sequence[Tensor]],
+    titles: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    beside: Sequence[tuple[Tensor, Tensor]] = (),
+) -> Figure:
+    """Rows of binary images, the first of each a target and the others samples.
+
+    Arguments:
+        titles: Of the first columns.
+        labels: Of the rows.
+        beside: For each row samples, and the target that their curves are drawn with.
+    """
+    columns = len(rows[0])
+    widths = [1.0] * columns + [1.4] * bool(beside)
+    figure = Figure(figsize=(1.55 * sum(widths), 1.62 * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
+    for number, (line, images) in enumerate(zip(axes, rows, strict=True)):
+        for place, image in enumerate(images):
+            title = "" if number or place >= len(titles) else titles[place]
+            show(line[place], image, title, MADE if place else TARGET, 1.5)
+        if labels:
+            line[0].set_ylabel(labels[number], fontsize=8)
+        if beside:
+            curves(line[-1], *beside[number])
+    if beside:
+        axes[0, -1].legend(fontsize=7, frameon=False)
+    return figure
 
 
 def curves(axis: Axes, samples: Tensor, target: Tensor, title: str = "") -> None:

@@ -18,14 +18,18 @@ from lawful.errors import InputError, LawfulWarning
 from lawful.reading import check_memory, read_text, reason
 from lawful.typed import shown
 
-LEAST = 8
+LEAST = 8  # pixels a side
 WIDEST = 99  # pixels of a median filter, whose time grows with them
-LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SEGMENTED = 16  # values at most of an image whose phases somebody told apart already
 PEAK, BLUR, LEVELS = 0.03, 4.0, 256  # of the histogram that more than two phases are looked for in
 NEAR, SHARE = 17, 0.05  # levels near a peak, and the least share of the pixels there
 FEW = 2**22  # pixels that a banner is looked for in
 WORK = (6, 48)  # bytes per pixel that reading and measuring take at most: see `read_pixels`
+LOSSY = (
+    "a lossy format changes grey levels beside interfaces: surface and short distances are less "
+    "certain; prefer TIFF or PNG"
+)
 
 Grey = Shaped[np.ndarray, "rows columns"]
 Correlation = Float[np.ndarray, " radius"]  # two-point, at 0, 1, 2, … pixels
@@ -98,8 +102,17 @@ def read_micrograph(
             with at least 8 pixels a side, or has but one phase; memory cannot hold it and its
             statistics; or an argument is out of range.
     """
+    for right, said in (
+        (phase in ("bright", "dark"), f"phase {phase!r}; expected bright or dark"),
+        (crop is None or crop >= 0, f"crop {crop}; expected 0 rows or more"),
+        (pixel_size is None or 0 < pixel_size < np.inf,
+         f"pixel size {pixel_size or 0:g}; expected a positive number"),
+        (1 <= median <= WIDEST and median % 2,
+         f"median filter of {shown(median)} pixels; expected an odd number up to {WIDEST}"),
+    ):  # fmt: skip
+        if not right:
+            raise InputError(f"micrograph: {said}")
     path = Path(path)
-    _check_options(phase, crop, pixel_size, median)
     pixels = read_pixels(path, "micrograph", work=WORK)
     grey, unit = _grey(pixels, path), "unit"
     if pixel_size is None and pixels.pixel_size is not None:
@@ -113,22 +126,8 @@ def read_micrograph(
         grey = ndimage.median_filter(grey, median, mode="reflect")
     level, found = _threshold(grey, threshold, path)
     image = grey > level if phase == "bright" else grey <= level
-    notes = _notes(grey, level, lossy=pixels.lossy)
+    notes = (LOSSY,) * pixels.lossy + _several_phases(grey, level)
     return Micrograph(image, grey, found, phase, path.name, pixel_size, unit, banner, notes)
-
-
-def _check_options(phase: str, crop: int | None, pixel_size: float | None, median: int) -> None:
-    if phase not in ("bright", "dark"):
-        raise InputError(f"micrograph: phase {phase!r}; expected bright or dark")
-    if crop is not None and crop < 0:
-        raise InputError(f"micrograph: crop {crop}; expected 0 rows or more")
-    if pixel_size is not None and not 0 < pixel_size < np.inf:
-        raise InputError(f"micrograph: pixel size {pixel_size:g}; expected a positive number")
-    if not 1 <= median <= WIDEST or median % 2 == 0:
-        raise InputError(
-            f"micrograph: median filter of {shown(median)} pixels; expected an odd number up to "
-            f"{WIDEST}"
-        )
 
 
 def _bad(path: Path, what: str) -> InputError:
@@ -180,7 +179,7 @@ def _grey(pixels: Pixels, path: Path) -> Grey:
     red, green, blue = (values[..., i] for i in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red
-    grey = LUMINANCE[0] * red
+    grey = np.multiply(red, LUMINANCE[0], dtype=float)
     for weight, colour in zip(LUMINANCE[1:], (green, blue), strict=True):
         grey += weight * colour  # one colour at a time: memory is counted
     return grey
@@ -196,47 +195,37 @@ def _threshold(grey: Grey, asked: float | None, path: Path) -> tuple[float, floa
     low, high = float(grey.min()), float(grey.max())
     if low == high:
         raise _bad(path, f"every pixel has the value {low:g}; expected two phases")
-    if asked is not None:
-        if not low <= asked < high:
-            raise _bad(path, f"threshold {asked:g}; expected from {low:g} to below {high:g}")
-        return asked, asked
-    if _two_values(grey):
+    if asked is not None and not low <= asked < high:
+        raise _bad(path, f"threshold {asked:g}; expected from {low:g} to below {high:g}")
+    if asked is None and _two_values(grey):
         return (low + high) / 2, None
-    level = otsu(grey)
+    level = otsu(grey) if asked is None else asked
     return level, level
 
 
-def _notes(grey: Grey, level: float, *, lossy: bool) -> tuple[str, ...]:
-    """What the grey levels tell of the file beside two phases."""
-    notes = []
-    if lossy:
-        notes.append(
-            "a lossy format changes grey levels beside interfaces: surface and short distances "
-            "are less certain; prefer TIFF or PNG"
-        )
-    if len(phases := _phases(grey)) > 2:
-        shown = ", ".join(f"{value:.4g}" for value in phases)
-        notes.append(
-            f"grey levels gather at {len(phases)} values ({shown}): more than two phases? Those "
-            f"on one side of {level:.4g} are taken as one"
-        )
-    return tuple(notes)
+def _several_phases(grey: Grey, level: float) -> tuple[str, ...]:
+    """A note where grey levels gather at more than two values.
 
-
-def _phases(grey: Grey) -> list[float]:
-    """Grey levels of what may be phases: the few values there are, or peaks of the histogram.
-
-    A peak stands out of the histogram, smoothed, by more than 3 % of the highest, and 5 % of the
-    pixels are near it: saturated ones, at either end, seldom are as many.
+    These are the few values there are, or peaks of the histogram. A peak stands out of it,
+    smoothed, by more than 3 % of the highest, and 5 % of the pixels are near it: saturated ones, at
+    either end, seldom are as many.
     """
     counts, edges = np.histogram(grey, LEVELS, (float(grey.min()), float(grey.max())))
     if np.count_nonzero(counts) <= SEGMENTED:
-        return np.unique(grey).astype(float).tolist()
-    smooth = ndimage.gaussian_filter1d(counts.astype(float), BLUR, mode="constant")
-    peaks, _ = signal.find_peaks(np.pad(smooth, 1), prominence=PEAK * smooth.max())
-    near = ndimage.uniform_filter1d(counts.astype(float), NEAR, mode="constant") * NEAR
-    peaks = peaks[near[peaks - 1] >= SHARE * grey.size]
-    return ((edges[:-1] + edges[1:]) / 2)[peaks - 1].tolist()
+        phases = np.unique(grey)
+    else:
+        smooth = ndimage.gaussian_filter1d(counts.astype(float), BLUR, mode="constant")
+        peaks, _ = signal.find_peaks(np.pad(smooth, 1), prominence=PEAK * smooth.max())
+        near = ndimage.uniform_filter1d(counts.astype(float), NEAR, mode="constant") * NEAR
+        peaks = peaks[near[peaks - 1] >= SHARE * grey.size] - 1
+        phases = (edges[peaks] + edges[peaks + 1]) / 2
+    if len(phases) <= 2:
+        return ()
+    values = ", ".join(f"{value:.4g}" for value in phases.astype(float))
+    return (
+        f"grey levels gather at {len(phases)} values ({values}): more than two phases? Those on "
+        f"one side of {level:.4g} are taken as one",
+    )
 
 
 def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
@@ -251,17 +240,10 @@ def otsu(grey: Shaped[np.ndarray, "*shape"]) -> float:
     Raises:
         InputError: All values are equal.
     """
-    if grey.dtype.kind in "ui" and grey.dtype.itemsize <= 2:  # counted without sorting
-        low, lines = int(grey.min()), grey.reshape(len(grey), -1)
-        counts = np.zeros(int(grey.max()) - low + 1, dtype=np.int64)
-        for line in lines:
-            counts += np.bincount(line.astype(np.int64) - low, minlength=len(counts))
-        values = np.flatnonzero(counts)
-        values, counts = values + low, counts[values]
-    else:
-        values, counts = np.unique(grey, return_counts=True)
+    values, counts = np.unique(grey, return_counts=True)
     if len(values) < 2:
         raise InputError("threshold: all values are equal; expected two phases")
+    values = values.astype(float)
     centred = values - np.average(values, weights=counts)
     below = np.cumsum(counts)[:-1] / counts.sum()
     moment = np.cumsum(counts * centred)[:-1] / counts.sum()
@@ -294,12 +276,12 @@ def _is_banner(
     above: Float[np.ndarray, "above columns"], block: Float[np.ndarray, "rows columns"]
 ) -> bool:
     background = float(np.median(block))
-    plain = lambda z: np.abs(z - background) < 0.02  # noqa: E731
+    plain, plain_above = (np.abs(z - background) < 0.02 for z in (block, above))
     marks = (np.abs(block - background) > 0.25).mean()
     return bool(
-        plain(block).mean() > 0.6
-        and (plain(block).mean(1) > 0.5).mean() > 0.75
-        and (plain(above).mean(1) > 0.5).mean() < 0.2
+        plain.mean() > 0.6
+        and (plain.mean(1) > 0.5).mean() > 0.75
+        and (plain_above.mean(1) > 0.5).mean() < 0.2
         and marks > 0.005
     )
 
@@ -317,9 +299,7 @@ def rescaled(micrograph: Micrograph, factor: float) -> Micrograph:
     """
     if not 0 < factor <= LEAST:
         raise InputError(f"rescaled: factor {factor:g}; expected above 0, at most {LEAST}")
-    sign = 1 if micrograph.phase == "bright" else -1
-    grey = micrograph.grey
-    rows, columns = grey.shape
+    grey, (rows, columns) = micrograph.grey, micrograph.grey.shape
     each = 4 * factor * (rows**2 + columns**2) + (3 + 4 * factor**2) * rows * columns
     check_memory(8 * each, f"rescaled: {rows} x {columns} pixels by {factor:g}")
     down, along = (_averages(side, factor) for side in grey.shape)
@@ -330,8 +310,9 @@ def rescaled(micrograph: Micrograph, factor: float) -> Micrograph:
         )
     mean = down @ grey @ along.T
     # A file of two values has many equal means: a wider mean settles which come first.
-    wide = ndimage.gaussian_filter(grey.astype(float), max(1.0, 1 / factor), mode="reflect")
-    order = np.lexsort((-sign * (down @ wide @ along.T).ravel(), -sign * mean.ravel()))
+    wide = down @ ndimage.gaussian_filter(grey.astype(float), max(1.0, 1 / factor)) @ along.T
+    sign = -1 if micrograph.phase == "bright" else 1
+    order = np.lexsort((sign * wide.ravel(), sign * mean.ravel()))
     count = round(float(micrograph.image.mean()) * mean.size)
     if not 0 < count < mean.size:
         raise InputError(f"rescaled: factor {factor:g} leaves {micrograph.source} one phase")

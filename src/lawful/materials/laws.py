@@ -9,7 +9,7 @@ have one channel with values in [0, 1].
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
+from math import inf, prod
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, LinearizedLaw
+from lawful.least_squares import like
 from lawful.materials.statistics import RADII, pairs, shells, two_point
 
 
@@ -28,24 +29,24 @@ class VolumeFraction(AffineLaw, LinearizedLaw):
     unit: str = "1"
 
     def __call__(
-        self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
+        self, x: Float[Tensor, "batch 1 *space"], c: Condition
     ) -> Float[Tensor, "batch 1"]:
-        return x.mean((1, 2, 3))[:, None] - c["volume_fraction"][:, None]
+        return x.mean(tuple(range(1, x.ndim)))[:, None] - c["volume_fraction"][:, None]
 
     def enforce(
-        self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
-    ) -> Float[Tensor, "batch 1 rows columns"]:
+        self, x: Float[Tensor, "batch 1 *space"], c: Condition
+    ) -> Float[Tensor, "batch 1 *space"]:
         """The nearest field of that mean: a constant is added. It keeps no field binary."""
-        return x - self(x, c)[..., None, None]
+        return x - like(self(x, c)[:, 0], x)
 
     def hide(
-        self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
-    ) -> Float[Tensor, "batch 1 rows columns"]:
-        return x - x.mean((-2, -1), keepdim=True)
+        self, x: Float[Tensor, "batch 1 *space"], c: Condition
+    ) -> Float[Tensor, "batch 1 *space"]:
+        return x - x.mean(tuple(range(2, x.ndim)), keepdim=True)
 
     def jacobian(
-        self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
-    ) -> Float[Tensor, "batch 1 1 rows columns"]:
+        self, x: Float[Tensor, "batch 1 *space"], c: Condition
+    ) -> Float[Tensor, "batch 1 1 *space"]:
         return torch.full_like(x, 1 / x[0].numel()).unsqueeze(1)
 
 
@@ -85,62 +86,58 @@ class TwoPoint(LinearizedLaw):
             raise InputError(f"two-point law: expected 1 to {kept} modes, got {self.modes}")
 
     def __call__(
-        self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
+        self, x: Float[Tensor, "batch 1 *space"], c: Condition
     ) -> Float[Tensor, "batch residual"]:
         target = c["two_point"]
         if target.shape[-1] < self.radii:
             raise InputError(
                 f"two-point law: expected targets at {self.radii} radii, got {target.shape[-1]}"
             )
-        found = two_point(x[:, 0], self.radii, periodic=self.periodic)
+        found = two_point(x[:, 0], self.radii, periodic=self.periodic, dims=x.ndim - 2)
         difference = found - target[:, : self.radii].to(found)
         if self.weights is None and self.modes is None:
             return difference
-        return difference @ view(self.radii, self.weights, self.modes).to(difference).T
+        return difference @ _view(self).to(difference).T
 
     def jacobian(
-        self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
-    ) -> Float[Tensor, "batch residual 1 rows columns"]:
-        r"""Rows :math:`2/N^2\, (k_r * x)`, k_r the shell of radius r, by FFT.
+        self, x: Float[Tensor, "batch 1 *space"], c: Condition
+    ) -> Float[Tensor, "batch residual 1 *space"]:
+        r"""Rows :math:`2/N\, (k_r * x)`, k_r the shell of radius r, by FFT.
 
         Without periods, x is padded and each lag weighed by its number of pairs.
         """
-        rows, columns = x.shape[-2:]
-        size = (rows, columns) if self.periodic else (2 * rows - 1, 2 * columns - 1)
-        kernels = _kernels(
-            rows, columns, self.radii, self.weights, self.modes, self.periodic, x.dtype
-        ).to(x.device)
-        found = torch.fft.irfft2(torch.fft.rfft2(x, s=size) * kernels, s=size)
-        return found[..., :rows, :columns].unsqueeze(2)
+        space, axes = tuple(x.shape[2:]), tuple(range(2, x.ndim))
+        size = _size(self, space)
+        spectrum = torch.fft.rfftn(x, s=size, dim=axes) * _kernels(self, space, x.dtype).to(
+            x.device
+        )
+        rows = torch.fft.irfftn(spectrum, s=size, dim=axes)
+        return rows[..., *(slice(n) for n in space)].unsqueeze(2)
 
 
 @lru_cache(maxsize=16)
-def view(
-    radii: int, weights: tuple[float, ...] | None, modes: int | None
-) -> Float[Tensor, "residual radius"]:
-    """What is seen of a curve: its weighted entries, or their lowest cosine modes; float64."""
-    diagonal = torch.tensor(weights or (1.0,) * radii, dtype=torch.float64)
+def _view(law: TwoPoint) -> Float[Tensor, "residual radius"]:
+    """What the law sees of a curve: weighted entries, or their lowest cosine modes; float64."""
+    diagonal = torch.tensor(law.weights or (1.0,) * law.radii, dtype=torch.float64)
     seen = torch.diag(diagonal)[diagonal > 0]
-    if modes is None:
+    if law.modes is None:
         return seen
     places = (torch.arange(len(seen)).double() + 0.5) / len(seen)
-    cosines = torch.cos(torch.pi * torch.arange(modes).double()[:, None] * places)
-    return cosines / cosines.norm(dim=1, keepdim=True) * (modes / len(seen)) ** 0.5 @ seen
+    cosines = torch.cos(torch.pi * torch.arange(law.modes).double()[:, None] * places)
+    return cosines / cosines.norm(dim=1, keepdim=True) * (law.modes / len(seen)) ** 0.5 @ seen
+
+
+def _size(law: TwoPoint, space: tuple[int, ...]) -> tuple[int, ...]:
+    return space if law.periodic else tuple(2 * n - 1 for n in space)
 
 
 @lru_cache(maxsize=16)
 def _kernels(
-    rows: int,
-    columns: int,
-    radii: int,
-    kept: tuple[float, ...] | None,
-    modes: int | None,
-    periodic: bool,
-    dtype: torch.dtype,
-) -> Float[Tensor, "residual rows half"]:
+    law: TwoPoint, space: tuple[int, ...], dtype: torch.dtype
+) -> Float[Tensor, "residual *half"]:
     """Spectra of the derivative of each residual by the field, but for the field itself."""
-    size = (rows, columns) if periodic else (2 * rows - 1, 2 * columns - 1)
-    weights = shells(*size, radii).T.unflatten(1, size)
-    weights = weights / (rows * columns) if periodic else weights / pairs(rows, columns, *size)
-    spectra = torch.fft.rfft2(torch.einsum("sr,rij->sij", view(radii, kept, modes), weights))
-    return (2 * spectra.real).to(dtype)
+    size = _size(law, space)
+    weights = shells(size, law.radii).T.unflatten(1, size)
+    weights = weights / (prod(space) if law.periodic else pairs(space, size))
+    rows = torch.einsum("sr,r...->s...", _view(law), weights)
+    return (2 * torch.fft.rfftn(rows, dim=tuple(range(1, rows.ndim))).real).to(dtype)

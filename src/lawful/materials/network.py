@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.least_squares import Problem
-from lawful.materials.fields import latent_correlation, random_field
+from lawful.least_squares import Problem, like
+from lawful.materials.fields import LevelCut, latent_correlation, random_field, straight_through
 from lawful.materials.laws import TwoPoint
-from lawful.materials.levelcut import LevelCut, straight_through
 from lawful.materials.statistics import minority
 from lawful.materials.targets import TrainedTargets
 from lawful.nn.blocks import SLOPE, ResidualBlock, leaky_relu
@@ -35,9 +34,13 @@ DAMPING = 0.1  # of the law steps inside the sampler; of projection too
 ITERATIONS, EXCHANGES = 40, 80
 FINE_BLUR = 0.5  # pixels: of the steps of refinement that come second
 AT_A_TIME = 64 * 256**2  # pixels of the samples that are made at once
-TARGET = {"volume_fraction", "two_point"}
 BLUR = 1.5  # pixels: the interfaces of a level cut are as smooth as its field
 SHARP = 2.5  # pixels: interfaces nearer to each other than this are blurred less
+
+
+def target_of(condition: Condition) -> Condition:
+    """The statistics that a condition asks for, without its noise."""
+    return {name: condition[name] for name in ("volume_fraction", "two_point")}
 
 
 def periodic_conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
@@ -92,16 +95,15 @@ class MicrostructureGenerator(nn.Module):
         group: Planar | None = None,
     ) -> None:
         super().__init__()
-        self.prior = prior
-        self.group = group if group is not None and group.order > 1 else None
+        self.prior, self.group = prior, group or Planar(1)
         self.embed = StatisticsEmbedding(radii, embedding)
         self.stem = periodic_conv(UNIT**2, width)
         self.blocks = nn.ModuleList(
             ResidualBlock(width, width, embedding, conv=periodic_conv) for _ in range(blocks)
         )
         self.head = periodic_conv(width, UNIT**2)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias if self.head.bias is not None else self.head.weight)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, condition: Condition, trust: Float[Tensor, " batch"] | None = None
@@ -118,28 +120,20 @@ class MicrostructureGenerator(nn.Module):
             )
         phi, two_point, sign = minority(condition["volume_fraction"], condition["two_point"])
         start = self.start(noise, phi, two_point)
-        e = self.embed(phi, two_point)
-        moved = self._change if self.group is None else self._symmetrized
-        change = moved(start, e)
-        w = start + (change if trust is None else trust[:, None, None] * change)
+        change = self._change(start, self.embed(phi, two_point))
+        w = start + (change if trust is None else like(trust, change) * change)
         scale = w.square().mean((1, 2)).rsqrt() * sign
-        return (w * scale[:, None, None]).unsqueeze(1)
+        return (w * like(scale, w)).unsqueeze(1)
 
     def _change(self, start: Tensor, embedding: Tensor) -> Tensor:
-        """What the network adds to a field (B, N, N)."""
-        h = self.stem(F.pixel_unshuffle(start.unsqueeze(1), UNIT))
+        """What the network adds to a field (B, N, N): the group mean, all elements in one batch."""
+        moved = self.group.orbit(start).flatten(0, 1)
+        embedding = embedding.repeat(self.group.order, 1)
+        h = self.stem(F.pixel_unshuffle(moved.unsqueeze(1), UNIT))
         for block in self.blocks:
             h = block(h, embedding)
-        return F.pixel_shuffle(self.head(leaky_relu(h)), UNIT).squeeze(1)
-
-    def _symmetrized(self, start: Tensor, embedding: Tensor) -> Tensor:
-        """The group mean of the change, all elements in one batch."""
-        group = self.group or Planar(1)
-        moved = group.orbit(start).flatten(0, 1)
-        changes = self._change(moved, embedding.repeat(group.order, 1)).unflatten(
-            0, (-1, len(start))
-        )
-        return group_mean(changes, group)
+        change = F.pixel_shuffle(self.head(leaky_relu(h)), UNIT).squeeze(1)
+        return group_mean(change.unflatten(0, (-1, len(start))), self.group)
 
     def start(
         self,
@@ -148,18 +142,18 @@ class MicrostructureGenerator(nn.Module):
         two_point: Float[Tensor, "batch radius"],
     ) -> Float[Tensor, "batch rows columns"]:
         """The field that the network reshapes."""
-        if self.prior == "white":
-            white = torch.zeros_like(two_point)
-            white[:, 0] = 1.0
-            return random_field(noise, white, blur=BLUR)
-        return spectral_field(noise, phi, two_point)
+        if self.prior == "spectral":
+            return spectral_field(noise, phi, two_point)
+        white = torch.zeros_like(two_point)
+        white[:, 0] = 1.0
+        return random_field(noise, white, blur=BLUR)
 
 
 def spectral_field(
-    noise: Float[Tensor, "batch rows columns"],
+    noise: Float[Tensor, "batch *space"],
     phi: Float[Tensor, " batch"],
     two_point: Float[Tensor, "batch radius"],
-) -> Float[Tensor, "batch rows columns"]:
+) -> Float[Tensor, "batch *space"]:
     """Noise coloured to the Gaussian correlation of the target, and blurred by `BLUR` pixels.
 
     Where p2 would fall to phi^2 within `SHARP` pixels at its first slope, the blur shrinks with
@@ -229,23 +223,20 @@ class MicrostructureSampler(nn.Module):
 
     def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
         """The field whose level cut is the sample; large ones a few at a time."""
-        side = condition["noise"].shape[-1]
-        parts = torch.arange(len(condition["noise"])).split(max(1, AT_A_TIME // side**2))
-        if len(parts) == 1:
-            return self._latent(condition)
-        return torch.cat([self._latent({n: v[p] for n, v in condition.items()}) for p in parts])
-
-    def _latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
-        target = {name: condition[name] for name in TARGET}
-        trust = None
+        noise = condition["noise"]
+        few = max(1, AT_A_TIME // noise[0].numel())
+        if len(noise) > few:
+            parts = zip(*(value.split(few) for value in condition.values()), strict=True)
+            return torch.cat([self.latent(dict(zip(condition, p, strict=True))) for p in parts])
+        target, trust = target_of(condition), None
         if self.network.prior == "spectral" and not self.training:
-            trust = (~self.bank.far(**target)).to(condition["noise"])
+            trust = (~self.bank.far(**target)).to(noise)
         w: Tensor = self.network(condition, trust)
         if not self.steps:
             return w
         chosen = len(w) // 2 if self.training else len(w)
-        few = {name: value[:chosen] for name, value in target.items()}
-        moved = unrolled(self.problem, w[:chosen].detach(), few, self.steps, DAMPING)
+        targets = {name: value[:chosen] for name, value in target.items()}
+        moved = unrolled(self.problem, w[:chosen].detach(), targets, self.steps, DAMPING)
         return torch.cat([w[:chosen] + (moved - w[:chosen]).detach(), w[chosen:]])
 
     def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
@@ -262,7 +253,7 @@ def project_latent(
     Neither changes the number of pixels in the phase, which is the nearest there is.
     """
     return project(
-        (TwoPoint(),), w, {name: condition[name] for name in TARGET}, tolerance=tolerance,
+        (TwoPoint(),), w, target_of(condition), tolerance=tolerance,
         through=(LevelCut(STEEPNESS), LevelCut(STEEPNESS, blur=FINE_BLUR)), iterations=ITERATIONS,
         damping=DAMPING, least=DAMPING, exchanges=EXCHANGES,
     )  # fmt: skip

@@ -22,10 +22,12 @@ in Materials Science (2000), Crofton's formula on lattices.
 
 from functools import lru_cache
 from itertools import product
-from math import pi, sqrt
+from math import pi, prod, sqrt
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy import ndimage, sparse
 from scipy.fft import next_fast_len
@@ -38,28 +40,37 @@ RADII = 32
 DENSE = 64  # radii at most whose means are a product with a matrix
 WINDOW = 2  # times the lags asked for, of a period that all lags are taken of
 TILE = 1024  # pixels a side of the parts that lags are counted in
-PART = 2**24  # pixels of the parts that segments are counted in
-AXES, DIAGONALS = ((0, 1), (1, 0)), ((1, 1), (1, -1))
 
 
 def two_point(
-    x: Images, radii: int = RADII, *, periodic: bool = True
+    x: Shaped[Tensor | np.ndarray, "*batch_and_space"],
+    radii: int = RADII,
+    *,
+    periodic: bool = True,
+    dims: int = 2,
 ) -> Float[Tensor, "*batch radius"]:
     """The radial two-point correlation at 0, 1, …, radii - 1 of fields in [0, 1].
+
+    Arguments:
+        dims: Axes of space, the last ones.
 
     Raises:
         InputError: There are more radii than half the period (or than the side) holds.
     """
-    return radial_mean(correlation_map(x, radii, periodic=periodic), radii)
+    return radial_mean(correlation_map(x, radii, periodic=periodic, dims=dims), radii, dims=dims)
 
 
 def correlation_map(
-    x: Images, radii: int | None = None, *, periodic: bool = True
-) -> Float[Tensor, "*batch lag_rows lag_columns"]:
+    x: Shaped[Tensor | np.ndarray, "*batch_and_space"],
+    radii: int | None = None,
+    *,
+    periodic: bool = True,
+    dims: int = 2,
+) -> Float[Tensor, "*batch_and_lags"]:
     """p2 by direction; the lag (dy, dx) stands at (dy, dx) modulo the size of the map.
 
     Arguments:
-        radii: Lags that are as long as that along either axis may be left out; None for all.
+        radii: Lags that are as long as that along any axis may be left out; None for all.
 
     Raises:
         InputError: There are more radii than half the period (or than the side) holds, or whole
@@ -69,26 +80,25 @@ def correlation_map(
         array = np.asarray(x)
         array = array if array.dtype.kind == "f" else indicator(array)
         x = torch.from_numpy(np.ascontiguousarray(array))
-    rows, columns = x.shape[-2:]
-    whole = [n if periodic else 2 * n - 1 for n in (rows, columns)]
+    space = tuple(x.shape[-dims:])
+    whole = [n if periodic else 2 * n - 1 for n in space]
     if not 1 <= (radii or 1) <= min(whole) // 2 + 1:
         raise InputError(
             f"two-point correlation: expected 1 to {min(whole) // 2 + 1} radii for an image of "
-            f"{rows} x {columns} pixels, got {radii}"
+            f"{' x '.join(map(str, space))} pixels, got {radii}"
         )
     # All lags of a small period at once are cheaper than a part of them.
     reach = max(whole) if radii is None else radii * (WINDOW if periodic else 1)
-    down, along = (_lags(n if n < 2 * reach else 2 * (radii or n) - 1) for n in whole)
-    counts = _lag_sums(x, down, along, periodic)
-    if periodic:
-        return counts / (rows * columns)
-    return counts / pairs(rows, columns, len(down), len(along)).to(counts)
+    size = tuple(n if n < 2 * reach else 2 * (radii or n) - 1 for n in whole)
+    sums = _lag_sums(x, [_lags(n).to(x.device) for n in size], periodic)
+    return sums / (prod(space) if periodic else pairs(space, size).to(sums))
 
 
 @lru_cache(maxsize=16)
-def pairs(rows: int, columns: int, down: int, along: int) -> Float[Tensor, "down along"]:
+def pairs(space: tuple[int, ...], size: tuple[int, ...]) -> Float[Tensor, "*lags"]:
     """Number of pairs of pixels inside an image at each lag of a map of so many lags."""
-    return (rows - _lags(down).abs())[:, None] * (columns - _lags(along).abs()).double()
+    along = [n - _lags(count).abs().double() for n, count in zip(space, size, strict=True)]
+    return torch.stack(torch.meshgrid(*along, indexing="ij")).prod(0)
 
 
 def _lags(size: int) -> Int[Tensor, " size"]:
@@ -96,94 +106,80 @@ def _lags(size: int) -> Int[Tensor, " size"]:
     return torch.fft.fftfreq(size, 1 / size, dtype=torch.float64).round().long()
 
 
-def _lag_sums(
-    x: Shaped[Tensor, "*batch rows columns"],
-    down: Int[Tensor, " y"],
-    along: Int[Tensor, " x"],
-    periodic: bool,
-) -> Float[Tensor, "*batch y x"]:
+def _lag_sums(x: Tensor, lags: list[Int[Tensor, " _"]], periodic: bool) -> Tensor:
     """Sum over the image of x(s) x(s + lag) at each lag: exact where the values are whole.
 
-    Each tile is correlated with the image as far around it as the lags reach.
+    Each tile of a large image is correlated with the image as far around it as the lags reach.
     """
-    exact = not x.is_floating_point()
-    reach = [int(lags.abs().max()) for lags in (down, along)]
-    if max(x.shape[-2:]) <= TILE:
-        lengths = zip(x.shape[-2:], reach, strict=True)
-        size = [n if periodic else next_fast_len(n + r, True) for n, r in lengths]
-        spectrum = torch.fft.rfft2(x.double() if exact else x, s=size)
+    exact, axes = not x.is_floating_point(), tuple(range(-len(lags), 0))
+    reach, space = [int(lag.abs().max()) for lag in lags], x.shape[-len(lags) :]
+    if max(space) <= TILE:
+        size = [n if periodic else next_fast_len(n + r, True)
+                for n, r in zip(space, reach, strict=True)]  # fmt: skip
+        spectrum = torch.fft.rfftn(x.double() if exact else x, s=size, dim=axes)
         power = torch.view_as_real(spectrum).square().sum(-1)
-        sums = torch.fft.irfft2(power, s=size)
-        sums = _shortest(_shortest(sums, -2, len(down)), -1, len(along))
+        sums = torch.fft.irfftn(power, s=size, dim=axes)
+        for axis, n, lag in zip(axes, size, lags, strict=True):
+            sums = sums if len(lag) == n else sums.index_select(axis, lag % n)
         return sums.round() if exact else sums
-    total = torch.zeros(*x.shape[:-2], len(down), len(along), dtype=torch.float64)
-    steps = [range(0, n, max(TILE, 2 * r)) for n, r in zip(x.shape[-2:], reach, strict=True)]
-    for corner in product(*steps):
-        ends = [min(first + places.step, n)
-                for first, places, n in zip(corner, steps, x.shape[-2:], strict=True)]  # fmt: skip
-        spans = list(zip(corner, ends, reach, strict=True))
-        wide = _part(x, [torch.arange(a - r, b + r) for a, b, r in spans], periodic)
-        (top, bottom), (left, right) = ((r, r + b - a) for a, b, r in spans)
-        tile = wide[..., top:bottom, left:right]
-        size = [next_fast_len(n, True) for n in wide.shape[-2:]]
-        products = torch.fft.rfft2(tile, s=size).conj() * torch.fft.rfft2(wide, s=size)
-        lags = reach[0] + down[:, None], reach[1] + along
-        sums = torch.fft.irfft2(products, s=size)[..., *lags]
-        total += sums.round() if exact else sums
-    return total
+    wide, steps = _surrounded(x, reach, periodic), [max(TILE, 2 * r) for r in reach]
+    total: Tensor | float = 0.0
+    for corner in product(*(range(0, n, step) for n, step in zip(space, steps, strict=True))):
+        spans = list(zip(corner, steps, reach, strict=True))
+        here: Any = (..., *(slice(a, a + step) for a, step, _ in spans))
+        near: Any = (..., *(slice(a, a + step + 2 * r) for a, step, r in spans))
+        tile, around = x[here].double(), wide[near].double()
+        size = [next_fast_len(n, True) for n in around.shape[-len(lags) :]]
+        spectra = [torch.fft.rfftn(part, s=size, dim=axes) for part in (tile, around)]
+        sums = torch.fft.irfftn(spectra[0].conj() * spectra[1], s=size, dim=axes)
+        for axis, r, lag in zip(axes, reach, lags, strict=True):
+            sums = sums.index_select(axis, r + lag)
+        total = total + (sums.round() if exact else sums)
+    return torch.as_tensor(total)
 
 
-def _shortest(sums: Tensor, axis: int, count: int) -> Tensor:
-    """The shortest lags along an axis, in the same order: zero and above, then below."""
-    size = sums.shape[axis]
-    parts = (0, (count + 1) // 2), (size - count // 2, count // 2)
-    return sums if size == count else torch.cat([sums.narrow(axis, *p) for p in parts], axis)
-
-
-def _part(
-    x: Shaped[Tensor, "*batch rows columns"], places: list[Int[Tensor, " _"]], periodic: bool
-) -> Float[Tensor, "*batch y x"]:
-    """Rows and columns of the image, which goes on beyond its edges or is 0 there."""
-    (y, x_), (rows, columns) = places, x.shape[-2:]
-    part = x[..., (y % rows)[:, None], x_ % columns].double()
+def _surrounded(x: Tensor, reach: list[int], periodic: bool) -> Tensor:
+    """The image and what lies around it: its own continuation, or nothing."""
     if not periodic:
-        part[..., (y < 0) | (y >= rows), :] = 0
-        part[..., (x_ < 0) | (x_ >= columns)] = 0
-    return part
+        return F.pad(x, [r for r in reversed(reach) for _ in range(2)])
+    for axis, r in enumerate(reach, -len(reach)):
+        n = x.shape[axis]
+        x = x.index_select(axis, torch.arange(-r, n + r, device=x.device) % n)
+    return x
 
 
 def lag_memory(shape: tuple[int, ...], radii: int) -> int:
     """Bytes at most that `two_point` takes for one image beside the image itself."""
     sides = [min(max(TILE, 2 * radii) + 2 * radii, n + radii) for n in shape]
     each = 24 * radii if radii <= DENSE else 96
-    return 64 * sides[0] * sides[1] + each * (2 * radii + 1) ** 2
+    return 64 * prod(sides) + each * (2 * radii + 1) ** len(shape)
 
 
 @lru_cache(maxsize=16)
-def lengths(rows: int, columns: int) -> Int[Tensor, " lag"]:
+def lengths(size: tuple[int, ...]) -> Int[Tensor, " lag"]:
     """The length of each lag of a map, rounded."""
-    down, along = _lags(rows).double(), _lags(columns).double()
-    return torch.hypot(down[:, None], along).round().long().flatten()
+    squares = torch.meshgrid(*(_lags(n).square() for n in size), indexing="ij")
+    return torch.stack(squares).sum(0).double().sqrt().round().long().flatten()
 
 
 @lru_cache(maxsize=16)
 def shells(
-    rows: int, columns: int, radii: int = RADII, dtype: torch.dtype = torch.float64
+    size: tuple[int, ...], radii: int = RADII, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "lag radius"]:
     """Weights of the lags of a map in each radial mean; each column has the sum 1."""
-    inside = lengths(rows, columns)[:, None] == torch.arange(radii)
+    inside = lengths(size)[:, None] == torch.arange(radii)
     return (inside.double() / inside.sum(0)).to(dtype)
 
 
 def radial_mean(
-    lag_map: Float[Tensor, "*batch rows columns"], radii: int = RADII
+    lag_map: Float[Tensor, "*batch_and_lags"], radii: int = RADII, *, dims: int = 2
 ) -> Float[Tensor, "*batch radius"]:
     """Means over the lags whose length rounds to 0, 1, …, radii - 1."""
-    flat = lag_map.flatten(-2)
+    flat, size = lag_map.flatten(-dims), tuple(lag_map.shape[-dims:])
     if radii <= DENSE:
         with torch.autocast(lag_map.device.type, enabled=False):
-            return flat @ shells(*lag_map.shape[-2:], radii, flat.dtype).to(flat.device)
-    shell = lengths(*lag_map.shape[-2:]).to(flat.device)
+            return flat @ shells(size, radii, flat.dtype).to(flat.device)
+    shell = lengths(size).to(flat.device)
     inside = torch.where(shell < radii)[0]
     shell, near = shell[inside], flat[..., inside]
     sums = near.new_zeros(*near.shape[:-1], radii).scatter_add(-1, shell.expand_as(near), near)
@@ -230,27 +226,17 @@ def lineal_path(
             f"lineal path: expected 1 to {side} lengths for an image of {x.shape[-2]} x "
             f"{x.shape[-1]} pixels, got {count}"
         )
-    both = [_segments(np.moveaxis(x, axis, -1), count, periodic) for axis in (-2, -1)]
-    return np.asarray(sum(both)) / 2
-
-
-def _segments(
-    x: Bool[np.ndarray, "*batch line pixel"], count: int, periodic: bool
-) -> Float[np.ndarray, "*batch length"]:
-    """Share of the segments of 1, 2, …, count pixels along the last axis that are in the phase."""
-    lines, side = x.shape[-2:]
-    found = np.zeros((*x.shape[:-2], count))
-    step = max(1, PART * lines // x.size)
-    for first in range(0, lines, step):
-        part = np.ascontiguousarray(x[..., first : first + step, :])
-        ends = np.concatenate([part, part[..., : count - 1]], -1) if periodic else part
-        inside = part
+    total = np.zeros((*x.shape[:-2], count))
+    for line in (x, x.swapaxes(-2, -1)):
+        inside = line
         for r in range(count):
-            starts = side if periodic else side - r
-            inside = inside[..., :starts] & ends[..., r : r + starts]
-            found[..., r] += np.count_nonzero(inside, (-2, -1))
-    segments = side if periodic else side - np.arange(count)
-    return found / (lines * segments)
+            if periodic:
+                inside = inside & np.roll(line, -r, -1)
+            else:
+                inside = inside[..., : line.shape[-1] - r] & line[..., r:]
+            share = np.count_nonzero(inside, (-2, -1)) / prod(inside.shape[-2:])
+            total[..., r] += share
+    return total / 2
 
 
 def face_density(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
@@ -258,7 +244,8 @@ def face_density(images: Images, *, periodic: bool = True) -> Float[np.ndarray, 
 
     It exceeds the specific surface of what the image shows, on average by 4/π.
     """
-    return _change_sum(indicator(images), AXES, periodic)
+    x = indicator(images)
+    return np.asarray(_changes(x, 0, 1, periodic) + _changes(x, 1, 0, periodic))
 
 
 def specific_surface(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
@@ -277,22 +264,19 @@ def specific_surface(images: Images, *, periodic: bool = True) -> Float[np.ndarr
     interface gives between 0.948 and 1.026 of its length. Features of one pixel are not resolved.
     """
     x = indicator(images)
-    along, across = (_change_sum(x, steps, periodic) for steps in (AXES, DIAGONALS))
-    return np.asarray(pi / 8 * (along + across / sqrt(2)))
+    across = _changes(x, 1, 1, periodic) + _changes(x, 1, -1, periodic)
+    return np.asarray(pi / 8 * (face_density(x, periodic=periodic) + across / sqrt(2)))
 
 
-def _change_sum(
-    x: Bool[np.ndarray, "*batch rows columns"], steps: tuple[tuple[int, int], ...], periodic: bool
+def _changes(
+    x: Bool[np.ndarray, "*batch rows columns"], down: int, along: int, periodic: bool
 ) -> Float[np.ndarray, " *batch"]:
-    """Share of the pairs of pixels a step apart that differ, summed over the steps."""
-    rows, columns = x.shape[-2:]
-    total = np.zeros(x.shape[:-2])
-    for down, along in steps:
-        change = x ^ np.roll(x, (-down, -along), (-2, -1))
-        if not periodic:
-            change = change[..., : rows - down, max(0, -along) : columns - max(0, along)]
-        total += change.mean((-2, -1))
-    return total
+    """Share of the pairs of pixels a step apart that differ."""
+    change = x ^ np.roll(x, (-down, -along), (-2, -1))
+    if not periodic:
+        rows, columns = x.shape[-2:]
+        change = change[..., : rows - down, max(0, -along) : columns - max(0, along)]
+    return np.asarray(change.mean((-2, -1)))
 
 
 def mean_chord_length(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
@@ -320,8 +304,7 @@ def _components(x: Bool[np.ndarray, "rows columns"], periodic: bool) -> int:
     labels, count = ndimage.label(x)
     if not periodic or not count:
         return count
-    first = np.concatenate([labels[0], labels[:, 0]])
-    last = np.concatenate([labels[-1], labels[:, -1]])
+    first, last = (np.concatenate([labels[k], labels[:, k]]) for k in (0, -1))
     meet = (first > 0) & (last > 0)
     graph = sparse.coo_array(
         (np.ones(meet.sum()), (first[meet] - 1, last[meet] - 1)), shape=(count, count)

@@ -55,7 +55,8 @@ def check_target(
     check_fraction(volume_fraction)
     targets = torch.cat([volume_fraction[:, None], two_point], 1).double()
     for target in targets.unique(dim=0):
-        _check(float(target[0]), target[1:])
+        if broken := _broken(float(target[0]), target[1:]):
+            raise InputError(f"target: {broken}")
 
 
 def check_fraction(volume_fraction: Float[Tensor, " batch"]) -> None:
@@ -70,35 +71,34 @@ def check_fraction(volume_fraction: Float[Tensor, " batch"]) -> None:
         raise InputError(f"target: expected 0 < volume fraction < 1, got {phi:g}")
 
 
-def _check(phi: float, curve: Tensor) -> None:
+def _broken(phi: float, curve: Tensor) -> str:
+    """The first condition that the curve breaks, in words; empty where it obeys all."""
     if abs(float(curve[0]) - phi) > ORIGIN:
-        raise InputError(
-            "target: p2(0) is the volume fraction in any medium; got p2(0) = "
+        return (
+            "p2(0) is the volume fraction in any medium; got p2(0) = "
             f"{float(curve[0]):.4g} and volume fraction {phi:.4g}"
         )
-    below = max(0.0, 2 * phi - 1) - curve
     for name, excess in (
         ("at most the volume fraction", curve - phi),
-        ("at least max(0, 2 phi - 1)", below),
+        ("at least max(0, 2 phi - 1)", max(0.0, 2 * phi - 1) - curve),
     ):
-        if float(excess.max()) > BOUND:
-            r = int(excess.argmax())
-            raise InputError(
-                f"target: p2 is {name} in any medium; got p2({r}) = {float(curve[r]):.4g} "
-                f"with volume fraction {phi:.4g}"
-            )
+        r = int(excess.argmax())
+        if float(excess[r]) > BOUND:
+            found = f"p2({r}) = {float(curve[r]):.4g} with volume fraction {phi:.4g}"
+            return f"p2 is {name} in any medium; got {found}"
     excess = triangle_excess(phi - curve)
     if float(excess.max()) > TRIANGLE * phi * (1 - phi):
         i, r = divmod(int(excess.argmax()), len(curve))
-        raise InputError(
-            f"target: phi - p2 obeys the triangle inequality in any medium; between 0, {i} "
-            f"and {r} pixels it is broken by {float(excess.max()):.2g}"
+        return (
+            f"phi - p2 obeys the triangle inequality in any medium; between 0, {i} and {r} pixels "
+            f"it is broken by {float(excess.max()):.2g}"
         )
     if (distance := spectral_distance(phi, curve)) > SPECTRUM:
-        raise InputError(
-            "target: the spectrum of p2 - phi^2 is non-negative in any medium; no such spectrum "
-            f"has a p2 nearer than {distance:.2g} (RMS) to this one"
+        return (
+            "the spectrum of p2 - phi^2 is non-negative in any medium; no such spectrum has a p2 "
+            f"nearer than {distance:.2g} (RMS) to this one"
         )
+    return ""
 
 
 def triangle_excess(gamma: Float[Tensor, " radius"]) -> Float[Tensor, "radius radius"]:
@@ -113,19 +113,22 @@ def triangle_excess(gamma: Float[Tensor, " radius"]) -> Float[Tensor, "radius ra
 def _waves(radii: int, side: int = SIDE) -> Float[np.ndarray, "radius wave"]:
     """Radial p2 of each distinct plane wave of a periodic cell."""
     side = max(side, 2 * radii)
-    weights = shells(side, side, radii).T.unflatten(1, (side, side))
+    weights = shells((side, side), radii).T.unflatten(1, (side, side))
     spectra = torch.fft.rfft2(weights).real.flatten(1).numpy()  # real, for shells are even
     return np.unique(spectra.round(10), axis=1)
+
+
+def _rms_distance(waves: Float[np.ndarray, "radius wave"], curve: Tensor) -> float:
+    """Least distance of a curve from sums of waves of weight 0 or more (Lawson & Hanson 1974)."""
+    return float(nnls(waves, curve.double().numpy())[1]) / len(curve) ** 0.5
 
 
 def spectral_distance(phi: float, curve: Float[Tensor, " radius"]) -> float:
     """Least RMS distance of `curve` from a curve whose p2 - phi^2 has a non-negative spectrum.
 
-    Non-negative least squares over the spectra of a periodic cell (Lawson & Hanson 1974): zero if
-    and only if there is a random field, of whatever values, with this autocovariance.
+    Zero if and only if there is a random field, of whatever values, with this autocovariance.
     """
-    _, norm = nnls(_waves(len(curve)), (curve - phi**2).double().numpy())
-    return float(norm) / len(curve) ** 0.5
+    return _rms_distance(_waves(len(curve)), curve - phi**2)
 
 
 def least_violation(curve: Float[Tensor, " radius"], side: int) -> float:
@@ -135,10 +138,8 @@ def least_violation(curve: Float[Tensor, " radius"], side: int) -> float:
     at least 0, and the wave of wavelength infinity has none, for the fraction is given. A target
     whose structures are too large for the cell is far from all such sums.
     """
-    phi = round(float(curve[0]) * side**2) / side**2
-    waves = _waves(len(curve), side)
-    _, norm = nnls(waves[:, waves.min(0) < 1], (curve.double() - phi**2).numpy())
-    return float(norm) / len(curve) ** 0.5
+    phi, waves = round(float(curve[0]) * side**2) / side**2, _waves(len(curve), side)
+    return _rms_distance(waves[:, waves.min(0) < 1], curve.double() - phi**2)
 
 
 def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
@@ -148,6 +149,7 @@ def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radiu
     pairs of pixels are left at long lags, and the smaller the image, the worse.
     """
     phi = float(curve[0])
+    variance = phi * (1 - phi)
     if spectral_distance(phi, curve) > SPECTRUM:
         waves, target = _waves(len(curve)), (curve - phi**2).double().numpy()
         weight = np.ones(len(curve))
@@ -155,10 +157,9 @@ def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radiu
         power, _ = nnls(weight[:, None] * waves, weight * target)
         curve = torch.from_numpy(waves @ power).to(curve) + phi**2
         curve = curve.clamp(max(0.0, 2 * phi - 1), phi)
-    bound, variance = TRIANGLE * phi * (1 - phi), phi * (1 - phi)
     excess = float(triangle_excess(phi - curve).max())
     # Mixed with independent pixels, whose variogram is phi (1 - phi) at every distance.
-    share = max(0.0, (excess - 0.99 * bound) / (excess + variance))
+    share = max(0.0, (excess - 0.99 * TRIANGLE * variance) / (excess + variance))
     mixed = (1 - share) * curve + share * phi**2
     mixed[0] = phi
     return mixed
@@ -266,21 +267,23 @@ class TrainedTargets(nn.Module):
         self.register_buffer("curve", torch.zeros(KEPT, RADII))
         self.register_buffer("reach", torch.tensor(0.0))
 
-    def fill(self, phi: Float[Tensor, " targets"], curve: Float[Tensor, "targets radius"]) -> None:
+    def fill(
+        self, volume_fraction: Float[Tensor, " targets"], two_point: Float[Tensor, "targets radius"]
+    ) -> None:
         """Keep targets at equal distances in the list; measure how far the others are from them."""
-        places = torch.linspace(0, len(phi) - 1, KEPT).round().long()
-        self.phi.copy_(phi[places])
-        self.curve.copy_(curve[places])
-        others = torch.ones(len(phi), dtype=torch.bool)
-        others[places] = False
+        count = len(volume_fraction)
+        places = torch.linspace(0, count - 1, KEPT).round().long()
+        self.phi.copy_(volume_fraction[places])
+        self.curve.copy_(two_point[places])
+        others = torch.ones(count, dtype=torch.bool).index_fill(0, places, False)
+        apart = torch.zeros(1)
         if bool(others.any()):
             rest = torch.where(others)[0][:4096]
-            self.reach.copy_(self._distance(phi[rest], curve[rest]).quantile(FAR))
-        elif len(phi) > 1:
-            all_of_them = _normalised(phi, curve)
-            apart = distances(all_of_them, all_of_them).fill_diagonal_(torch.inf).amin(1)
-            self.reach.copy_(apart.quantile(FAR) / curve.shape[1] ** 0.5)
-        self.reach.clamp_(min=LEAST)
+            apart = self._distance(volume_fraction[rest], two_point[rest])
+        elif count > 1:
+            every = _normalised(volume_fraction, two_point)
+            apart = distances(every, every).fill_diagonal_(torch.inf).amin(1) / RADII**0.5
+        self.reach.copy_(apart.quantile(FAR).clamp_min(LEAST))
 
     def far(
         self, volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
@@ -292,7 +295,7 @@ class TrainedTargets(nn.Module):
 
     def _distance(self, phi: Tensor, curve: Tensor) -> Tensor:
         apart = distances(_normalised(phi, curve), _normalised(self.phi, self.curve)).amin(1)
-        return apart / curve.shape[1] ** 0.5
+        return apart / RADII**0.5
 
     def complete(self, given: Condition, count: int, generator: torch.Generator) -> Condition:
         """The target with what is not given taken from images like the trained ones.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lawful.divergences import R1, NonSaturating
 from lawful.errors import InputError
 from lawful.laws import Condition, Law
-from lawful.materials.compare import held_out, likeness
+from lawful.materials.compare import chosen, likeness
 from lawful.materials.dataset import Microstructures, open_set
 from lawful.materials.figures import targets_figure
 from lawful.materials.images import (
@@ -88,39 +88,30 @@ class PictureOptions:
             InputError: An option goes with a picture and there is none, the picture cannot be read
                 or has no such condition, or the model has no such size.
         """
-        if self.size is not None:
-            model = model.resized(self.size)
-        if (shown := self._read()) is None:
-            return model, condition, {}
-        return model, model.like(shown, condition), {"like": self._described(shown)}
-
-    def _read(self) -> Micrograph | Correlation | None:
-        """The picture or the correlation to be like, if there is one."""
+        model = model if self.size is None else model.resized(self.size)
         names = ("threshold", "phase", "crop", "median")
-        if self.like is not None and self.like.suffix.lower() != ".csv":
-            found = read_micrograph(self.like, **{name: getattr(self, name) for name in names})
-            return found if self.scale == 1 else rescaled(found, self.scale)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in (*names, "scale") and value != field.default:
-                raise InputError(
-                    f"--{field.name} {value}: goes with --like and a picture; there is none"
-                )
-        return None if self.like is None else read_correlation(self.like)
-
-    def _described(self, shown: Micrograph | Correlation) -> dict[str, Any]:
-        """Say how a picture was read; what files tell of it, by its name and not its place."""
-        name = "" if self.like is None else self.like.name
-        if not isinstance(shown, Micrograph):
-            print(f"like {name}: its two-point correlation, p1 = {shown[0]:.4f}")
-            return {"path": name}
+        if self.like is None or self.like.suffix.lower() == ".csv":
+            for field in fields(self):
+                value = getattr(self, field.name)
+                if field.name in (*names, "scale") and value != field.default:
+                    raise InputError(
+                        f"--{field.name} {value}: goes with --like and a picture; there is none"
+                    )
+            if self.like is None:
+                return model, condition, {}
+            curve = read_correlation(self.like)
+            print(f"like {self.like.name}: its two-point correlation, p1 = {curve[0]:.4f}")
+            return model, model.like(curve, condition), {"like": {"path": self.like.name}}
+        shown = read_micrograph(self.like, **{name: getattr(self, name) for name in names})
         scaled = "" if self.scale == 1 else f"; scaled by {self.scale:g}"
+        shown = rescaled(shown, self.scale) if scaled else shown
         print(fill(f"like {shown.described()}{scaled}", 80))
         for note in shown.notes:
             print(f"lawful: warning: {shown.source}: {note}", file=sys.stderr)
-        names = ("threshold", "phase", "banner", "pixel_size", "unit")
-        read = {entry: getattr(shown, entry) for entry in names}
-        return {"path": name, **read, "scale": self.scale, "median": self.median}
+        read = ("threshold", "phase", "banner", "pixel_size", "unit")
+        told = {"path": self.like.name, **{entry: getattr(shown, entry) for entry in read}}
+        told |= {"scale": self.scale, "median": self.median}
+        return model, model.like(shown, condition), {"like": told}
 
 
 @dataclass(frozen=True)
@@ -185,8 +176,6 @@ class MicrostructureStudy(Matching):
             raise InputError(f"group: expected quarter turns and reflections, got {self.group}")
         if self.target and self.objective == "adversarial":
             raise InputError("target: goes with objective law; a critic needs data")
-        self._adam("training.learning_rate")
-        self._adam("critic_rate")
 
     @classmethod
     def presets(cls) -> Mapping[str, Self]:
@@ -230,7 +219,7 @@ class MicrostructureStudy(Matching):
 
     def players(self) -> dict[str, nn.Module]:
         generator = self.network()
-        generator.bank.fill(*self.statistics())
+        generator.bank.fill(**self.statistics())
         if self.objective == "law":
             return {"generator": generator}
         critic: nn.Module = MicrostructureCritic(width=self.critic_width)
@@ -247,17 +236,19 @@ class MicrostructureStudy(Matching):
 
     def game(self) -> Game:
         constraints = Constraints((self.trained_law(),), "penalty", self.weight)
-        adam = self._adam("training.learning_rate")
+        generator, critic = (
+            Adam(rate or self.training.learning_rate, "cosine", 0.02, clip=None, betas=(0.0, 0.99))
+            for rate in (None, self.critic_rate)
+        )
         if self.objective == "law":
-            phi, curves = self.statistics()
-            draw = partial(drawn_targets, phi, curves, self.training.batch, self.side)
-            return Game(law_moves(constraints, generator=adam), draw)
-        data, (_, curves) = self._data(), self.statistics()
+            draw = partial(drawn_targets, self.statistics(), self.training.batch, self.side)
+            return Game(law_moves(constraints, generator=generator), draw)
+        data, _ = open_set(self.data)
         moves = adversarial_moves(
-            NonSaturating((R1(self.penalty),)), constraints, generator=adam,
-            critic=self._adam("critic_rate"), view=None if data.periodic else interior,
+            NonSaturating((R1(self.penalty),)), constraints, generator=generator, critic=critic,
+            view=None if data.periodic else interior,
         )  # fmt: skip
-        return Game(moves, partial(drawn_images, data, curves, self.training.batch))
+        return Game(moves, partial(drawn_images, data, self.training.batch))
 
     def complete(
         self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
@@ -297,52 +288,40 @@ class MicrostructureStudy(Matching):
     def origin(self) -> Mapping[str, str]:
         if self.target and not self.target.startswith(HELD_OUT):
             return {"target": Path(self.target).name}
-        return {"images": self._data().source}
+        return {"images": open_set(self.data)[0].source}
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Raw samples against held-out images; against the target's statistics where it is one."""
         if self.target:
-            phi, curve = (
-                values.expand(MEASURED, *values.shape[1:]) for values in self.statistics()
-            )
-            made = generate(network, {"volume_fraction": phi, "two_point": curve}, self.side)
-            error = (two_point(made[:, 0] > 0.5, RADII) - curve).square().mean(1).sqrt()
-            return {
-                "p2_rmse_median": float(error.median()),
-                "p2_rmse_p95": float(error.quantile(0.95)),
-            }
-        data = self._data()
-        against = held_out(data.held_out, MEASURED, periodic=data.periodic)
-        found = likeness(generate(network, against.condition), against)
+            one = self.statistics()
+            target = {name: value.expand(MEASURED, *value.shape[1:]) for name, value in one.items()}
+            made = two_point(generate(network, target, self.side)[:, 0] > 0.5, RADII)
+            return _spread((made - target["two_point"]).square().mean(1).sqrt().numpy())
+        against, _ = chosen(open_set(self.data)[1], MEASURED)
+        found = likeness(generate(network, against.statistics), against)
         return {
             "targets": float(len(found["p2_rmse"])),
             "p1_error_worst": float(found["p1_error"].max()),
-            "p2_rmse_median": float(np.median(found["p2_rmse"])),
-            "p2_rmse_p95": float(np.quantile(found["p2_rmse"], 0.95)),
+            **_spread(found["p2_rmse"]),
             "p2_rmse_worst": float(found["p2_rmse"].max()),
             "surface_ratio_median": float(np.median(found["surface"])),
             "lineal_path_rmse_median": float(np.median(found["lineal_path_rmse"])),
         }
 
-    def _data(self) -> Microstructures:
-        return open_set(self.data)
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
+    def statistics(self) -> Condition:
         """Volume fractions and correlations of the targets that are trained."""
         if not self.target:
-            data = self._data()
-            return data.train.targets(periodic=data.periodic)
+            return open_set(self.data)[0].statistics
         if self.target.startswith(HELD_OUT):
             curve = two_point(self.target_image()[None])
-            return curve[:, 0], curve
-        found = self.like(Path(self.target), {})
-        return found["volume_fraction"], found["two_point"]
+            return {"volume_fraction": curve[:, 0], "two_point": curve}
+        return self.like(Path(self.target), {})
 
     def target_image(self) -> Float[Tensor, "rows columns"]:
         """The picture that is the only target."""
         if not self.target.startswith(HELD_OUT):
             return torch.as_tensor(read_micrograph(Path(self.target)).image).float()
-        images, number = self._data().held_out.images, self.target.removeprefix(HELD_OUT)
+        images, number = open_set(self.data)[1].images, self.target.removeprefix(HELD_OUT)
         if not number.isdecimal() or int(number) >= len(images):
             raise InputError(
                 f"target {self.target!r}: expected a picture, or {HELD_OUT}K with K from 0 to "
@@ -350,13 +329,10 @@ class MicrostructureStudy(Matching):
             )
         return images[int(number)].float()
 
-    def _adam(self, name: str) -> Adam:
-        own = self.critic_rate if name == "critic_rate" else None
-        rate = self.training.learning_rate if own is None else own
-        try:
-            return Adam(rate, "cosine", 0.02, clip=None, betas=(0.0, 0.99))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
+
+def _spread(errors: Float[np.ndarray, " sample"]) -> dict[str, float]:
+    quantiles = {"p2_rmse_median": 0.5, "p2_rmse_p95": 0.95}
+    return {name: float(np.quantile(errors, share)) for name, share in quantiles.items()}
 
 
 def interior(x: Tensor, c: Condition) -> Tensor:
@@ -364,41 +340,26 @@ def interior(x: Tensor, c: Condition) -> Tensor:
     return x[..., :-SEAM, :-SEAM]
 
 
-def drawn_images(
-    data: Microstructures,
-    curves: Float[Tensor, "images radius"],
-    count: int,
-    generator: torch.Generator,
-) -> Batch:
+def drawn_images(data: Microstructures, count: int, generator: torch.Generator) -> Batch:
     """Trained images with their own statistics as targets, turned, mirrored and, on the torus,
     shifted: symmetries of the equation that leave the statistics as they are."""
-    rows = torch.randint(len(curves), (count,), generator=generator)
-    images = data.train.images[rows].float()
-    side = images.shape[-1]
+    rows = torch.randint(len(data.images), (count,), generator=generator)
+    images = data.images[rows].float()
     coin = torch.randint(2, (3,), generator=generator).tolist()
     images = images.transpose(-1, -2) if coin[0] else images
     images = images.flip([axis for axis, c in zip((-1, -2), coin[1:], strict=True) if c])
-    shift = torch.randint(side, (2,), generator=generator).tolist()
+    shift = torch.randint(images.shape[-1], (2,), generator=generator).tolist()
     images = images.roll(shift, (-2, -1)) if data.periodic else images
-    condition = {
-        "volume_fraction": data.train.volume_fraction[rows].float(),
-        "two_point": curves[rows],
-        "noise": torch.randn(images.shape, generator=generator),
-    }
-    return Batch(condition, images.unsqueeze(1))
+    target = {name: value[rows] for name, value in data.statistics.items()}
+    noise = torch.randn(images.shape, generator=generator)
+    return Batch({**target, "noise": noise}, images.unsqueeze(1))
 
 
-def drawn_targets(
-    phi: Float[Tensor, " targets"],
-    curves: Float[Tensor, "targets radius"],
-    count: int,
-    side: int,
-    generator: torch.Generator,
-) -> Batch:
+def drawn_targets(targets: Condition, count: int, side: int, generator: torch.Generator) -> Batch:
     """Targets alone, with noise."""
-    rows = torch.randint(len(phi), (count,), generator=generator)
+    rows = torch.randint(len(targets["two_point"]), (count,), generator=generator)
     noise = torch.randn(count, side, side, generator=generator)
-    return Batch({"volume_fraction": phi[rows], "two_point": curves[rows], "noise": noise})
+    return Batch({**{name: value[rows] for name, value in targets.items()}, "noise": noise})
 
 
 def noise(count: int, side: int, seed: int) -> Float[Tensor, "batch rows columns"]:
