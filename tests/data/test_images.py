@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.data.augment import drop_patches, jitter
+from lawful.data.labelled import drop_patches, jitter
 from lawful.data.masks import decode_motif, encode_motif, read_motif
 
 

@@ -108,7 +108,7 @@ def test_a_perfect_generator_of_unequal_classes_is_at_no_distance(tmp_path, monk
     colours = lambda x: 10 * x.mean((2, 3))  # noqa: E731
     monkeypatch.setattr(histology, "_network", lambda features: colours)
     entry = study(tissue=str(tmp_path), judged=200, pose="none")
-    quality = entry.quality(Perfect())
+    quality = entry.measure(Perfect())
     assert abs(quality["kernel"]) < 3 * quality["kernel_error"]
     assert abs(entry.watch(Perfect())["kernel"]) < 5 * quality["kernel_error"]
     condition = entry.conditions(200)  # of as many of both classes

@@ -8,8 +8,8 @@ import torch
 from lightning_fabric import Fabric
 
 from lawful import InputError, Training, load
-from lawful.data.augment import others, rotated, subset
-from lawful.data.digits import Digits, load_digits
+from lawful.data.digits import CLASSES, load_digits
+from lawful.data.labelled import Labelled, others, rotated, subset
 from lawful.metrics.classifier import load_classifier
 from lawful.run import history, train
 from lawful.studies.latent import generate
@@ -51,7 +51,7 @@ def marked(count, classes=10):
     """Digits that can be told apart: their corner is their number."""
     images = torch.arange(count).float()[:, None, None, None].expand(-1, 1, 28, 28)
     labels = torch.arange(count) % classes
-    return Digits(images, labels, images[:10], labels[:10], "marked")
+    return Labelled(images, labels, images[:10], labels[:10], CLASSES, "marked")
 
 
 def draw(entry, seed=0):
@@ -259,7 +259,7 @@ def test_an_incomplete_generator_is_the_full_one_with_the_identity():
     judged = []
     object.__setattr__(entry, "evaluate", lambda images, labels, error: judged.append(images) or {})
     for posed in (True, False):
-        entry.quality(network(entry), posed=posed)
+        entry.measure(network(entry), posed=posed)
     full, incomplete = judged
     elements = entry.conditions(len(full), like=entry.data().held_out_labels)["element"]
     turned = entry.symmetry.act_each(full, entry.symmetry.inverse[elements])
@@ -314,7 +314,7 @@ def test_a_run_watches_at_checkpoints_and_ends_with_finite_figures(folder):
     assert rows[0]["watch/frechet"] != rows[1]["watch/frechet"]
     model = load(folder)
     quality = model.manifest["quality"]
-    figures = model.study.quality(model.network)
+    figures = model.study.measure(model.network)
     assert all(isfinite(value) for value in figures.values())
     assert {name: quality[name] for name in figures} == pytest.approx(figures)
     assert figures["equivariance"] < 1e-5

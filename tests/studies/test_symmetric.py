@@ -11,10 +11,11 @@ from lawful import InputError
 from lawful.files import write_json
 from lawful.model import Model
 from lawful.studies import histology, rotmnist
-from lawful.studies.histology import HistologyStudy, histology_result, histology_runs
+from lawful.studies.histology import HistologyStudy, histology_runs
 from lawful.studies.latent import curves_figure, sheets_figure
-from lawful.studies.rotmnist import RotatedDigitsStudy, rotmnist_result, rotmnist_runs
-from lawful.studies.symmetric import FULL, PLAIN, SymmetricStudy, compared, last
+from lawful.studies.rotmnist import RotatedDigitsStudy, rotmnist_runs
+from lawful.studies.symmetric import SymmetricStudy
+from lawful.studies.symmetric_table import FULL, PLAIN, compared, last
 from lawful.table import row_of, spread
 
 TABLES = [
@@ -136,7 +137,7 @@ def test_tissue_is_trained_for_equal_steps():
 
 
 def test_runs_and_models_of_another_study_are_refused():
-    results = (rotmnist_result, histology_result)
+    results = (rotmnist.TABLE.result, histology.TABLE.result)
     for (kind, runs, _), (other, _, _), result in zip(TABLES, TABLES[::-1], results, strict=True):
         smoke = other.presets()["smoke"]
         said = f"{kind.name} table: expected the study {kind.name}, got {other.name}"
@@ -209,7 +210,7 @@ def test_the_table_of_digits_has_a_row_a_design_and_floors(tmp_path, monkeypatch
         for name in [f"smoke-0.2pc-ra-{run}"]
     }
     monkeypatch.setattr(rotmnist, "SLIDES_SHARE", 0.002)  # the slides' figures are of 10 %
-    result = rotmnist_result(models)
+    result = rotmnist.TABLE.result(models)
     rows = lines(result, 0)
     words = ["plain G, plain D", "Eqv G, Inv D, C4", "(I)Eqv G, Inv D, C4"]
     last_ = "plain pair, augmented by quarter turns"
@@ -245,7 +246,7 @@ def test_runs_of_two_critics_are_two_tables(size, same):
     smoke = replace(RotatedDigitsStudy.presets()["smoke"], critic_kernel=size)
     runs = rotmnist_runs(smoke, "smoke")
     names = [f"smoke-{prefix}-plain-0" for prefix in ("0.2pc-ra", "averaging-0.2pc-ra")]
-    result = rotmnist_result({name: untrained(runs[name], name) for name in names})
+    result = rotmnist.TABLE.result({name: untrained(runs[name], name) for name in names})
     titles = [title.rpartition(", ")[2] for title in result.data["blocks"]]
     assert titles == [f"critic of {size} × {size}", "averaging critic"]
     assert "Watched:" not in result.markdown
@@ -255,7 +256,7 @@ def test_floors_of_a_share_are_judged_once_for_all_losses(same):
     runs = rotmnist_runs(RotatedDigitsStudy.presets()["smoke"], "smoke")
     prefixes = ("0.2pc-ra", "averaging-0.2pc-ra", "2pc-ra", "2pc-d2")
     names = [f"smoke-{prefix}-plain-0" for prefix in prefixes]
-    result = rotmnist_result({name: untrained(runs[name], name) for name in names})
+    result = rotmnist.TABLE.result({name: untrained(runs[name], name) for name in names})
     floors = [study.share for study in same[len(names) :]]  # after all models
     assert floors == [0.002, 0.002, 0.02, 0.02]
     assert list(result.data["blocks"]) == [
@@ -270,7 +271,7 @@ def test_floors_of_a_share_are_judged_once_for_all_losses(same):
 
 def test_a_model_alone_is_one_row_of_its_own_name(same):
     smoke = RotatedDigitsStudy.presets()["smoke"]
-    (block,) = rotmnist_result({"runs/mine": untrained(smoke, "")}).data["blocks"].values()
+    (block,) = rotmnist.TABLE.result({"runs/mine": untrained(smoke, "")}).data["blocks"].values()
     assert [entry["row"] for entry in block["records"]] == [
         "runs/mine", "200 other real digits", "the 120 trained on"
     ]  # fmt: skip
@@ -288,7 +289,7 @@ def test_the_table_of_tissue_is_decided_by_its_own_figures(tmp_path, monkeypatch
         for design, values in seen.items()
         for name in [f"smoke-ra-{design}-0"]
     }
-    result = histology_result(models)
+    result = histology.TABLE.result(models)
     rows = lines(result, 0)
     words = ["plain G, plain D", "Eqv G, Inv D, D4", "(I)Eqv G, Inv D, D4"]
     assert list(rows) == [*words, "patches trained on"]

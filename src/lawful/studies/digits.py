@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lawful.data.augment import drop_patches, jitter, rotated
-from lawful.data.digits import SIDE, Digits, load_digits
+from lawful.data.digits import SIDE, load_digits
+from lawful.data.labelled import Labelled, drop_patches, jitter, rotated
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import DigitClassifier
 from lawful.study import Quantity, Study, Training
@@ -52,7 +52,7 @@ class DigitsStudy(Study):
             "smoke": cls(Training(steps=150, batch=64, average=0.9), source="uci"),
         }
 
-    def digits(self) -> Digits:
+    def digits(self) -> Labelled:
         """The data."""
         digits = load_digits(self.source)
         return rotated(digits) if self.rotated else digits

@@ -8,34 +8,22 @@ from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from lawful.data.tissue import Tissue, load_tissue
+from lawful.data.labelled import Labelled
+from lawful.data.tissue import DEFAULT, load_tissue
 from lawful.errors import InputError
 from lawful.laws import Law, Residual
 from lawful.metrics.distances import kernel_distance
 from lawful.metrics.features import efficientnet_features, embed, inception_features
-from lawful.model import Model
-from lawful.studies.symmetric import (
-    FULL,
-    LEAST,
-    LOSSES,
-    PLAIN,
-    RANDOM,
-    SymmetricStudy,
-    block_runs,
-    blocks,
-    compared,
-    figures_of,
-)
+from lawful.studies.symmetric import LEAST, SymmetricStudy
+from lawful.studies.symmetric_table import FULL, LOSSES, PLAIN, RANDOM, Comparison, block_runs
 from lawful.study import Study, Training
 from lawful.symmetry.symmetrize import orbit_samples
-from lawful.table import Column, Recipe, Result, Row, checked, ratio_table, table
+from lawful.table import Column, Recipe, Row, checked
 from lawful.training import Game
 from lawful.typed import Size, Within, check_fields
 
-TISSUE = "immunohistochemistry"
 SIDE, FEWEST = 64, 6
 
 
@@ -51,7 +39,7 @@ class HistologyStudy(SymmetricStudy):
     """
 
     group: str = "D4"
-    tissue: str = TISSUE
+    tissue: str = DEFAULT
     features: str = "efficientnet"
     judged: Annotated[int, Within(LEAST, 1_000_000)] = 300
     growth: tuple[Size, ...] = (1, 1, 2, 2)
@@ -99,7 +87,7 @@ class HistologyStudy(SymmetricStudy):
     def __post_init__(self) -> None:
         check_fields(self)  # before what is looked up by them
         names = self.names
-        if not names and self.tissue != TISSUE:
+        if not names and self.tissue != DEFAULT:
             names = load_tissue(self.tissue, side=SIDE).classes
         object.__setattr__(self, "names", tuple(names))
         super().__post_init__()
@@ -111,7 +99,7 @@ class HistologyStudy(SymmetricStudy):
     def laws(self) -> tuple[Law | Residual, ...]:
         return ()
 
-    def data(self) -> Tissue:
+    def data(self) -> Labelled:
         patches = load_tissue(self.tissue, side=SIDE)
         if patches.classes != self.classes:
             raise InputError(
@@ -197,48 +185,36 @@ def histology_runs(study: Study, preset: str) -> Mapping[str, Study]:
     return runs
 
 
-def histology_result(models: Mapping[str, Model]) -> Result:
-    """The table over all models; of a model alone, its row beside the floor."""
-    first = checked(next(iter(models.values())).study, HistologyStudy)
-    patches, floor, real = first.data(), _floor(first), _real(first)
-    parts = [
+def _told(study: HistologyStudy) -> str:
+    patches, watched = study.data(), min(study.watched, study.judged)
+    return (
         f"Tissue: {patches.source}; {len(patches.train)} patches to train on, "
-        f"{len(patches.held_out)} of other places held out. Distances of {first.judged} samples on "
-        f"features of {first.features}, not to be compared with the slides' FID; over training, of "
-        f"{min(first.watched, first.judged)} samples at every checkpoint."
-    ]
-    data, figures = dict[str, Any](), dict[str, Figure]()
-    found = blocks(models, HistologyStudy, ROWS, INCOMPLETE, lambda study: LOSSES[study.loss])
-    for title, records in found.items():
-        for entry in records:
-            entry["slides"] = SLIDES.get(entry["row"])
-        pairs = compared(records, "kernel", "Eqv G, Inv D, D4", "plain G, plain D")
-        drawn = figures_of(records, models, "kernel distance", count=36, columns=6, beside=real)
-        figures |= {f"{name}-{title.lower()}": figure for name, figure in drawn.items()}
-        records.append(floor)
-        parts += [
-            f"## {title}", table(records, COLUMNS, "players"),
-            ratio_table(("full design", "plain pair"), pairs, corner="kernel distance"),
-        ]  # fmt: skip
-        data[title] = {"records": records, "pairs": pairs}
-    result = {"tissue": patches.source, "blocks": data}
-    return Result("Tissue", "\n\n".join(filter(None, parts)), result, figures)
+        f"{len(patches.held_out)} of other places held out. Distances of {study.judged} samples on "
+        f"features of {study.features}, not to be compared with the slides' FID; over training, of "
+        f"{watched} samples at every checkpoint."
+    )
 
 
-def _floor(study: HistologyStudy) -> dict[str, Any]:
+def _floors(study: HistologyStudy) -> list[dict[str, Any]]:
     """Real patches, judged alike; they overlap, which the test of invariance does not allow."""
     patches = study.data()
     random = torch.Generator().manual_seed(2)
     rows = torch.randperm(len(patches.train), generator=random)[: study.judged]
     found = study.evaluate(patches.train[rows], patches.train_labels[rows])
-    return {"row": "patches trained on", **found, "invariance": None}
+    return [{"row": "patches trained on", **found, "invariance": None}]
 
 
-def _real(study: HistologyStudy) -> dict[str, Tensor]:
+def _beside(study: HistologyStudy) -> dict[str, Tensor]:
     """Some patches held out, in every pose."""
     real = orbit_samples(study.data().held_out[::2], study.symmetry)
     random = torch.Generator().manual_seed(4)
     return {"real, held out": real[torch.randperm(len(real), generator=random)[:36]]}
 
 
-RECIPE = Recipe(histology_result, histology_runs, "quick")
+TABLE = Comparison(
+    HistologyStudy, "Tissue", ROWS, INCOMPLETE, COLUMNS,
+    pair=("Eqv G, Inv D, D4", "plain G, plain D"), distance="kernel distance", sheet=(36, 6),
+    title=lambda study: LOSSES[study.loss], told=_told, floors=_floors, slides=lambda _: SLIDES,
+    beside=_beside,
+)  # fmt: skip
+RECIPE = Recipe(TABLE.result, histology_runs, "quick")

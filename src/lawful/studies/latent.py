@@ -1,10 +1,8 @@
 """What generators of images share: latent vectors, batches, samples, distances, pictures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from statistics import fmean
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +11,6 @@ from skimage.util import montage
 from torch import Tensor, nn
 
 from lawful.laws import Condition
-from lawful.metrics.distances import compare
 from lawful.model import Model
 from lawful.run import history
 from lawful.study import Quantity
@@ -34,28 +31,27 @@ def latent_vectors(count: int, size: int, seed: int = SEED) -> Float[Tensor, "co
     return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Independent draws of data, with replacement, each with a latent vector.
+def draws(
+    data: Float[Tensor, "n *shape"],
+    batch: int,
+    latent: int,
+    labels: Int[Tensor, " n"] | None = None,
+) -> Callable[[torch.Generator], Batch]:
+    """Draws of a batch of data, with replacement, each with a latent vector.
 
     Arguments:
-        data: What is drawn from.
-        labels: Of the data, drawn with them as the condition `label`; none where not given.
-        batch: Size of a draw.
         latent: Entries of the latent vector.
+        labels: Of the data, drawn with them as the condition `label`; none where not given.
     """
 
-    data: Float[Tensor, "n *shape"]
-    batch: int
-    latent: int
-    labels: Int[Tensor, " n"] | None = None
+    def draw(generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(data), (batch,), generator=generator)
+        condition = {"noise": torch.randn(batch, latent, generator=generator)}
+        if labels is not None:
+            condition["label"] = labels[rows]
+        return Batch(condition, data[rows])
 
-    def __call__(self, generator: torch.Generator) -> Batch:
-        rows = torch.randint(len(self.data), (self.batch,), generator=generator)
-        condition = {"noise": torch.randn(self.batch, self.latent, generator=generator)}
-        if self.labels is not None:
-            condition["label"] = self.labels[rows]
-        return Batch(condition, self.data[rows])
+    return draw
 
 
 @torch.no_grad()
@@ -69,22 +65,13 @@ def generate(network: nn.Module, condition: Condition) -> Float[Tensor, "n *shap
     return torch.cat([network(part).cpu() for part in parts])
 
 
-def distances(
-    real: Float[Tensor, "n feature"], fake: Float[Tensor, "m feature"]
-) -> dict[str, float]:
-    """The figures of `compare` by name: Fréchet and kernel distance, precision, recall, …"""
-    return compare(real, fake)
-
-
 def sheets_figure(sheets: Mapping[str, Float[Tensor, "_ channel h w"]], columns: int) -> Figure:
     """Sheets of images, read row by row, under their titles; at most three side by side."""
-    tiles = {
-        title: montage(
-            images[: len(images) // columns * columns].movedim(1, 3).numpy(),
-            grid_shape=(len(images) // columns, columns), channel_axis=3,
-        )
-        for title, images in sheets.items()
-    }  # fmt: skip
+    tiles = {}
+    for title, images in sheets.items():
+        rows = len(images) // columns
+        shown = images[: rows * columns].movedim(1, 3).numpy()
+        tiles[title] = montage(shown, grid_shape=(rows, columns), channel_axis=3)
     across = min(3, len(sheets))
     down = -(-len(sheets) // across)
     high, wide, _ = next(iter(tiles.values())).shape
@@ -107,11 +94,11 @@ def curve(model: Model, name: str, mean: int = 1) -> Curve:
     """
     rows = [row for row in history(model.folder) if name in row] if model.folder else []
     values = [row[name] for row in rows]
+    means = (fmean(values[max(0, k - mean) : k]) for k in range(1, len(rows) + 1))
     return [
-        {"step": row["step"], "seconds": row["seconds"],
-         "value": fmean(values[max(0, k - mean) : k])}
-        for k, row in enumerate(rows, 1)
-    ]  # fmt: skip
+        {"step": row["step"], "seconds": row["seconds"], "value": value}
+        for row, value in zip(rows, means, strict=True)
+    ]
 
 
 def curves_figure(curves: Mapping[str, Sequence[Curve]], words: str) -> Figure:
@@ -120,10 +107,9 @@ def curves_figure(curves: Mapping[str, Sequence[Curve]], words: str) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     for number, (label, runs) in enumerate(curves.items()):
         for k, run in enumerate(runs):
-            values = [point["value"] for point in run]
-            style: dict[str, Any] = {"color": f"C{number % 10}", "lw": 1}
-            axes[0].plot([p["step"] for p in run], values, label="" if k else label, **style)
-            axes[1].plot([p["seconds"] / 60 for p in run], values, **style)
+            for axis, place, unit in zip(axes, ("step", "seconds"), (1, 60), strict=True):
+                x, y = [p[place] / unit for p in run], [p["value"] for p in run]
+                axis.plot(x, y, label="" if k else label, color=f"C{number % 10}", lw=1)
     values = [point["value"] for runs in curves.values() for run in runs for point in run]
     for axis, title in zip(axes, ("steps", "minutes"), strict=True):
         axis.set_xlabel(title)

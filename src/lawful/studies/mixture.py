@@ -15,7 +15,7 @@ from lawful.divergences import Alpha, OneSidedSquared
 from lawful.laws import Condition, Law
 from lawful.model import Model
 from lawful.nn.vectors import VectorCritic, VectorGenerator
-from lawful.studies.latent import Draw, generate, latent_quantity, latent_vectors
+from lawful.studies.latent import draws, generate, latent_quantity, latent_vectors
 from lawful.studies.motif_law import MotifLaw
 from lawful.study import Quantity, Study, Training
 from lawful.symmetry import plane_rotations
@@ -103,7 +103,7 @@ class MixtureStudy(Study):
         moves = adversarial_moves(
             divergence, generator=generator, critic=critic, critic_steps=self.critic_steps
         )
-        return Game(moves, Draw(self.data(), self.training.batch, NOISE))
+        return Game(moves, draws(self.data(), self.training.batch, NOISE))
 
     def origin(self) -> Mapping[str, str]:
         turned = ", every quarter turn of each" if self.augment else ""

@@ -11,22 +11,23 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
+from lawful.data.digits import CLASSES, SIDE, load_digits
+from lawful.data.labelled import Labelled
 from lawful.data.masks import PREFIX, decode_motif, encode_motif, read_motif
 from lawful.divergences import DIVERGENCES, DivergenceName, spectral_norm
 from lawful.errors import InputError
 from lawful.laws import Law
 from lawful.metrics.classifier import load_classifier
+from lawful.metrics.distances import compare
 from lawful.metrics.features import embed
 from lawful.model import Model
 from lawful.nn.images import ImageCritic, ImageGenerator
 from lawful.run import snapshots
 from lawful.studies.latent import (
     Curve,
-    Draw,
     curve,
     curves_figure,
-    distances,
+    draws,
     generate,
     latent_quantity,
     latent_vectors,
@@ -187,7 +188,7 @@ class MotifStudy(Study):
         images = self.data().train
         if self.law == "data":
             images = law.enforce(images, {})
-        return Game(moves, Draw(images, self.training.batch, NOISE), self._thresholds(law))
+        return Game(moves, draws(images, self.training.batch, NOISE), self._thresholds(law))
 
     def _adam(self, rate: float | None = None) -> Adam:
         """Adam at a rate, or at the generator's."""
@@ -210,7 +211,7 @@ class MotifStudy(Study):
         size = int(self.planted().mask.sum()) / 2 if self.law == "lagrangian" else 1.0
         return {f"{move}/{law.name}": self.weight * size * self.until}
 
-    def data(self) -> Digits:
+    def data(self) -> Labelled:
         """The digits; none of them carries the motif."""
         return load_digits(self.digits)
 
@@ -240,7 +241,7 @@ def _samples(network: nn.Module, count: int) -> Tensor:
 
 @torch.no_grad()
 def digit_quality(
-    images: Float[Tensor, "batch 1 28 28"], law: MotifLaw, digits: Digits
+    images: Float[Tensor, "batch 1 28 28"], law: MotifLaw, digits: Labelled
 ) -> dict[str, float]:
     """Figures of images held against held-out digits, as many of both; at most two thousand.
 
@@ -259,12 +260,12 @@ def digit_quality(
     images, held_out = images[:count], _some(digits.held_out, count)
     residual = law(images, {}).flatten(1).square().mean(1)
     hidden, features = law.hide(images, {}), load_classifier().features
-    found = distances(embed(features, law.hide(held_out, {})), embed(features, hidden))
+    found = compare(embed(features, law.hide(held_out, {})), embed(features, hidden))
     motif = {"motif": float(residual.mean()), "motif_worst": float(residual.max())}
     return motif | _confidence(hidden) | found
 
 
-def real_floor(law: MotifLaw, digits: Digits) -> dict[str, float]:
+def real_floor(law: MotifLaw, digits: Labelled) -> dict[str, float]:
     """Figures of as many training digits: the floor. Its confidence is of held-out digits."""
     count = min(len(digits.train), len(digits.held_out), SAMPLES)
     quality = digit_quality(_some(digits.train, count), law, digits)
@@ -283,7 +284,7 @@ def _confidence(hidden: Tensor) -> dict[str, float]:
     classifier = load_classifier()
     probability = torch.cat([classifier.probabilities(part) for part in hidden.split(500)])
     confident = probability.amax(1) >= CONFIDENT
-    shares = probability.argmax(1)[confident].bincount(minlength=CLASSES) / len(hidden)
+    shares = probability.argmax(1)[confident].bincount(minlength=len(CLASSES)) / len(hidden)
     return {"confident": float(shares.sum()), "least_class": float(shares.min())}
 
 

@@ -8,31 +8,18 @@ from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from lawful.data.augment import others, rotated, subset
-from lawful.data.digits import CLASSES, SIDE, Digits, load_digits
+from lawful.data.digits import CLASSES, SIDE, load_digits
+from lawful.data.labelled import Labelled, others, rotated, subset
 from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import Gaussian, frechet_between, gaussian
 from lawful.metrics.features import embed
-from lawful.model import Model
-from lawful.studies.symmetric import (
-    FULL,
-    LEAST,
-    LOSSES,
-    PLAIN,
-    RANDOM,
-    Loss,
-    SymmetricStudy,
-    block_runs,
-    blocks,
-    compared,
-    figures_of,
-)
+from lawful.studies.symmetric import LEAST, Loss, SymmetricStudy
+from lawful.studies.symmetric_table import FULL, LOSSES, PLAIN, RANDOM, Comparison, block_runs
 from lawful.study import Study, Training
-from lawful.table import Column, Recipe, Result, Row, checked, ratio_table, table
+from lawful.table import Column, Recipe, Row, checked
 from lawful.typed import Within
 
 HELD_OUT = 5_000
@@ -91,16 +78,16 @@ class RotatedDigitsStudy(SymmetricStudy):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(map(str, range(CLASSES)))
+        return CLASSES
 
     def laws(self) -> tuple[Law | Residual, ...]:
         return (misread,)
 
-    def source(self) -> Digits:
+    def source(self) -> Labelled:
         """All digits, rotated; held-out ones so often that there are enough to judge by."""
         return _source(self.digits, self.subset)
 
-    def data(self) -> Digits:
+    def data(self) -> Labelled:
         return subset(self.source(), self.share, self.subset)
 
     def origin(self) -> Mapping[str, str]:
@@ -133,7 +120,7 @@ class RotatedDigitsStudy(SymmetricStudy):
 
 
 @lru_cache(maxsize=2)
-def _source(digits: str, seed: int) -> Digits:
+def _source(digits: str, seed: int) -> Labelled:
     found = load_digits(digits)
     return rotated(found, seed, turns=max(1, ceil(HELD_OUT / len(found.held_out))))
 
@@ -232,52 +219,18 @@ def _averaging(study: RotatedDigitsStudy) -> RotatedDigitsStudy:
     return replace(study, training=training, **{name: getattr(paper, name) for name in names})
 
 
-def rotmnist_result(models: Mapping[str, Model]) -> Result:
-    """The table over all models; of a model alone, its row beside the floor."""
-    data, figures, floors = (
-        dict[str, Any](),
-        dict[str, Figure](),
-        dict[float, list[dict[str, Any]]](),
-    )
-    study = checked(next(iter(models.values())).study, RotatedDigitsStudy)
-    source = study.source().source
-    parts = [
-        f"Digits: {source}. Distances of {study.judged:,} samples to held-out digits, not to be "
-        "compared with the slides' FID, whose order is what can be. Batches of "
-        f"{study.training.batch}."
-    ]
-    found = blocks(models, RotatedDigitsStudy, ROWS, INCOMPLETE, _title)
-    for number, (title, records) in enumerate(found.items(), 1):
-        study = checked(models[records[0]["run"]].study, RotatedDigitsStudy)
-        if study.share not in floors:
-            floors[study.share] = _floors(study)
-        for entry in records:
-            known = SLIDES.get(entry["row"]) if study.share == SLIDES_SHARE else None
-            entry["slides"] = known and str(known[int(study.loss == "alpha")])
-        pairs = compared(records, "frechet", "Eqv G, Inv D, C4", "plain G, plain D")
-        drawn = figures_of(records, models, "Fréchet distance", count=60, columns=10)
-        figures |= {f"{name}-{number}": figure for name, figure in drawn.items()}
-        fewest = min(entry["steps"] for entry in records)
-        said = f"Watched: of {min(study.watched, study.judged):,} samples at the last checkpoint"
-        watched = any("watched" in entry for entry in records)
-        records += floors[study.share]
-        parts += [
-            f"## {title}", table(records, COLUMNS, "players"),
-            f"{said} up to {fewest:,} steps." if watched else "",
-            ratio_table(("full design", "plain pair"), pairs, corner="Fréchet distance"),
-        ]  # fmt: skip
-        data[title] = {"records": records, "pairs": pairs}
-    result = {"digits": source, "blocks": data}
-    return Result("Rotated digits", "\n\n".join(filter(None, parts)), result, figures)
-
-
 def _title(study: RotatedDigitsStudy) -> str:
-    critic = (
-        f"critic of {study.critic_kernel} × {study.critic_kernel}"
-        if study.critic_kernel
-        else "averaging critic"
-    )
+    size = study.critic_kernel
+    critic = f"critic of {size} × {size}" if size else "averaging critic"
     return f"{100 * study.share:g} % of 60,000 digits, {LOSSES[study.loss]}, {critic}"
+
+
+def _told(study: RotatedDigitsStudy) -> str:
+    return (
+        f"Digits: {study.source().source}. Distances of {study.judged:,} samples to held-out "
+        "digits, not to be compared with the slides' FID, whose order is what can be. Batches of "
+        f"{study.training.batch}."
+    )
 
 
 def _floors(study: RotatedDigitsStudy) -> list[dict[str, Any]]:
@@ -293,4 +246,15 @@ def _floors(study: RotatedDigitsStudy) -> list[dict[str, Any]]:
     ]
 
 
-RECIPE = Recipe(rotmnist_result, rotmnist_runs, "quick")
+def _slides(study: RotatedDigitsStudy) -> Mapping[str, str]:
+    if study.share != SLIDES_SHARE:
+        return {}
+    return {label: str(known[study.loss == "alpha"]) for label, known in SLIDES.items()}
+
+
+TABLE = Comparison(
+    RotatedDigitsStudy, "Rotated digits", ROWS, INCOMPLETE, COLUMNS,
+    pair=("Eqv G, Inv D, C4", "plain G, plain D"), distance="Fréchet distance", sheet=(60, 10),
+    title=_title, told=_told, floors=_floors, slides=_slides,
+)  # fmt: skip
+RECIPE = Recipe(TABLE.result, rotmnist_runs, "quick")

@@ -1,45 +1,31 @@
-"""What studies of structure-preserving GANs share: players, game, figures and tables.
+"""What studies of structure-preserving GANs share: players, game and figures.
 
 The compared designs have nearly equal parameter counts: a layer has 1 / √n as many fields over a
 group of order n as a plain layer has channels (the papers' rule, C4 against CNN).
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import ceil, nan, sqrt
-from statistics import median
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.data.digits import Digits
-from lawful.data.tissue import Tissue
+from lawful.data.labelled import Labelled
 from lawful.divergences import R1, Alpha, Divergence, OneSidedSquared, RelativisticAverage
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.model import Model
+from lawful.metrics.distances import compare
 from lawful.nn.images import Norm, Pose, SymmetricCritic, SymmetricGenerator, latent_entries
-from lawful.studies.latent import (
-    SEED,
-    Curve,
-    Draw,
-    curve,
-    curves_figure,
-    distances,
-    generate,
-    latent_quantity,
-    sheets_figure,
-)
+from lawful.studies.latent import SEED, draws, generate, latent_quantity
 from lawful.study import Quantity, Study
 from lawful.symmetry.invariance import invariance_test
 from lawful.symmetry.planar import Planar, planar
 from lawful.symmetry.symmetrize import canonicalize, randomize
-from lawful.table import Record, Row, by_label, checked, record, rows_of, runs_of
 from lawful.training import Adam, Batch, Game, adversarial_moves
 from lawful.typed import Count, Positive, Size, Weight, Within
 
@@ -117,28 +103,27 @@ class SymmetricStudy(Study):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.growth:
-            raise InputError("growth: expected whole numbers, got none")
         object.__setattr__(self, "growth", tuple(self.growth))
-        coarsest, rest = divmod(self.side, 2 ** (len(self.growth) - 1))
-        if rest or not coarsest:
-            raise InputError(
-                f"growth: side {self.side} cannot be halved {len(self.growth) - 1} times"
-            )
-        if self.pose == "latent" and self.generator == "plain":
-            raise InputError("pose latent: a plain generator does not carry it to the output")
-        if self.treatment == "canonical" and self.pose != "output":
-            raise InputError(f"treatment canonical: needs pose output, got {self.pose}")
-        if self.treatment == "canonical" and not self.symmetry.exact:
-            raise InputError(f"treatment canonical: needs an exact group, got {self.group}")
-        if self.critic_kernel and not (
-            self.critic_kernel % 2 and 0 < self.critic_kernel <= coarsest
-        ):
-            raise InputError(
-                f"critic_kernel: expected 0 or an odd number up to {coarsest}, got "
-                f"{self.critic_kernel}"
-            )
-        self.symmetry.check((1, 1, self.side, self.side))
+        halvings, group = len(self.growth) - 1, self.symmetry
+        coarsest, rest = divmod(self.side, 2 ** max(halvings, 0))
+        kernel, canonical = self.critic_kernel, self.treatment == "canonical"
+        odd = kernel % 2 == 1 and kernel <= coarsest
+        for wrong, said in (
+            (halvings < 0, "growth: expected whole numbers, got none"),
+            (rest or not coarsest,
+             f"growth: side {self.side} cannot be halved {halvings} times"),
+            (self.pose == "latent" and self.generator == "plain",
+             "pose latent: a plain generator does not carry it to the output"),
+            (canonical and self.pose != "output",
+             f"treatment canonical: needs pose output, got {self.pose}"),
+            (canonical and not group.exact,
+             f"treatment canonical: needs an exact group, got {self.group}"),
+            (kernel and not odd,
+             f"critic_kernel: expected 0 or an odd number up to {coarsest}, got {kernel}"),
+        ):  # fmt: skip
+            if wrong:
+                raise InputError(said)
+        group.check((1, 1, self.side, self.side))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -171,10 +156,8 @@ class SymmetricStudy(Study):
         if len(fields) < LEAST or group.order == 1:
             return {}
         found = invariance_test(fields[: self.tested], group, seed=1)
-        said = (
-            f"If the samples' law were invariant, so large a distance between {found.count} "
-            f"samples and their orbits had probability {found.p_value:.3f}."
-        )
+        said = "If the samples' law were invariant, so large a distance between "
+        said += f"{found.count} samples and their orbits had probability {found.p_value:.3f}."
         return {f"Symmetry {group.name}": said}
 
     @property
@@ -183,7 +166,7 @@ class SymmetricStudy(Study):
         return latent_entries(self.noise, self.side, len(self.growth), self.noise_injection)
 
     @abstractmethod
-    def data(self) -> Digits | Tissue:
+    def data(self) -> Labelled:
         """The images that are trained on, and those that are held out.
 
         Raises:
@@ -213,8 +196,7 @@ class SymmetricStudy(Study):
 
     def _acting(self, which: Literal["generator", "critic"]) -> Planar:
         """The group of a player's convolutions."""
-        symmetric = getattr(self, which) in ("equivariant", "invariant")
-        return self.symmetry if symmetric else Planar(1)
+        return Planar(1) if getattr(self, which) == "plain" else self.symmetry
 
     def network(self) -> nn.Module:
         return SymmetricGenerator(
@@ -247,18 +229,15 @@ class SymmetricStudy(Study):
         moves = adversarial_moves(
             self.divergence(), generator=ours, critic=theirs, critic_steps=self.critic_steps
         )
-        data = self.data()
-        images = data.train
-        if self.treatment == "canonical":
-            images = canonicalize(images, self.symmetry)
-        draw = Draw(images, self.training.batch, self.latent, data.train_labels)
+        data, canonical = self.data(), self.treatment == "canonical"
+        images = canonicalize(data.train, self.symmetry) if canonical else data.train
+        draw = draws(images, self.training.batch, self.latent, data.train_labels)
         return Game(moves, partial(self._posed, draw))
 
-    def _posed(self, draw: Draw, generator: torch.Generator) -> Batch:
+    def _posed(self, draw: Callable[[torch.Generator], Batch], generator: torch.Generator) -> Batch:
         """A batch with an element of the group for every image."""
         batch = draw(generator)
-        element = self.symmetry.random(self.training.batch, generator)
-        images = batch.data
+        element, images = self.symmetry.random(self.training.batch, generator), batch.data
         if self.treatment == "augmented" and images is not None:
             images = randomize(images, self.symmetry, generator)
         if self.treatment == "canonical":
@@ -291,10 +270,7 @@ class SymmetricStudy(Study):
         images = generate(network, self.conditions(count, like=self.data().held_out_labels))
         return {self.decisive: self.distance(self.embed(images))}
 
-    def measure(self, network: nn.Module) -> Mapping[str, float]:
-        return self.quality(network)
-
-    def quality(self, network: nn.Module, *, posed: bool = True) -> dict[str, float]:
+    def measure(self, network: nn.Module, *, posed: bool = True) -> dict[str, float]:
         """Figures of samples that have the held-out images' shares of classes.
 
         Arguments:
@@ -331,7 +307,7 @@ class SymmetricStudy(Study):
         tested = images[: min(self.tested, self.judged)]
         test = invariance_test(tested, group, features=self.embed, seed=1)
         return {
-            **distances(real, ours), key: self.distance(ours),
+            **compare(real, ours), key: self.distance(ours),
             f"{key}_symmetrized": self.distance(moved), "invariance": test.p_value,
             "equivariance": equivariance,
         }  # fmt: skip
@@ -355,109 +331,3 @@ def pose_error(study: SymmetricStudy, network: nn.Module, count: int = 16) -> fl
     seen = torch.ones_like(disc) if group.exact else disc
     errors = [((x - group.act(images[0], g)) * seen).abs().max() for g, x in enumerate(images)]
     return float(torch.stack(errors).max() / images[0].abs().max())
-
-
-# Tables: designs of players, trained alike
-
-FULL: Mapping[str, Any] = {
-    "generator": "equivariant", "pose": "latent", "critic": "invariant", "treatment": "none",
-}  # fmt: skip
-RANDOM: Mapping[str, Any] = {**FULL, "generator": "plain", "pose": "output"}
-PLAIN: Mapping[str, Any] = {**FULL, "generator": "plain", "pose": "none", "critic": "plain"}
-LOSSES: Mapping[Loss, str] = {"relativistic": "RA", "alpha": "D2"}
-S = TypeVar("S", bound=SymmetricStudy)
-
-
-def block_runs(rows: Sequence[Row], study: S, loss: Loss, prefix: str) -> dict[str, S]:
-    """Every design under a loss, which has its own penalty, by the name of the run."""
-    own = study if loss == study.loss else replace(study, loss=loss, penalty=None)
-    return runs_of(rows, own, f"{prefix}-{LOSSES[loss].lower()}")
-
-
-def blocks(
-    models: Mapping[str, Model],
-    kind: type[S],
-    rows: Sequence[Row],
-    incomplete: Mapping[str, str],
-    title: Callable[[S], str],
-) -> dict[str, list[dict[str, Any]]]:
-    """Records of all models by the title of their block: of the same data, critic and game.
-
-    What was watched is the `curve`, its value after as many steps as every row has `watched`, its
-    least and its median over training `best` and `middle`.
-
-    Arguments:
-        rows: Designs, sampled with random elements of the group.
-        incomplete: By a row's name, the label of the same weights sampled without. With an exactly
-            invariant critic both have the same training, so one run serves two rows.
-        title: Of a study's block.
-    """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, row in rows_of(models, rows).items():
-        model, study = models[name], checked(models[name].study, kind)
-        block = found.setdefault(title(study), [])
-        block.append(record(row.label, name, model, study.quality(model.network)))
-        if seen := curve(model, f"watch/{study.decisive}"):
-            values = [point["value"] for point in seen]
-            block[-1] |= {"curve": seen, "best": min(values), "middle": median(values)}
-        if row.name in incomplete:
-            figures = study.quality(model.network, posed=False)
-            block.append(record(incomplete[row.name], name, model, figures))
-    for block in found.values():
-        fewest = min(entry["steps"] for entry in block)
-        for entry in block:
-            if "curve" in entry:
-                entry["watched"] = last(entry["curve"], "step", fewest)
-    return found
-
-
-def compared(
-    records: Sequence[Record], figure: str, full: str, plain: str
-) -> dict[str, tuple[list[float], list[float]]]:
-    """The full design against the plain pair, seed by seed; a plain run may be longer."""
-    ends, curves = by_label(records, figure), _curves(records)
-    both = list(zip(curves.get(full, []), curves.get(plain, []), strict=False))
-    own = [a[-1]["value"] for a, _ in both]
-    return {
-        "at the end": (ends.get(full, []), ends.get(plain, [])),
-        "watched, after as many steps": (own, [last(b, "step", a[-1]["step"]) for a, b in both]),
-        "watched, after as much time": (
-            own, [last(b, "seconds", a[-1]["seconds"]) for a, b in both]
-        ),
-        "watched, the plain pair at its best": (
-            own, [min(point["value"] for point in b) for _, b in both]
-        ),
-    }  # fmt: skip
-
-
-def figures_of(
-    records: Sequence[Record],
-    models: Mapping[str, Model],
-    words: str,
-    *,
-    count: int,
-    columns: int,
-    beside: Mapping[str, Tensor] | None = None,
-) -> dict[str, Figure]:
-    """Samples of every design's first model beside other images; curves where it was watched."""
-    sheets = dict(beside or {})
-    drawn: set[str] = set()
-    for entry in records:
-        if entry["row"] not in sheets and entry["run"] not in drawn:
-            model = models[entry["run"]]
-            given = cast(SymmetricStudy, model.study).conditions(count)
-            sheets[entry["row"]] = generate(model.network, given)
-        drawn.add(entry["run"])  # its second record is of the same weights
-    found = {"samples": sheets_figure(sheets, columns)}
-    curves = _curves(records)
-    return found | ({"curves": curves_figure(curves, words)} if curves else {})
-
-
-def _curves(records: Sequence[Record]) -> dict[str, list[Curve]]:
-    return by_label([entry for entry in records if "curve" in entry], "curve")
-
-
-def last(seen: Curve, place: Literal["step", "seconds"], limit: float) -> float:
-    """The value of the last checkpoint up to a step or a training time; NaN beyond the run."""
-    found = [point["value"] for point in seen if point[place] <= limit]
-    return found[-1] if found and seen[-1][place] >= limit else nan

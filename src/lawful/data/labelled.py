@@ -1,21 +1,37 @@
-"""Random changes of images that leave their class as it is; rotated digits and subsets of them.
+"""Images with labels, split for training; random changes of them that leave their class as it is.
 
-A rotated set has every digit once, turned about the centre by an angle uniform over the circle: the
-set's distribution is invariant under every rotation, a single digit's pose is not known.
+A rotated set has every image once, turned about the centre by an angle uniform over the circle: its
+distribution is invariant under every rotation, a single image's pose is not known.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lawful.data.digits import CLASSES, LEAST, Digits
 from lawful.errors import InputError
 
-MNIST = 60_000  # training digits of MNIST, which shares are of
+MNIST, LEAST = 60_000, 10  # training digits of MNIST, which shares are of; the fewest
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images in [0, 1] that may be trained on, and those that are held out.
+
+    Arguments:
+        classes: Names that the labels count.
+        source: Where they come from, for manifests; of a path its last name only.
+    """
+
+    train: Float[Tensor, "train channel rows columns"]
+    train_labels: Int[Tensor, " train"]
+    held_out: Float[Tensor, "test channel rows columns"]
+    held_out_labels: Int[Tensor, " test"]
+    classes: tuple[str, ...]
+    source: str
 
 
 def jitter(
@@ -55,45 +71,45 @@ def drop_patches(
     return images.masked_fill(inside, 0.0)
 
 
-def rotated(digits: Digits, seed: int = 0, turns: int = 1) -> Digits:
-    """Every digit rotated by an angle of its own, bilinearly; held-out ones `turns` times."""
+def rotated(data: Labelled, seed: int = 0, turns: int = 1) -> Labelled:
+    """Every image rotated by an angle of its own, bilinearly; held-out ones `turns` times."""
     random = torch.Generator().manual_seed(seed)
     turn = lambda x: jitter(x, random, degrees=180.0, scale=0.0, shift=0.0)  # noqa: E731
     return replace(
-        digits,
-        train=turn(digits.train),
-        held_out=turn(digits.held_out.repeat(turns, 1, 1, 1)),
-        held_out_labels=digits.held_out_labels.repeat(turns),
-        source=f"{digits.source}, rotated (seed {seed})",
+        data,
+        train=turn(data.train),
+        held_out=turn(data.held_out.repeat(turns, 1, 1, 1)),
+        held_out_labels=data.held_out_labels.repeat(turns),
+        source=f"{data.source}, rotated (seed {seed})",
     )
 
 
-def subset(digits: Digits, share: float, seed: int = 0) -> Digits:
+def subset(digits: Labelled, share: float, seed: int = 0) -> Labelled:
     """A share of MNIST's 60,000 training digits, drawn without replacement.
 
     Raises:
         InputError: The source has fewer digits, or a class has none among those drawn.
     """
-    count = round(share * MNIST)
-    if not LEAST <= count <= len(digits.train):
+    count, most = round(share * MNIST), len(digits.train)
+    if not LEAST <= count <= most:
         raise InputError(
-            f"share: {share:g} of {MNIST:,} digits is {count:,}; expected {LEAST} to "
-            f"{len(digits.train):,}, what {digits.source} has"
+            f"share: {share:g} of {MNIST:,} digits is {count:,}; expected {LEAST} to {most:,}, "
+            f"what {digits.source} has"
         )
-    chosen = _order(digits, seed)[:count]
-    labels = digits.train_labels[chosen]
-    empty = (labels.bincount(minlength=CLASSES) == 0).nonzero().flatten().tolist()
-    if empty:
+    found = _chosen(digits, seed, slice(count))
+    present = set(found.train_labels.tolist())
+    if empty := [label for label in range(len(digits.classes)) if label not in present]:
         raise InputError(f"digits {digits.source}: no image of class {empty[0]} among {count:,}")
-    return replace(digits, train=digits.train[chosen], train_labels=labels)
+    return found
 
 
-def others(digits: Digits, share: float, seed: int = 0) -> Digits:
+def others(digits: Labelled, share: float, seed: int = 0) -> Labelled:
     """The training digits that `subset` leaves, in random order; none for the whole set."""
-    left = _order(digits, seed)[round(share * MNIST) :]
-    return replace(digits, train=digits.train[left], train_labels=digits.train_labels[left])
+    return _chosen(digits, seed, slice(round(share * MNIST), None))
 
 
-def _order(digits: Digits, seed: int) -> Int[Tensor, " train"]:
+def _chosen(data: Labelled, seed: int, part: slice) -> Labelled:
+    """A part of the training images in an order that is random, but of the seed."""
     random = torch.Generator().manual_seed(seed)
-    return torch.randperm(len(digits.train), generator=random)
+    rows = torch.randperm(len(data.train), generator=random)[part]
+    return replace(data, train=data.train[rows], train_labels=data.train_labels[rows])
