@@ -252,7 +252,7 @@ SHAPES = {
 
 
 def test_every_f_divergence_has_its_closed_form():
-    assert {type(entry) for entry in FAMILIES.values()} == {kind for kind, *_ in FAMILY.values()}
+    assert set(FAMILIES) == {name.removesuffix("-2").removesuffix("-1.5") for name in FAMILY}
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -263,7 +263,7 @@ def test_scores_of_every_shape_count_each_by_itself_or_are_refused(name, case):
     random = torch.Generator().manual_seed(0)
     real, fake = (torch.randn(shape, generator=random) for shape in shapes)
     entry = EVERY[name]
-    if real.numel() != fake.numel() and isinstance(entry, RelativisticPairing) and not words:
+    if real.numel() != fake.numel() and name == "r3gan" and not words:
         words = "as many real as generated"
     for loss in (entry.critic_loss, entry.generator_loss):
         if words is None:

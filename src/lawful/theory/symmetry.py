@@ -175,7 +175,7 @@ def dynamics(penalty: Penalty, seed: int = 0, turns: int = 50) -> Record:
     plain, full = runs
     apart = {what: float((plain[what] - full[what]).abs().max()) for what in plain}
     scale = float(torch.cat([plain["generator"], plain["critic"]]).abs().max())
-    return {"penalty": type(penalty).__name__, **apart, "turns": turns, "scale": scale}
+    return {"penalty": penalty.name, **apart, "turns": turns, "scale": scale}
 
 
 @torch.no_grad()
