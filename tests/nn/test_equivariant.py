@@ -273,7 +273,7 @@ def test_layers_show_their_groups_and_sizes():
     assert "GroupConv(D4, 3 to 5, 7 x 7, padding 3, spectral)" in shown
     generator = repr(SymmetricGenerator(planar("C4"), side=8, widths=(3, 2), pose="output"))
     assert "C4, poses of C4 on the output" in generator
-    assert "LoweringConv(C4, 2 to 1, 3 x 3" in generator
+    assert "GroupConv(C4, 2 to 1, 3 x 3, padding 1, lowers)" in generator
     assert repr(Symmetrized(abs, planar("C2"))).count("C2") == 2
 
 

@@ -66,7 +66,7 @@ class Modulated(nn.Module):
     def modulate_with(
         self, channels: int, embedding: int, norm: Layer | None, noise: Layer | None
     ) -> None:
-        """The arguments are those of `ResidualBlock`."""
+        """Arguments as of `ResidualBlock`."""
         self.norm = nn.Identity() if norm is None else norm(channels)
         self.noise = None if noise is None else noise(channels)
         self.modulation = Modulation(channels, embedding) if embedding else None

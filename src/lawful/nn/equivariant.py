@@ -12,10 +12,11 @@ ordinary layers. For rotations finer than quarter turns the layers are approxima
 
 import copy
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lawful.errors import InputError
@@ -23,14 +24,22 @@ from lawful.symmetry.planar import Planar
 
 
 class GroupConv(nn.Module):
-    """Fields to fields; zero padding keeps the size unless `valid`.
+    r"""Fields to fields; zero padding keeps the size unless `valid`.
+
+    As `LiftingConv` from images `(batch, channel, rows, columns)`, where h is the identity alone;
+    as `LoweringConv` to images that move with the input,
+
+    .. math:: y_o = \sum_{i, h} (T_h w_{o, i}) * x_{i, h} + b_o ,
+
+    every linear equivariant map between the two, as far as a filter of this size goes.
 
     Arguments:
-        inputs, outputs: Numbers of fields.
+        inputs, outputs: Numbers of fields, or of an image's channels.
         size: Side of the filters; odd.
         spectral: Divide by the largest singular value of the moved filters as one matrix, not of
             the stored ones, which understates it by up to the root of the order; one step of the
             power iteration per forward pass in training (Miyato et al. 2018).
+        lifts, lowers: Whether the input, or the output, is an image.
 
     Raises:
         InputError: The size is even.
@@ -50,19 +59,28 @@ class GroupConv(nn.Module):
         *,
         valid: bool = False,
         spectral: bool = False,
+        lifts: bool = False,
+        lowers: bool = False,
     ) -> None:
         super().__init__()
         self.group, self.inputs, self.outputs, self.size = group, inputs, outputs, size
         self.padding, self.spectral = 0 if valid else size // 2, spectral
-        self.weight = nn.Parameter(torch.empty(outputs, inputs * self.origins * size**2))
+        self.lifts, self.lowers = lifts, lowers
+        self.layers = 1 if lowers else group.order  # of an output field
+        origins = 1 if lifts or lowers else group.order  # layers of a stored filter
+        self.weight = nn.Parameter(torch.empty(outputs, inputs * origins * size**2))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        filters = group.filters(size)
-        self.register_buffer("index", self._index(filters), persistent=False)
-        bound = 1 / math.sqrt(len(self.index) / self.layers)  # that of the ordinary convolution
+        filters, elements = group.filters(size), torch.arange(group.order)
+        # What moves a filter from layer h to layer g, and the layer of it that is moved.
+        mover = elements[None, :] if lowers else elements[:, None]
+        origin = torch.zeros_like(mover) if lifts or lowers else group.table[group.inverse]
+        mover = mover.expand(origin.shape)
+        index = self._index(filters, mover, origin, origins)
+        self.register_buffer("index", index, persistent=False)
+        bound = 1 / math.sqrt(len(index) / self.layers)  # that of the ordinary convolution
         nn.init.uniform_(self.weight, -bound, bound)
-        self.register_buffer(
-            "moves", torch.empty(0) if group.exact_filters else filters.float(), persistent=False
-        )
+        moves = torch.empty(0) if group.exact_filters else filters.float()[mover]
+        self.register_buffer("moves", moves, persistent=False)
         owners = torch.arange(outputs).repeat_interleave(self.layers)
         self.register_buffer("owners", owners, persistent=False)
         # Not of equal entries: each moved filter bank maps such a vector onto itself, and the
@@ -72,47 +90,31 @@ class GroupConv(nn.Module):
 
     def extra_repr(self) -> str:
         """Group, fields, filters."""
-        more = f", padding {self.padding}" + (", spectral" if self.spectral else "")
-        return f"{self.group}, {self.inputs} to {self.outputs}, {self.size} x {self.size}{more}"
+        ends = [name for name in ("lifts", "lowers", "spectral") if getattr(self, name)]
+        sizes = f"{self.inputs} to {self.outputs}, {self.size} x {self.size}"
+        return ", ".join([str(self.group), sizes, f"padding {self.padding}", *ends])
 
-    @property
-    def layers(self) -> int:
-        """Layers of an output field: one per element of the group."""
-        return self.group.order
+    def _index(self, filters: Tensor, mover: Tensor, origin: Tensor, origins: int) -> Tensor:
+        """Where entry (g, q, i, h) of the moved filters is read from.
 
-    @property
-    def origins(self) -> int:
-        """Layers of a stored filter."""
-        return self.group.order
-
-    def _index(self, filters: Tensor) -> Tensor:
-        """Where entry (g, q, i, h) of the moved filters is read from."""
-        entries, origins = self.size**2, self._origins()[:, None, None, :]
-        fields = torch.arange(self.inputs)[:, None] * self.origins * entries
-        return (self._places(filters)[:, :, None, None] + fields + origins * entries).flatten()
-
-    def _places(self, filters: Tensor) -> Int[Tensor, "order entry"]:
-        """The entry that is moved to q, by g and q; q itself where several are mixed."""
-        if self.group.exact_filters:
-            return filters.argmax(2)
-        return torch.arange(self.size**2).expand(self.group.order, -1)
-
-    def _origins(self) -> Tensor:
-        """The layer g^-1 h of a filter, by g and h."""
-        return self.group.table[self.group.inverse]
+        By g and q that is the entry which is moved to q; q itself where several are mixed.
+        """
+        entries = self.size**2
+        exact = self.group.exact_filters
+        places = filters.argmax(2) if exact else torch.arange(entries).expand(len(filters), -1)
+        fields = torch.arange(self.inputs)[:, None] * origins * entries
+        moved = places[mover].transpose(1, 2)[:, :, None, :]
+        return (moved + fields + entries * origin[:, None, None, :]).flatten()
 
     def expanded(self) -> Float[Tensor, "out in size size"]:
         """The moved filters, as the weight of an ordinary convolution."""
         rows = self.weight.index_select(1, self.index)  # a faster backward pass than indexing has
-        rows = rows if self.group.exact_filters else self._mixed(rows)
+        if not self.group.exact_filters:  # interpolated at the places that no entry moves onto
+            parts = rows.unflatten(1, (self.layers, self.size**2, self.inputs, -1))
+            rows = torch.einsum("ghqp,ogpih->ogqih", self.moves.to(rows), parts)
         channels = self.outputs * self.layers
         rows = rows / self._norm(rows.reshape(channels, -1)) if self.spectral else rows
         return rows.reshape(channels, self.size, self.size, -1).movedim(3, 1)
-
-    def _mixed(self, rows: Tensor) -> Tensor:
-        """Filters interpolated at the places that no entry moves onto."""
-        parts = rows.unflatten(1, (self.layers, self.size**2, -1, self.origins))
-        return torch.einsum("gqp,ogpih->ogqih", self.moves.to(rows), parts)
 
     def _norm(self, matrix: Tensor) -> Tensor:
         with torch.no_grad():
@@ -122,16 +124,18 @@ class GroupConv(nn.Module):
                 right = F.normalize(matrix.T @ self.left, dim=0)
         return self.left.clone() @ matrix @ right
 
-    def forward(
-        self, x: Float[Tensor, "batch field order h w"]
-    ) -> Float[Tensor, "batch out order h2 w2"]:
-        return self._convolved(x.flatten(1, 2)).unflatten(1, (self.outputs, self.layers))
-
-    def _convolved(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch *field h w"]) -> Float[Tensor, "batch *out h2 w2"]:
+        if self.lifts:
+            self.group.check(tuple(x.shape))
+            # Convolutions are faster with channels last, and what follows keeps the order.
+            x = x.contiguous(memory_format=torch.channels_last)
+        else:
+            x = x.flatten(1, 2)
         bias = self.bias.index_select(0, self.owners)
-        return F.conv2d(x, self.expanded(), bias, padding=self.padding)
+        y = F.conv2d(x, self.expanded(), bias, padding=self.padding)
+        return y if self.lowers else y.unflatten(1, (self.outputs, self.layers))
 
-    def export(self) -> "ExpandedConv":
+    def export(self) -> nn.Sequential:
         """An ordinary convolution with the same outputs, bit for bit, in evaluation mode."""
         training = self.training
         with torch.no_grad():
@@ -140,70 +144,13 @@ class GroupConv(nn.Module):
         self.train(training)
         conv = nn.Conv2d(weight.shape[1], len(weight), self.size, padding=self.padding)
         conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-        return ExpandedConv(conv, self).eval()
+        before = () if self.lifts else (nn.Flatten(1, 2),)
+        after = () if self.lowers else (nn.Unflatten(1, (self.outputs, self.layers)),)
+        return nn.Sequential(*before, conv, *after).eval()
 
 
-class LiftingConv(GroupConv):
-    """Images `(batch, channel, h, w)` to fields: a filter moved by every element."""
-
-    @property
-    def origins(self) -> int:
-        return 1
-
-    def _origins(self) -> Tensor:
-        return torch.zeros(self.group.order, 1, dtype=torch.long)
-
-    def forward(
-        self, x: Float[Tensor, "batch channel h w"]
-    ) -> Float[Tensor, "batch out order h2 w2"]:
-        self.group.check(tuple(x.shape))
-        # Convolutions are faster with channels last, and what follows keeps the order of memory.
-        y = self._convolved(x.contiguous(memory_format=torch.channels_last))
-        return y.unflatten(1, (self.outputs, self.layers))
-
-
-class LoweringConv(GroupConv):
-    r"""Fields to images `(batch, channel, h, w)` that move with the input.
-
-    .. math:: y_o = \sum_{i, h} (T_h w_{o, i}) * x_{i, h} + b_o,
-
-    every linear equivariant map between the two, as far as a filter of this size goes.
-    """
-
-    @property
-    def layers(self) -> int:
-        return 1
-
-    @property
-    def origins(self) -> int:
-        return 1
-
-    def _index(self, filters: Tensor) -> Tensor:
-        fields = torch.arange(self.inputs)[:, None] * self.size**2
-        return (self._places(filters).T[:, None, :] + fields).flatten()
-
-    def _mixed(self, rows: Tensor) -> Tensor:
-        parts = rows.unflatten(1, (self.size**2, self.inputs, self.group.order))
-        return torch.einsum("hqp,opih->oqih", self.moves.to(rows), parts)
-
-    def forward(
-        self, x: Float[Tensor, "batch field order h w"]
-    ) -> Float[Tensor, "batch out h2 w2"]:
-        return self._convolved(x.flatten(1, 2))
-
-
-class ExpandedConv(nn.Module):
-    """An ordinary convolution in a group convolution's place."""
-
-    def __init__(self, conv: nn.Conv2d, like: GroupConv) -> None:
-        super().__init__()
-        self.conv, self.outputs = conv, like.outputs
-        self.lifts, self.lowers = isinstance(like, LiftingConv), isinstance(like, LoweringConv)
-
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape2"]:
-        x = x.contiguous(memory_format=torch.channels_last) if self.lifts else x.flatten(1, 2)
-        y: Tensor = self.conv(x)
-        return y if self.lowers else y.unflatten(1, (self.outputs, -1))
+LiftingConv = partial(GroupConv, lifts=True)
+LoweringConv = partial(GroupConv, lowers=True)
 
 
 def export(network: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.nn.blocks import SLOPE, Conv, Layer, Modulated, ResidualBlock, leaky_relu, pixel_norm
+from lawful.nn.blocks import SLOPE, Conv, Modulated, ResidualBlock, leaky_relu, pixel_norm
 from lawful.nn.equivariant import (
     FieldNorm,
     GroupConv,
@@ -73,19 +73,11 @@ class _Level(Modulated):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        embedding: int,
-        *,
-        conv: Conv,
-        norm: Layer,
-        noise: Layer | None,
-        smooth: bool,
+        self, inputs: int, outputs: int, embedding: int, *, conv: Conv, smooth: bool, **layers: Any
     ) -> None:
         super().__init__()
         self.conv, self.smooth = conv(inputs, outputs, 3), smooth
-        self.modulate_with(outputs, embedding, norm, noise)
+        self.modulate_with(outputs, embedding, **layers)
 
     def forward(self, x: Tensor, embedding: Tensor, noise: Tensor | None) -> Tensor:
         h = up(self.conv(x), smooth=True) if self.smooth else self.conv(up(x))
@@ -102,17 +94,15 @@ class SymmetricGenerator(nn.Module):
         poses: The group of σ; `group` where not given.
         pose: Where σ acts: on the `latent` image behind the dense layer, which makes the generator
             equivariant if its convolutions are; on the `output`; or nowhere (`none`).
-        side: Divisible by two for every width but the first.
-        widths: Fields at every resolution, the coarsest first.
+        widths: Fields at every resolution, the coarsest first; each but one doubles the side.
         start: Channels of the latent image.
         classes: 1 for no label.
         residual: Residual blocks instead of single convolutions.
         norm: Over every `pixel`, or over the `batch`.
         smooth: For continuous pictures: double sides bilinearly, which leaves no blocks, and add
             an image of the fields at every resolution (Karras et al. 2020).
-        injection: White noise at the resolutions between the coarsest and the finest (Karras et
-            al. 2019): images of their own, moved by σ too, which the latent vector holds behind
-            its first entries, the coarsest first.
+        injection: White noise between the coarsest and the finest resolution (Karras et al. 2019):
+            images that the latent vector holds behind its first entries and that σ moves too.
 
     Raises:
         InputError: The side cannot be doubled up to.
@@ -181,8 +171,8 @@ class SymmetricGenerator(nn.Module):
         coarse: Tensor | None = None
         for k, level in enumerate(self.levels):
             if self.skips:
-                own = self.skips[k](h)
-                coarse = _doubled(own if coarse is None else coarse + own)
+                own = self.skips[k](h) if coarse is None else coarse + self.skips[k](h)
+                coarse = F.interpolate(own, scale_factor=2.0, mode="bilinear")
             h = up(h, self.smooth) if self.residual else h
             h = level(h, embedding, injected[k] if k < len(injected) else None)
         image = self.head(leaky_relu(h) if self.residual else h)
@@ -209,10 +199,6 @@ class SymmetricGenerator(nn.Module):
         return self.poses.act_each(x, condition["element"].long())
 
 
-def _doubled(image: Tensor) -> Tensor:
-    return F.interpolate(image, scale_factor=2.0, mode="bilinear")
-
-
 class SymmetricCritic(nn.Module):
     """Images `(B, channel, side, side)` and their labels to scores (B,), invariant.
 
@@ -220,9 +206,8 @@ class SymmetricCritic(nn.Module):
     group, and a projection head: ⟨φ, e_y⟩ + ⟨φ, w⟩ (Miyato & Koyama 2018).
 
     Arguments:
-        side: Divisible by two for every width but the first; a further halving is refused rather
-            than cut a row off.
-        widths: Fields at every resolution, the finest first.
+        widths: Fields at every resolution, the finest first; each but one halves the side, which
+            is refused where it would cut a row off.
         features: Fields of the last convolution.
         kernel: Size of its filters, what is left of the image is averaged over; 0 for no such
             layer, as in the papers' critic, whose features hold no place.
@@ -264,7 +249,12 @@ class SymmetricCritic(nn.Module):
         self.labels = ClassEmbedding(classes, features)
         self.bright = bright
         if bright:
-            _initialise(self)
+            # He's variance, which leaky rectifiers keep (He et al. 2015), from a uniform density
+            # of variance 1 / (3 fan).
+            gain = nn.init.calculate_gain("leaky_relu", SLOPE) * sqrt(3)
+            for module in self.modules():
+                if isinstance(module, GroupConv):
+                    module.weight.data.mul_(gain)
 
     def features(self, x: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch feature"]:
         """The invariant vector φ."""
@@ -281,15 +271,6 @@ class SymmetricCritic(nn.Module):
         score: Tensor = self.own(features).squeeze(1)
         label = self.labels(condition)
         return score if label is None else score + (features * label).sum(1)
-
-
-def _initialise(critic: nn.Module) -> None:
-    """He's variance, which leaky rectifiers keep, for every convolution (He et al. 2015)."""
-    gain = nn.init.calculate_gain("leaky_relu", SLOPE) * sqrt(3)
-    with torch.no_grad():
-        for module in critic.modules():
-            if isinstance(module, GroupConv):
-                module.weight.mul_(gain)  # from a uniform density of variance 1 / (3 fan)
 
 
 class ImageGenerator(nn.Module):
