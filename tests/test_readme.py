@@ -18,7 +18,6 @@ from lawful import registry
 from lawful.cli import study as studying
 from lawful.cli.main import main
 from lawful.pde import ConservationStudy
-from lawful.studies.results import Computed
 from lawful.table import Recipe, Result
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +105,7 @@ def small(arguments):
 def test_commands_run(page, desk, monkeypatch, capsys):
     true = studying.recipe_of
     stub = lambda kind: Recipe(lambda models: NOTHING, lambda *_: {}, true(kind).preset)  # noqa: E731
-    monkeypatch.setattr(Computed, "result", lambda self: NOTHING)
+    monkeypatch.setattr(studying, "compute", lambda name: NOTHING)
     monkeypatch.setattr(studying, "recipe_of", stub)
     for arguments in commands_of(page):
         status = main(small(arguments))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lawful import InputError
+from lawful.catalogue import COMPUTED
 from lawful.model import Model
 from lawful.registry import STUDIES, find
-from lawful.studies.results import COMPUTED, recipe_of
+from lawful.studies.results import recipe_of
 from lawful.study import Training
 from lawful.table import (
     Claim,
@@ -97,4 +98,4 @@ def test_every_recipe_takes_one_of_its_studys_presets(name):
 
 def test_computed_results_are_where_they_are_said_to_be():
     for entry in COMPUTED.values():
-        assert callable(importlib.import_module(entry.module).result)
+        assert callable(importlib.import_module(entry.place).result)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
+from lawful.catalogue import COMPUTED
 from lawful.divergences import R1, Alpha, OneSidedSquared, TwoSided
-from lawful.studies.results import COMPUTED
 from lawful.symmetry import randomize
 from lawful.theory import finite
 from lawful.theory.finite import (

@@ -9,7 +9,7 @@ from typing import Any
 
 from lawful import registry
 from lawful import run as runs
-from lawful.catalogue import MANIFEST
+from lawful.catalogue import COMPUTED, MANIFEST
 from lawful.cli.options import (
     ComputedOptions,
     Devices,
@@ -27,7 +27,7 @@ from lawful.errors import InputError
 from lawful.files import json_bytes
 from lawful.model import Model, load
 from lawful.reading import reason
-from lawful.studies.results import COMPUTED, recipe_of
+from lawful.studies.results import compute, recipe_of
 from lawful.study import Study
 from lawful.table import Result
 
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> None:
     name = first_argument(StudyOptions, arguments, "study", "study")
     if name in COMPUTED:
         out = _parse_alone(ComputedOptions, arguments, f"study {name}: is computed").out
-        write_result(COMPUTED[name].result(), out or Path("studies") / name)
+        write_result(compute(name), out or Path("studies") / name)
         return
     kind = registry.find(name, COMPUTED)
     if value_of("--model", arguments) is not None:

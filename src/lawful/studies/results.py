@@ -6,10 +6,9 @@ user's own without a recipe gets its quality as a table. Results without trainin
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 
-from lawful import catalogue
+from lawful.catalogue import COMPUTED
 from lawful.metrics.report import SPREAD
 from lawful.model import Model
 from lawful.registry import STUDIES
@@ -17,31 +16,15 @@ from lawful.run import quality
 from lawful.study import Study
 from lawful.table import Recipe, Result, markdown_table
 
-
-@dataclass(frozen=True)
-class Computed:
-    """A result without training, imported when asked for.
-
-    Arguments:
-        about: For listings.
-        module: Where its function `result` is.
-    """
-
-    about: str
-    module: str
-
-    def result(self) -> Result:
-        """Compute it."""
-        found: Result = import_module(self.module).result()
-        return found
-
-
-COMPUTED: Mapping[str, Computed] = {
-    name: Computed(entry.about, entry.place) for name, entry in catalogue.COMPUTED.items()
-}
 PLACES: Mapping[str, str] = {
     name: f"lawful.studies.{name}_table" for name in ("burgers", "microstructure")
 }
+
+
+def compute(name: str) -> Result:
+    """A result without training, of those that the catalogue lists."""
+    found: Result = import_module(COMPUTED[name].place).result()
+    return found
 
 
 def recipe_of(kind: type[Study]) -> Recipe:
