@@ -11,13 +11,13 @@ from torch import nn
 from lawful import InputError, Quantity, Study, Training, registry
 from lawful.cli.main import main
 from lawful.cli.report import from_file
+from lawful.data.masks import MotifLaw, plus
 from lawful.laws import CorrectableLaw
 from lawful.materials.laws import VolumeFraction
 from lawful.metrics.report import relative_error
 from lawful.model import Model
 from lawful.run import train
 from lawful.studies.burgers import BurgersStudy
-from lawful.studies.motif_law import MotifLaw, plus
 from lawful.training import Enforced
 
 HEAT = str(Path(__file__).parents[2] / "examples" / "heat.py")

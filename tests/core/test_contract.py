@@ -6,6 +6,7 @@ from math import hypot
 import pytest
 import torch
 
+from lawful.data.masks import MotifLaw, cross
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, CorrectableLaw, LinearizedLaw, law
 from lawful.least_squares import rows_of
@@ -16,7 +17,6 @@ from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow
 from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.schemes import FirstOrder, Muscl, Weno5
 from lawful.studies.burgers import SobelBurgersLaw
-from lawful.studies.motif_law import MotifLaw, cross
 
 ROWS, CELLS, DT = 6, 16, 0.004
 RADII = 4  # half of the rows, and the origin

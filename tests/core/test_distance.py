@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lawful import law
+from lawful.data.masks import MotifLaw
 from lawful.project import distance_to_solution
-from lawful.studies.motif_law import MotifLaw
 
 CELLS = 12
 PLACES = torch.arange(1, CELLS + 1).double() / (CELLS + 1)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
+from lawful.data.masks import MotifLaw
 from lawful.laws import law
 from lawful.least_squares import Parametrisation, Problem, mean_diagonals, rows_of
 from lawful.materials.dataset import small
@@ -17,7 +18,6 @@ from lawful.materials.fields import LevelCut, latent_correlation, level, level_c
 from lawful.materials.laws import TwoPoint, VolumeFraction
 from lawful.materials.statistics import RADII, two_point
 from lawful.project import direction, exchange_pixels, interface, project, unrolled
-from lawful.studies.motif_law import MotifLaw
 
 seeds = st.integers(0, 10**6)
 ROWS = torch.randn(5, 24, generator=torch.Generator().manual_seed(99)).double()

@@ -7,9 +7,9 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lawful import InputError
+from lawful.data.masks import MotifLaw
 from lawful.divergences import MMD, R1, Gaussian, Sinkhorn, TwoSided, Wasserstein
 from lawful.laws import FunctionLaw
-from lawful.studies.motif_law import MotifLaw
 from lawful.theory.linear_game import invnet_game, linearise
 from lawful.training import (
     RULES,

@@ -4,8 +4,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from lawful.data.masks import MotifLaw
 from lawful.divergences import R1, TwoSided, Wasserstein
-from lawful.studies.motif_law import MotifLaw
 from lawful.training import (
     RULES,
     Adam,

@@ -59,7 +59,7 @@ Part = tuple[str, Patches, Bool[Tensor, " n"]]  # class, patches, which of them 
 
 
 def load_tissue(source: str = DEFAULT, *, side: int = 64) -> Labelled:
-    """Load patches of tissue, in [0, 1]; the last call's are kept.
+    """Load patches of tissue; the last call's are kept.
 
     The default is colonic glands: FHL2 stained by DAB, counterstained with haematoxylin, 512 x 512
     pixels, "acquired at the Center for Microscopy And Molecular Imaging (CMMI)", "no known
@@ -86,8 +86,7 @@ def _load(source: str, place: str, side: int) -> Labelled:
     """The same; `place` tells equal relative paths of different folders apart."""
     parts, origin = _read(source, side)
     classes = tuple(dict.fromkeys(name for name, _, _ in parts))
-    counts = torch.tensor([len(patches) for _, patches, _ in parts])
-    labels = torch.tensor([classes.index(name) for name, _, _ in parts]).repeat_interleave(counts)
+    labels = torch.cat([torch.full((len(x),), classes.index(name)) for name, x, _ in parts])
     images = torch.cat([patches for _, patches, _ in parts])
     held = torch.cat([right for _, _, right in parts])
     twin = _twins(images, held)
@@ -107,23 +106,22 @@ def _load(source: str, place: str, side: int) -> Labelled:
 def _twins(images: Patches, held: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Held-out patches that equal one to train on, pixel for pixel."""
     words = [image.numpy().tobytes() for image in images]
-    known = {words[row] for row in (~held).nonzero()[:, 0].tolist()}
+    known = {word for word, right in zip(words, held.tolist(), strict=True) if not right}
     return held & torch.tensor([word in known for word in words], dtype=torch.bool)
 
 
 def _read(source: str, side: int) -> tuple[list[Part], str]:
+    path = Path(source)
     if source == DEFAULT:
         return _scikit_image(side)
-    path = Path(source)
     if path.is_file() and path.suffix.lower() in (".h5", ".hdf5"):
         return _lysto(path, side)
     if not path.is_dir():
         raise InputError(f"tissue {source!r}: expected {DEFAULT}, a folder, or an HDF5 file")
     if (path / LYSTO).is_file():
         return _lysto(path / LYSTO, side)
-    if homes := _scale_folders(path):
-        return _anhir(path, homes, side)
-    return _folder(path, side)
+    homes = _scale_folders(path)
+    return _anhir(path, homes, side) if homes else _folder(path, side)
 
 
 def _bad(path: Path, what: str) -> InputError:

@@ -1,22 +1,29 @@
-"""Four heavy-tailed clusters from few points: the toy of structure-preserving GANs."""
+r"""Four heavy-tailed clusters from few points: the toy of structure-preserving GANs.
 
+Each is a two-dimensional Student t distribution of :math:`\nu` degrees of freedom and unit scale
+about one of :math:`(\pm c, \pm c)`; all other coordinates are constant. The distance r from the
+centre has :math:`P(r > t) = (1 + t^2 / \nu)^{-\nu / 2}`: no mean exists for :math:`\nu \le 1`.
+Quarter turns of the plane permute the clusters and leave the distribution as it is.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lawful.data.mixture import Mixture
+from lawful.data.masks import MotifLaw
 from lawful.divergences import Alpha, OneSidedSquared
+from lawful.errors import InputError
 from lawful.laws import Condition, Law
 from lawful.model import Model
 from lawful.nn.vectors import VectorCritic, VectorGenerator
 from lawful.studies.latent import draws, generate, latent_quantity, latent_vectors
-from lawful.studies.motif_law import MotifLaw
 from lawful.study import Quantity, Study, Training
 from lawful.symmetry import plane_rotations
 from lawful.symmetry.invariance import distances, invariance_test
@@ -27,6 +34,63 @@ from lawful.typed import Count, Positive, Weight, Within, typed
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000
 FRESH, TESTED = 5_000, 300
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The distribution.
+
+    Arguments:
+        centre: c.
+        freedom: ν.
+        dimension: Number of coordinates; the first two coordinates are those of the plane.
+        offset: Value of the others.
+
+    Raises:
+        InputError: A parameter is out of its range.
+    """
+
+    centre: float = 10.0
+    freedom: float = 0.5
+    dimension: int = 12
+    offset: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.centre < math.inf or not 0 < self.freedom < math.inf or self.dimension < 2:
+            raise InputError(
+                "mixture: expected centre and freedom above 0 and 2 dimensions or more, got "
+                f"{self.centre:g}, {self.freedom:g} and {self.dimension}"
+            )
+
+    @property
+    def centres(self) -> Float[Tensor, "4 2"]:
+        """Counter-clockwise, a quarter turn apart."""
+        signs = [[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]
+        return self.centre * torch.tensor(signs)
+
+    def sample(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "count dimension"]:
+        """Independent samples, the radii by inversion of their distribution function."""
+        beyond = 1 - torch.rand(count, generator=generator, dtype=torch.float64)
+        radius = (self.freedom * (beyond ** (-2 / self.freedom) - 1)).sqrt()
+        angle = 2 * math.pi * torch.rand(count, generator=generator, dtype=torch.float64)
+        cluster = torch.randint(4, (count,), generator=generator)
+        x = torch.full((count, self.dimension), self.offset)
+        away = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+        x[:, :2] = (self.centres[cluster] + away).float()
+        return x
+
+    def cluster(self, x: Float[Tensor, "batch _"]) -> Int[Tensor, " batch"]:
+        """Index of the centre that is nearest in the plane: the quadrant."""
+        right, up = x[:, 0] >= 0, x[:, 1] >= 0
+        return torch.where(up, torch.where(right, 0, 1), torch.where(right, 3, 2))
+
+    def radius(self, x: Float[Tensor, "batch _"]) -> Float[Tensor, " batch"]:
+        """Distance from the nearest centre, in the plane."""
+        return (x[:, :2].abs() - self.centre).norm(dim=1)
+
+
 MIXTURE = Mixture()
 PLANE = plane_rotations(TURNS, 2)
 
@@ -130,11 +194,11 @@ def _samples(network: nn.Module, count: int) -> Float[Tensor, "count d"]:
 def mixture_quality(x: Float[Tensor, "batch d"]) -> dict[str, float]:
     """Figures of samples held against five thousand fresh ones.
 
-    `energy` is the energy distance in the plane, `symmetrized` that of the samples' whole orbits,
-    which is what an invariant critic sees. `least` is the share of samples nearest to the rarest of
-    the four centres, `radius` and `tail` the median and the 90th percentile of the distance from
-    the nearest centre, `off_plane` the median over samples of the largest error of a constant
-    coordinate. `p_value` is of the test of invariance on the first three hundred samples.
+    `energy` is the energy distance in the plane, `symmetrized` that of whole orbits, which is what
+    an invariant critic sees; `least` the share of samples nearest to the rarest centre; `radius`
+    and `tail` the median and the 90th percentile of the distance from the nearest centre;
+    `off_plane` the median of the largest error of a constant coordinate; `p_value` that of the
+    test of invariance on the first three hundred samples.
     """
     plane = x[:, :2].double().asinh()
     few = plane[: FRESH // TURNS]
@@ -195,15 +259,14 @@ def plane_figure(sets: Mapping[str, Float[Tensor, "_ d"]]) -> Figure:
 # Table: plain, flawed and full pairs of players
 
 
+def _words(generator: str, critic: str) -> str:
+    return f"{generator} generator, {critic} critic"
+
+
 def _row(players: tuple[str, str], more: str = "", seeds: int = 1, **changes: Any) -> Row:
     """A row with everything that rows differ in stated, but for the number of points."""
-    generator, critic = players
-    stated = {"generator": generator, "critic": critic, "alpha": 2.0, "augment": False}
-    return Row(_words(players) + more, {**stated, **changes}, seeds)
-
-
-def _words(players: tuple[str, str]) -> str:
-    return f"{players[0]} generator, {players[1]} critic"
+    stated = {"generator": players[0], "critic": players[1], "alpha": 2.0, "augment": False}
+    return Row(_words(*players) + more, {**stated, **changes}, seeds)
 
 
 PLAIN, FULL = ("plain", "plain"), ("random-element", "invariant")
@@ -250,7 +313,7 @@ def mixture_result(models: Mapping[str, Model]) -> Result:
         f"{first.points:,} training points where not said otherwise; {first.training.steps:,} "
         f"steps, batches of {first.training.batch:,}, reverse α = 2 where not said otherwise.",
         table(records, COLUMNS, "players"),
-        ratios(records, "energy", (_words(FULL), _words(PLAIN)), ".3f", "energy distance"),
+        ratios(records, "energy", (_words(*FULL), _words(*PLAIN)), ".3f", "energy distance"),
     )
     return Result(
         "Heavy-tailed clusters from few points", "\n\n".join(filter(None, text)),
@@ -262,11 +325,8 @@ def _references(study: MixtureStudy) -> dict[str, Tensor]:
     """Sets of points that need no training."""
     plain, turned = (replace(study, augment=flag).data().flatten(1) for flag in (False, True))
     fresh = MIXTURE.sample(FRESH, torch.Generator().manual_seed(70_000))
-    return {
-        FLOOR: fresh,
-        f"the {study.points:,} training points": plain,
-        "their quarter turns": turned,
-    }
+    named = f"the {study.points:,} training points"
+    return {FLOOR: fresh, named: plain, "their quarter turns": turned}
 
 
 RECIPE = Recipe(mixture_result, partial(runs_of, ROWS))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lawful.data.digits import CLASSES, SIDE, load_digits
 from lawful.data.labelled import Labelled
-from lawful.data.masks import PREFIX, decode_motif, encode_motif, read_motif
+from lawful.data.masks import PREFIX, MotifLaw, cross, decode_motif, encode_motif, plus, read_motif
 from lawful.divergences import DIVERGENCES, DivergenceName, spectral_norm
 from lawful.errors import InputError
 from lawful.laws import Law
@@ -33,7 +33,6 @@ from lawful.studies.latent import (
     latent_vectors,
     sheets_figure,
 )
-from lawful.studies.motif_law import MotifLaw, cross, plus
 from lawful.study import Quantity, Study, Training
 from lawful.table import Column, Recipe, Result, Row, checked, ratios, records_of, runs_of, table
 from lawful.training import (
@@ -117,7 +116,7 @@ class MotifStudy(Study):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.motif not in SHAPES and not self.motif.startswith(PREFIX):
-            object.__setattr__(self, "motif", _from_picture(Path(self.motif)))
+            object.__setattr__(self, "motif", encode_motif(read_motif(Path(self.motif))))
         if self.until and (self.law in ("enforce", "data", "none") or not self.weight):
             raise InputError(f"until: has nothing to wait for with law {self.law!r}, weight "
                              f"{self.weight:g}")  # fmt: skip
@@ -221,15 +220,6 @@ class MotifStudy(Study):
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Quality outside the motif, of samples as generated."""
         return digit_quality(_samples(network, SAMPLES), self.planted(), self.data())
-
-
-def _from_picture(path: Path) -> str:
-    """A picture's motif as a word of the configuration."""
-    motif = read_motif(path)
-    if motif.shape != (SIDE, SIDE):
-        size = " x ".join(map(str, motif.shape))
-        raise InputError(f"motif {path}: expected {SIDE} x {SIDE} pixels, got {size}")
-    return encode_motif(motif)
 
 
 def _samples(network: nn.Module, count: int) -> Tensor:

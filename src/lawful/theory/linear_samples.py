@@ -17,10 +17,10 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from lawful.data.masks import MotifLaw
 from lawful.divergences import Wasserstein
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.studies.motif_law import MotifLaw
 from lawful.theory.linear_game import Critic
 from lawful.training import RULES, SGD, Batch, Constraints, Game, State, adversarial_moves, fit
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.studies.motif_law import MotifLaw, cross, plus
+from lawful.data.masks import MotifLaw, cross, plus
 
 
 def picture(mask):

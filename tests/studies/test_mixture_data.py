@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy.stats import f, kstest
 
-from lawful.data.mixture import Mixture
 from lawful.errors import InputError
+from lawful.studies.mixture import Mixture
 from lawful.symmetry import plane_rotations
 from lawful.symmetry.invariance import invariance_test
 
