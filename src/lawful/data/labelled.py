@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lawful.errors import InputError
 
+Images = Float[Tensor, "batch channel h w"]
 MNIST, LEAST = 60_000, 10  # training digits of MNIST, which shares are of; the fewest
 
 
@@ -35,13 +36,13 @@ class Labelled:
 
 
 def jitter(
-    images: Float[Tensor, "batch channel h w"],
+    images: Images,
     generator: torch.Generator,
     *,
     degrees: float = 12.0,
     scale: float = 0.12,
     shift: float = 0.08,
-) -> Float[Tensor, "batch channel h w"]:
+) -> Images:
     """Rotate, scale and shift every image at random, bilinearly.
 
     Arguments:
@@ -58,9 +59,7 @@ def jitter(
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def drop_patches(
-    images: Float[Tensor, "batch channel h w"], generator: torch.Generator, *, largest: int = 9
-) -> Float[Tensor, "batch channel h w"]:
+def drop_patches(images: Images, generator: torch.Generator, *, largest: int = 9) -> Images:
     """Set a rectangle of at most `largest` pixels per side to zero, anywhere in every image."""
     batch, _, height, width = images.shape
     sizes = torch.randint(1, largest + 1, (2, batch, 1, 1, 1), generator=generator)

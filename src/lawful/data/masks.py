@@ -19,6 +19,7 @@ from lawful.laws import AffineLaw, Condition
 
 PREFIX = "pixels:"
 LONGEST = 2**20  # pixels of a motif
+Field = Float[Tensor, "batch channel *space"]
 Motif = Float[Tensor, "side side"]
 
 
@@ -48,21 +49,15 @@ class MotifLaw(AffineLaw):
         if self.mask.dtype != torch.bool or not bool(torch.isfinite(self.motif[self.mask]).all()):
             raise InputError("motif: expected a mask of truth values and finite values on it")
 
-    def __call__(
-        self, x: Float[Tensor, "batch channel *space"], c: Condition
-    ) -> Float[Tensor, "batch channel pixel"]:
+    def __call__(self, x: Field, c: Condition) -> Float[Tensor, "batch channel pixel"]:
         self._check(x)
         return x[..., self.mask.to(x.device)] - self.motif[self.mask].to(x)
 
-    def enforce(
-        self, x: Float[Tensor, "batch channel *space"], c: Condition
-    ) -> Float[Tensor, "batch channel *space"]:
+    def enforce(self, x: Field, c: Condition) -> Field:
         self._check(x)
         return torch.where(self.mask.to(x.device), self.motif.to(x), x)
 
-    def hide(
-        self, x: Float[Tensor, "batch channel *space"], c: Condition
-    ) -> Float[Tensor, "batch channel *space"]:
+    def hide(self, x: Field, c: Condition) -> Field:
         self._check(x)
         return x.masked_fill(self.mask.to(x.device), 0.0)
 

@@ -55,6 +55,8 @@ STAINS = {
     "pancytokeratin": "PanCytokeratin",
 }  # fmt: skip
 Patches = UInt8[Tensor, "n 3 side side"]
+Picture = UInt8[Tensor, "3 rows columns"]
+Shown = Bool[Tensor, "rows columns"]
 Part = tuple[str, Patches, Bool[Tensor, " n"]]  # class, patches, which of them are held out
 
 
@@ -132,7 +134,7 @@ def _shown(picture: Tensor) -> str:
     return f"{picture.shape[-1]} x {picture.shape[-2]}"
 
 
-def read_rgb(path: Path) -> UInt8[Tensor, "3 rows columns"]:
+def read_rgb(path: Path) -> Picture:
     """The pixels of a picture in RGB; an opaque fourth channel is lost.
 
     Raises:
@@ -152,7 +154,7 @@ def read_rgb(path: Path) -> UInt8[Tensor, "3 rows columns"]:
 # Large pictures: patches are windows
 
 
-def tissue(picture: UInt8[Tensor, "3 rows columns"]) -> Bool[Tensor, "rows columns"]:
+def tissue(picture: Picture) -> Shown:
     """Which pixels show tissue: it takes light away, more than 12 of 255 of at least one colour.
 
     Pale tissue is hardly coloured, but darker than glass, which lets all light through: the
@@ -168,18 +170,13 @@ def tissue(picture: UInt8[Tensor, "3 rows columns"]) -> Bool[Tensor, "rows colum
     return shown & ((glass[:, None, None] - picture.short()).amax(0) > ABSORBED)
 
 
-def foreground(
-    shown: Bool[Tensor, "rows columns"], side: int, stride: int
-) -> Bool[Tensor, "down along"]:
+def foreground(shown: Shown, side: int, stride: int) -> Bool[Tensor, "down along"]:
     """Which windows show tissue: at least half of their pixels do."""
     return F.avg_pool2d(shown[None].float(), side, stride)[0] >= SHOWN
 
 
 def _windows(
-    picture: UInt8[Tensor, "3 rows columns"],
-    shown: Bool[Tensor, "rows columns"],
-    held_out: int,
-    side: int,
+    picture: Picture, shown: Shown, held_out: int, side: int
 ) -> tuple[Patches, Bool[Tensor, " n"]]:
     """Windows that show tissue, and which of them are of the last `held_out` columns."""
     border, parts = picture.shape[2] - held_out, []
@@ -268,9 +265,7 @@ def _some_pictures(folder: Path) -> list[Path]:
 # Small pictures: each is a patch
 
 
-def _middle(
-    path: Path, images: UInt8[Tensor, "n 3 rows columns"], side: int, most: int
-) -> UInt8[Tensor, "n 3 side side"]:
+def _middle(path: Path, images: Tensor, side: int, most: int) -> Patches:
     """The centred square of at most `most` pixels, averaged over the area of each new pixel."""
     rows, columns = images.shape[2:]
     span = min(most, rows, columns)

@@ -48,7 +48,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lawful.divergences import penalties as p
-from lawful.divergences.penalties import Critic, Penalty, check_pair
+from lawful.divergences.penalties import Critic, Penalty, Samples, Scalar, check_pair
 from lawful.divergences.samples import double
 from lawful.errors import InputError
 
@@ -61,13 +61,8 @@ __all__ = [
 BISECTIONS = 60
 Scores = Float[Tensor, "..."]
 Flat = Float[Tensor, " _"]
-Scalar = Float[Tensor, ""]
 Loss = Callable[[Tensor, Tensor], Tensor]  # of scores on real and on generated samples
 Function = Callable[[Tensor], Tensor]
-
-
-def _undefined(*_: Tensor) -> Tensor:
-    raise InputError("divergence: expected the functions that define it; see lawful.divergences")
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ class Divergence:
     """
 
     penalties: tuple[Penalty, ...] = ()
-    critic: Loss = field(default=_undefined, kw_only=True, repr=False)
+    critic: Loss = field(kw_only=True, repr=False)
     generator: Loss | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,12 +87,7 @@ class Divergence:
             raise InputError(f"penalties: expected one of a kind, got {given!r}")
 
     def critic_terms(
-        self,
-        critic: Critic,
-        real: Float[Tensor, "n *sample"],
-        fake: Float[Tensor, "m *sample"],
-        *,
-        inner: Critic | None = None,
+        self, critic: Critic, real: Samples, fake: Samples, *, inner: Critic | None = None
     ) -> dict[str, Scalar]:
         """What the critic descends, by name: `critic` of its scores, and every penalty.
 
@@ -206,8 +196,9 @@ class FGamma(Divergence):
         shift: Optimise nu; else nu = 0. Second derivatives leave out the shift's own.
     """
 
-    conjugate: Function = field(default=_undefined, repr=False)
-    slope: Function = field(default=_undefined, repr=False)
+    critic: Loss = field(init=False, repr=False, compare=False)
+    conjugate: Function = field(repr=False)
+    slope: Function = field(repr=False)
     activation: Function = field(default=lambda v: v, repr=False)
     of_score: Function | None = field(default=None, repr=False)
     bound: float = inf
@@ -215,9 +206,12 @@ class FGamma(Divergence):
     reverse: bool = False
     shift: bool = False
 
-    def on_critic(self, real: Scores, fake: Scores) -> Scalar:
-        """The lower bound of the divergence that these scores give, negated."""
-        check_pair("scores", real, fake)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "critic", self._lower_bound)
+
+    def _lower_bound(self, real: Flat, fake: Flat) -> Scalar:
+        """What these scores give of the divergence, negated."""
         upper, lower = (fake, real) if self.reverse else (real, fake)
         if not self.shift:
             of_score = self.of_score or (lambda v: self.conjugate(self.activation(v)))

@@ -30,6 +30,8 @@ from lawful.errors import InputError
 __all__ = ["R1", "R2", "OneSided", "OneSidedSquared", "Penalty", "TwoSided", "spectral_norm"]
 
 Critic = Callable[[Tensor], Tensor]
+Samples = Float[Tensor, "_ *sample"]
+Scalar = Float[Tensor, ""]
 TINY = 1e-12  # gives the root of a squared norm a finite slope at zero
 
 
@@ -74,12 +76,7 @@ class Penalty:
         if not 0 < self.lipschitz < inf:
             raise InputError(f"penalty: expected lipschitz above 0, got {self.lipschitz:g}")
 
-    def __call__(
-        self,
-        critic: Critic,
-        real: Float[Tensor, "n *sample"],
-        fake: Float[Tensor, "m *sample"],
-    ) -> Float[Tensor, ""]:
+    def __call__(self, critic: Critic, real: Samples, fake: Samples) -> Scalar:
         """The weighted penalty, differentiable in the critic's parameters.
 
         Arguments:

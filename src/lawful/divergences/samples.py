@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lawful.divergences.penalties import check_pair
+from lawful.divergences.penalties import Samples, Scalar, check_pair
 from lawful.errors import InputError, LawfulWarning
 
 __all__ = ["MMD", "Energy", "Gaussian", "Polynomial", "RationalQuadratic", "Sinkhorn"]
@@ -101,9 +101,7 @@ class MMD:
 
     kernel: Kernel = field(default_factory=Energy)
 
-    def __call__(
-        self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
-    ) -> Float[Tensor, ""]:
+    def __call__(self, real: Samples, fake: Samples) -> Scalar:
         x, y = _rows("MMD", real, fake, 2)
         n, m = len(x), len(y)
         within = self._sum(x) / (n * (n - 1)) + self._sum(y) / (m * (m - 1))
@@ -155,9 +153,7 @@ class Sinkhorn:
                 f"{self.tolerance:g}"
             )
 
-    def __call__(
-        self, real: Float[Tensor, "n *sample"], fake: Float[Tensor, "m *sample"]
-    ) -> Float[Tensor, ""]:
+    def __call__(self, real: Samples, fake: Samples) -> Scalar:
         x, y = _rows("sinkhorn", real, fake, 1)
         across, one, other = (self._transport(*pair) for pair in ((x, y), (x, x), (y, y)))
         return (across - (one + other) / 2).to(fake)

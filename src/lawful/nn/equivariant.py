@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.symmetry.planar import Planar
 
+Fields = Float[Tensor, "batch field order h w"]
+
 
 class GroupConv(nn.Module):
     r"""Fields to fields; zero padding keeps the size unless `valid`.
@@ -176,7 +178,7 @@ class FieldNorm(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm3d(fields, affine=False)
 
-    def forward(self, x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "..."]:
+    def forward(self, x: Fields) -> Fields:
         out: Tensor = self.norm(x)
         return out
 
@@ -189,20 +191,16 @@ class NoiseInjection(nn.Module):
         self.lift = LiftingConv(group, 1, fields)
         nn.init.uniform_(self.lift.weight, -0.1, 0.1)
 
-    def forward(
-        self, x: Float[Tensor, "batch field order h w"], noise: Float[Tensor, "batch 1 h w"] | None
-    ) -> Float[Tensor, "batch field order h w"]:
+    def forward(self, x: Fields, noise: Float[Tensor, "batch 1 h w"] | None) -> Fields:
         return x if noise is None else x + self.lift(noise)
 
 
-def pool_group(
-    x: Float[Tensor, "batch field order h w"],
-) -> Float[Tensor, "batch field h w"]:
+def pool_group(x: Fields) -> Float[Tensor, "batch field h w"]:
     """Fields to an image that moves with the input: the largest over the group."""
     return x.amax(2)
 
 
-def down(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch field order h2 w2"]:
+def down(x: Fields) -> Float[Tensor, "batch field order h2 w2"]:
     """Means of 2 x 2 pixels.
 
     Raises:
@@ -217,9 +215,7 @@ def down(x: Float[Tensor, "batch field order h w"]) -> Float[Tensor, "batch fiel
     return F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, x.shape[1:3])
 
 
-def up(
-    x: Float[Tensor, "batch field order h w"], smooth: bool = False
-) -> Float[Tensor, "batch field order h2 w2"]:
+def up(x: Fields, smooth: bool = False) -> Float[Tensor, "batch field order h2 w2"]:
     """Every pixel repeated 2 x 2; or, smoothly, sides doubled bilinearly."""
     mode = "bilinear" if smooth else "nearest"
     large = F.interpolate(x.flatten(1, 2), scale_factor=2.0, mode=mode)

@@ -38,6 +38,7 @@ from lawful.symmetry.planar import Planar
 
 Pose = Literal["latent", "output", "none"]
 Norm = Literal["pixel", "batch"]
+Images = Float[Tensor, "batch channel rows columns"]
 EMBEDDING, HIDDEN = 64, 128  # of the small plain pair: what modulates; units before the score
 
 
@@ -161,7 +162,7 @@ class SymmetricGenerator(nn.Module):
         """Groups, and where the random element acts."""
         return f"{self.group}, poses of {self.poses} on the {self.pose}"
 
-    def forward(self, condition: Condition) -> Float[Tensor, "batch channel side side"]:
+    def forward(self, condition: Condition) -> Images:
         noise, *injected = self._latents(condition)
         label = self.labels(condition)
         latent = noise if label is None else torch.cat([noise, label], 1)
@@ -256,7 +257,7 @@ class SymmetricCritic(nn.Module):
                 if isinstance(module, GroupConv):
                     module.weight.data.mul_(gain)
 
-    def features(self, x: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch feature"]:
+    def features(self, x: Images) -> Float[Tensor, "batch feature"]:
         """The invariant vector φ."""
         h = leaky_relu(self.lift(2 * x - 1 if self.bright else x))
         for level in self.levels:
@@ -264,9 +265,7 @@ class SymmetricCritic(nn.Module):
         h = h if self.last is None else leaky_relu(self.last(h))
         return pool_group(h).mean((-2, -1))
 
-    def forward(
-        self, x: Float[Tensor, "batch channel h w"], condition: Condition
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, x: Images, condition: Condition) -> Float[Tensor, " batch"]:
         features = self.features(x)
         score: Tensor = self.own(features).squeeze(1)
         label = self.labels(condition)
@@ -321,9 +320,7 @@ class ImageCritic(nn.Module):
             nn.Linear(HIDDEN, 1),
         )  # fmt: skip
 
-    def forward(
-        self, x: Float[Tensor, "batch 1 side side"], condition: Condition
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, x: Images, condition: Condition) -> Float[Tensor, " batch"]:
         scores: Tensor = self.layers(x)
         return scores.squeeze(1)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lawful.data.labelled import Labelled
@@ -16,7 +15,7 @@ from lawful.errors import InputError
 from lawful.laws import Law, Residual
 from lawful.metrics.distances import kernel_distance
 from lawful.metrics.features import efficientnet_features, embed, inception_features
-from lawful.studies.symmetric import LEAST, SymmetricStudy
+from lawful.studies.symmetric import LEAST, Features, Images, SymmetricStudy
 from lawful.studies.symmetric_table import FULL, LOSSES, PLAIN, RANDOM, Comparison, block_runs
 from lawful.study import Study, Training
 from lawful.symmetry.symmetrize import orbit_samples
@@ -120,13 +119,13 @@ class HistologyStudy(SymmetricStudy):
     def origin(self) -> Mapping[str, str]:
         return {"tissue": load_tissue(self.tissue, side=SIDE).source}
 
-    def embed(self, images: Float[Tensor, "n 3 64 64"]) -> Float[Tensor, "n feature"]:
+    def embed(self, images: Images) -> Features:
         return embed(_network(self.features), images)
 
-    def held_out(self, random: torch.Generator) -> Float[Tensor, "m feature"]:
+    def held_out(self, random: torch.Generator) -> Features:
         return _held_out(self.tissue, self.features)
 
-    def distance(self, features: Float[Tensor, "n feature"]) -> float:
+    def distance(self, features: Features) -> float:
         return kernel_distance(features, _held_out(self.tissue, self.features))
 
 

@@ -16,7 +16,7 @@ from lawful.laws import Condition, Law, Residual
 from lawful.metrics.classifier import load_classifier
 from lawful.metrics.distances import Gaussian, frechet_between, gaussian
 from lawful.metrics.features import embed
-from lawful.studies.symmetric import LEAST, Loss, SymmetricStudy
+from lawful.studies.symmetric import LEAST, Features, Images, Loss, SymmetricStudy
 from lawful.studies.symmetric_table import FULL, LOSSES, PLAIN, RANDOM, Comparison, block_runs
 from lawful.study import Study, Training
 from lawful.table import Column, Recipe, Row, checked
@@ -93,21 +93,18 @@ class RotatedDigitsStudy(SymmetricStudy):
     def origin(self) -> Mapping[str, str]:
         return {"digits": self.source().source, "share": f"{100 * self.share:g} % of 60,000"}
 
-    def embed(self, images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 64"]:
+    def embed(self, images: Images) -> Features:
         return embed(load_classifier("rotated-digits").features, images)
 
-    def held_out(self, random: torch.Generator) -> Float[Tensor, "m 64"]:
+    def held_out(self, random: torch.Generator) -> Features:
         digits = self.source().held_out
         return self.embed(digits[torch.randperm(len(digits), generator=random)[: self.judged]])
 
-    def distance(self, features: Float[Tensor, "n 64"]) -> float:
+    def distance(self, features: Features) -> float:
         return frechet_between(_held_out(self.digits, self.subset), gaussian([features]))
 
     def evaluate(
-        self,
-        images: Float[Tensor, "n 1 28 28"],
-        labels: Int[Tensor, " n"],
-        equivariance: float = nan,
+        self, images: Images, labels: Int[Tensor, " n"], equivariance: float = nan
     ) -> dict[str, float]:
         """The base's figures, and `accuracy`: how often a classifier gives the class asked for."""
         classifier = load_classifier("rotated-digits")

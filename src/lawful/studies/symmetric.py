@@ -30,6 +30,8 @@ from lawful.training import Adam, Batch, Game, adversarial_moves
 from lawful.typed import Count, Positive, Size, Weight, Within
 
 RENAMED = {"reach": "critic_kernel", "grain": "noise_injection"}  # of November 2026
+Images = Float[Tensor, "n channel h w"]
+Features = Float[Tensor, "n feature"]
 LEAST = 32  # samples that say anything of their law
 Loss = Literal["relativistic", "alpha"]
 
@@ -174,15 +176,15 @@ class SymmetricStudy(Study):
         """
 
     @abstractmethod
-    def embed(self, images: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n feature"]:
+    def embed(self, images: Images) -> Features:
         """Features that distances are taken on; they are not invariant themselves."""
 
     @abstractmethod
-    def held_out(self, random: torch.Generator) -> Float[Tensor, "m feature"]:
+    def held_out(self, random: torch.Generator) -> Features:
         """Features of held-out images; of many a random choice."""
 
     @abstractmethod
-    def distance(self, features: Float[Tensor, "n feature"]) -> float:
+    def distance(self, features: Features) -> float:
         """The decisive distance of features to those of all held-out images."""
 
     def widths(self, which: Literal["generator", "critic"]) -> tuple[int, ...]:
@@ -285,10 +287,7 @@ class SymmetricStudy(Study):
 
     @torch.no_grad()
     def evaluate(
-        self,
-        images: Float[Tensor, "n channel h w"],
-        labels: Int[Tensor, " n"],
-        equivariance: float = nan,
+        self, images: Images, labels: Int[Tensor, " n"], equivariance: float = nan
     ) -> dict[str, float]:
         """Figures of any images held against held-out ones: those of `compare`, and others.
 
