@@ -13,7 +13,8 @@ from itertools import product
 import numpy as np
 import torch
 
-from lawful.least_squares import Problem, rows_of
+from lawful.laws import Law
+from lawful.least_squares import Problem
 from lawful.materials.compare import chosen, likeness
 from lawful.materials.dataset import open_set
 from lawful.materials.fields import LevelCut, level_cut
@@ -55,7 +56,7 @@ def main() -> None:
 def jacobians(x: torch.Tensor, c: dict[str, torch.Tensor]) -> str:
     """Cost of the two-point law's Jacobian by FFT against one vectorised pass of autograd."""
     few = {name: value[:CHUNK] for name, value in c.items()}
-    ways = {"FFT": TwoPoint().jacobian, "autograd": partial(rows_of, TwoPoint())}
+    ways = {"FFT": TwoPoint().jacobian, "autograd": partial(Law.jacobian, TwoPoint())}
     medians = {}
     for name, way in ways.items():
         taken = []

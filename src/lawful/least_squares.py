@@ -1,14 +1,18 @@
-r"""Laws with tolerances on samples, linearised: damped least squares with the Jacobian or without.
+r"""Laws with tolerances on samples, linearised: the step that solves them, damped.
 
-Beyond a few hundred residuals J and its transpose are only ever applied, a batch at once, by
-conjugate gradients on the normal equations (Hestenes & Stiefel 1952, CGLS; Nocedal & Wright 2006,
-section 10.2) for the step y that makes
+With the residuals of all laws stacked, each over its law's tolerance, the step y is the least of
+the damped problem, D positive and diagonal and K symmetric (Levenberg 1944; Nocedal & Wright 2006,
+section 10.3):
 
-.. math:: (r - J y)^T D^{-1} (r - J y) + \lambda\, |K^{-1} y|^2
+.. math:: \min_y\; (r - J y)^T D^{-1} (r - J y) + \lambda\, |K^{-1} y|^2, \qquad
+    y = K^2 J^T (J K^2 J^T + \lambda D)^{-1} r .
 
-least, D and the symmetric K positive, with :math:`K^2` as preconditioner so that neither K nor its
-inverse is needed. From y = 0 the limit for :math:`\lambda \to 0` is the solution of least norm;
-memory is linear in the sizes of sample and residual.
+D is the mean of each law's part of the diagonal of :math:`J K^2 J^T`. Up to `LARGEST_ROWS`
+residuals that matrix is formed, in double precision where damping is little, since it squares the
+condition of J. Beyond that J and its transpose are only ever applied, by conjugate gradients on the
+normal equations (Hestenes & Stiefel 1952, CGLS) with :math:`K^2` as preconditioner, so that neither
+K nor its inverse is needed. From y = 0 the limit for :math:`\lambda \to 0` is the solution of least
+norm; memory is linear in the sizes of sample and residual.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +24,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.laws import AffineLaw, Condition, Law, LinearizedLaw, Residual, law
+from lawful.laws import AffineLaw, Condition, Law, PerSample, Residual, law
 
+LARGEST_ROWS, PRODUCTS = 512, 2000
 FLOOR = 1e-6  # of the diagonal of a law that what is moved cannot serve
+FINE = 1e-4  # damping that takes double precision
 Linear = Callable[[Tensor], Tensor]
+Rows = Float[Tensor, "batch residual"]
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,12 @@ class Problem:
         """
         if kept and type(through) is not Parametrisation:
             raise InputError(f"kept: {kept[0].name!r} is of samples that are moved themselves")
-        entries = tuple(law(entry) for entry in laws)
-        by_name = (
-            tolerance if isinstance(tolerance, Mapping) else {e.name: tolerance for e in entries}
-        )
-        if missing := [entry.name for entry in entries if entry.name not in by_name]:
+        entries = tuple(map(law, laws))
+        if not isinstance(tolerance, Mapping):
+            tolerance = {entry.name: tolerance for entry in entries}
+        if missing := [entry.name for entry in entries if entry.name not in tolerance]:
             raise InputError(f"tolerance: none is given for law {missing[0]!r}")
-        chosen = tuple(float(by_name[entry.name]) for entry in entries)
+        chosen = tuple(float(tolerance[entry.name]) for entry in entries)
         if not all(0 < value < inf for value in chosen) or not chosen:
             raise InputError(f"tolerance: expected positive numbers, got {tolerance}")
         return cls(entries, chosen, through, tuple(kept))
@@ -95,29 +101,22 @@ class Problem:
         ratios = [e.violation(x, c) / t for e, t in zip(self.laws, self.tolerances, strict=True)]
         return torch.stack(ratios).nan_to_num(nan=inf)
 
-    def merit(self, x: Tensor, c: Condition) -> Float[Tensor, " batch"]:
+    def merit(self, x: Tensor, c: Condition) -> PerSample:
         """The largest violation over its tolerance."""
         return self.ratios(x, c).amax(0)
 
-    def residuals(self, x: Tensor, c: Condition, graph: bool = False) -> list[Tensor]:
+    def _scaled(self, rows_of: Callable[[Law], Tensor]) -> list[Tensor]:
         """Rows of each law, scaled so that its sum of squares is its share of the merit."""
-        rows = [tracked(e, x, c) if graph else e.rows(x, c) for e in self.laws]
-        return [r / (t * r.shape[1] ** 0.5) for r, t in zip(rows, self.tolerances, strict=True)]
+        pairs = zip(map(rows_of, self.laws), self.tolerances, strict=True)
+        return [rows / (t * rows.shape[1] ** 0.5) for rows, t in pairs]
 
-    def residual(self, x: Tensor, c: Condition) -> Float[Tensor, "batch residual"]:
-        """The rows of all laws."""
-        return torch.cat(self.residuals(x, c), 1)
+    def residual(self, x: Tensor, c: Condition) -> Rows:
+        """The residuals of all laws, each law's sum of squares the square of its ratio."""
+        return torch.cat(self._scaled(lambda entry: entry.rows(x, c)), 1)
 
     def jacobian(self, x: Tensor, c: Condition) -> Float[Tensor, "batch residual *space"]:
         """Derivative of `residual` by the sample."""
-        parts = []
-        for entry, t in zip(self.laws, self.tolerances, strict=True):
-            if isinstance(entry, LinearizedLaw):
-                rows = entry.jacobian(x, c)
-            else:
-                rows = rows_of(entry, x, c)
-            parts.append(rows / (t * rows.shape[1] ** 0.5))
-        return torch.cat(parts, 1)
+        return torch.cat(self._scaled(lambda entry: entry.jacobian(x, c)), 1)
 
     def unseen(
         self, rows: Float[Tensor, "batch residual *moved"], c: Condition
@@ -145,7 +144,7 @@ class Problem:
             return self.unseen(rows, c).squeeze(1)
 
         with torch.enable_grad():
-            r = torch.cat(self.residuals(x, c, graph=True), 1)
+            r = torch.cat(self._scaled(lambda entry: entry.tracked(x, c)), 1)
             seed = torch.zeros_like(r, requires_grad=True)
             pulled = pull(torch.autograd.grad(r, x, seed, create_graph=True)[0])
 
@@ -159,67 +158,70 @@ class Problem:
 
         return forward, transpose
 
-    def solve(
-        self, w: Tensor, c: Condition, r: Tensor, damp: Tensor, steps: int, target: float
-    ) -> tuple[Tensor, Float[Tensor, "batch residual"]]:
-        """A full step without J, and what it leaves of `r`.
+    def step(
+        self, w: Float[Tensor, "batch *moved"], c: Condition, damp: PerSample
+    ) -> tuple[Tensor, Rows, Rows]:
+        """What a full step takes away from `w`; the residual; and what the linearisation leaves of
+        it after the step.
 
         Arguments:
             damp: Lambda over the mean diagonal of each law's part of J K^2 J^T.
+        """
+        x = self.through.field(w, c)
+        parts = self._scaled(lambda entry: entry.rows(x, c))
+        r, sizes = torch.cat(parts, 1), [part.shape[1] for part in parts]
+        if sum(sizes) > LARGEST_ROWS:  # a tenth of the tolerance is enough
+            step, left = self.solve(w, c, r, damp, PRODUCTS, 0.1)
+            return step, r, left
+        rows = self.unseen(self.through.pull(self.jacobian(x, c), w, x), c)
+        # The matrix squares the condition of J: little damping takes double precision.
+        fine = bool((damp < FINE).any())
+        wide = torch.promote_types(w.dtype, torch.float64) if fine else w.dtype
+        seen = self.through.coordinates(rows).to(wide)
+        gram = seen @ seen.mT
+        means = [b.mean(1, keepdim=True).expand_as(b)
+                 for b in gram.diagonal(dim1=1, dim2=2).split(sizes, 1)]  # fmt: skip
+        ridge = damp[:, None].to(wide) * _floored(torch.cat(means, 1)) + 1e-30
+        factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge)).L
+        weights = torch.cholesky_solve(r.to(wide).unsqueeze(2), factor)
+        flat = (weights.mT @ rows.flatten(2).to(wide)).to(w)
+        step = self.through.spread(flat.view_as(w)).nan_to_num()
+        return step, r, (ridge * weights.squeeze(2)).to(r)
+
+    def solve(
+        self, w: Tensor, c: Condition, r: Tensor, damp: Tensor, steps: int, target: float
+    ) -> tuple[Tensor, Rows]:
+        """A full step for the residual `r` without J, and what it leaves of it.
+
+        Arguments:
             steps: Products with J and its transpose at most.
             target: Norm of what is left of `r` that is enough.
         """
         forward, transpose = self.linearised(w, c)
-        sizes = [part.shape[1] for part in self.residuals(self.through.field(w, c), c)]
-        scale = mean_diagonals(transpose, self.through.spread, r, sizes)
-        scale = scale.maximum(FLOOR * scale.mean(1, keepdim=True)).clamp_min(1e-30)
-        return least_squares(
-            forward, transpose, r, scale=scale, damp=damp, steps=steps,
-            spread=self.through.spread, target=target,
-        )  # fmt: skip
-
-
-def tracked(
-    entry: Law, x: Float[Tensor, "batch *space"], c: Condition
-) -> Float[Tensor, "batch residual"]:
-    """A law's residual with its graph, at an `x` that requires a gradient.
-
-    Raises:
-        InputError: The residual has no derivative by the sample.
-    """
-    r = entry.rows(x, c)
-    if not r.requires_grad:
-        raise InputError(
-            f"law {entry.name!r}: expected a residual that depends on the sample and is "
-            "differentiable, got one without a gradient"
+        x, spread = self.through.field(w, c), self.through.spread
+        sizes = [part.shape[1] for part in self._scaled(lambda entry: entry.rows(x, c))]
+        scale = _floored(mean_diagonals(transpose, spread, r, sizes)).clamp_min(1e-30)
+        return conjugate_gradients(
+            forward, transpose, r, scale=scale, damp=damp, steps=steps, spread=spread, target=target
         )
-    return r
 
 
-def rows_of(
-    entry: Law, x: Float[Tensor, "batch *space"], c: Condition
-) -> Float[Tensor, "batch residual *space"]:
-    """Jacobian of a law by automatic differentiation, all rows in one vectorised pass."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        r = tracked(entry, x, c)
-        seeds = torch.eye(r.shape[1]).to(r)[:, None].expand(-1, len(r), -1)
-        (rows,) = torch.autograd.grad(r, x, seeds, is_grads_batched=True)
-    return rows.movedim(1, 0)
+def _floored(scale: Tensor) -> Tensor:
+    return scale.maximum(FLOOR * scale.mean(1, keepdim=True))
 
 
 @torch.no_grad()
-def least_squares(
+def conjugate_gradients(
     forward: Linear,
     transpose: Linear,
-    r: Float[Tensor, "batch residual"],
+    r: Rows,
     *,
-    scale: Float[Tensor, "batch residual"],
-    damp: Float[Tensor, " batch"],
+    scale: Rows,
+    damp: PerSample,
     steps: int,
     spread: Linear,
     target: float,
-) -> tuple[Tensor, Float[Tensor, "batch residual"]]:
+) -> tuple[Tensor, Rows]:
     r"""The damped step y of each sample, and what the linearisation leaves, r - J y.
 
     Arguments:
@@ -254,9 +256,7 @@ def least_squares(
     return y, left
 
 
-def mean_diagonals(
-    transpose: Linear, spread: Linear, r: Float[Tensor, "batch residual"], sizes: Sequence[int]
-) -> Float[Tensor, "batch residual"]:
+def mean_diagonals(transpose: Linear, spread: Linear, r: Rows, sizes: Sequence[int]) -> Rows:
     """Mean diagonals of J K^2 J^T over consecutive parts of these sizes, each all along its part.
 
     Estimated by a product with random signs for each part, the same for every sample (Hutchinson
@@ -264,16 +264,17 @@ def mean_diagonals(
     """
     generator = torch.Generator().manual_seed(0)
     signs = (torch.randint(0, 2, r.shape[1:], generator=generator) * 2 - 1).to(r)
-    parts = []
-    for first, size in zip([sum(sizes[:i]) for i in range(len(sizes))], sizes, strict=True):
+    parts, first = [], 0
+    for size in sizes:
         chosen = torch.zeros_like(signs)
         chosen[first : first + size] = signs[first : first + size]
         back = transpose(chosen.expand_as(r))
         parts.append((dot(back, spread(back)) / size)[:, None].expand(-1, size))
+        first += size
     return torch.cat(parts, 1)
 
 
-def dot(a: Tensor, b: Tensor) -> Float[Tensor, " batch"]:
+def dot(a: Tensor, b: Tensor) -> PerSample:
     """Inner products, sample by sample."""
     return (a * b).flatten(1).sum(1)
 

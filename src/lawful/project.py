@@ -1,21 +1,11 @@
 r"""Samples brought within a tolerance of any list of laws, and their distance from a solution.
 
 **Projection.** The merit m of a sample is its largest violation over the tolerance, at most 1 where
-all laws are met. With the residuals of all laws stacked, each over its law's tolerance, a step of
-what is moved is the shortest that solves the linearised laws (Levenberg 1944; Nocedal & Wright
-2006, section 10.3):
-
-.. math:: w \leftarrow w - t\, K^2 J^T (J K^2 J^T + \Lambda)^{-1} r .
-
-:math:`\Lambda` is diagonal, a share of the mean of each law's part of that matrix's diagonal; t is
-halved until m falls. The share is Levenberg's and Marquardt's: where m falls it is multiplied by
-:math:`|1 - g|`, at most 1/3 and at least 1/1000, g the fall of the squared residual over the fall
-that the linearisation foretells; where no t helps it is raised tenfold. So a linear law is solved
-in a few steps however badly conditioned it is. K is the identity, or smooths (`Parametrisation`).
-
-Up to `LARGEST_ROWS` residuals the matrix is formed, in double precision, since it squares the
-condition of J. Beyond that J and its transpose are only ever applied (`least_squares`), at most
-`PRODUCTS` times per step.
+all laws are met. A step is the damped solution y of the linearised laws (`least_squares`),
+:math:`w \leftarrow w - t\, y`, t halved until m falls. The share of damping is Levenberg's and
+Marquardt's: where m falls it is multiplied by :math:`|1 - g|`, at most 1/3 and at least 1/1000, g
+the fall of the squared residual over the fall that the linearisation foretells; where no t helps it
+is raised tenfold. So a linear law is solved in a few steps however badly conditioned it is.
 
 **Distance.** The same steps :math:`y \leftarrow y - J^+ r(y)` lead to the solution nearby, whose
 distance estimates a sample's error where the laws determine a field: where their residuals are as
@@ -27,20 +17,30 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lawful import least_squares
 from lawful.errors import InputError
-from lawful.laws import AffineLaw, Condition, Estimate, Law, Projection, Residual, merge
-from lawful.least_squares import FLOOR, Parametrisation, Problem, like
+from lawful.laws import (
+    AffineLaw,
+    Condition,
+    Estimate,
+    Fields,
+    Law,
+    PerSample,
+    Projection,
+    Residual,
+    merge,
+)
+from lawful.least_squares import Parametrisation, Problem, like
 
 CHUNK, ROWS = 16, 32  # samples of 256 x 256 whose Jacobians of so many rows are held at once
-HALVINGS, LARGEST_ROWS, PRODUCTS = 4, 512, 2000
+HALVINGS = 4
 STALLED = 0.99  # of the merit, after a step of many products that is the last
-FINE, STIFFEST = 1e-4, 10.0  # damping that takes double precision; at which a sample is given up
+STIFFEST = 10.0  # damping at which a sample is given up
 PAIRS = 16  # pixels exchanged at once, at first
 # Of the distance: steps, products and halvings in each; random fields, what may be left of them.
 STEPS, SOLVES, SHORTENINGS, PROBES, MISSED = 8, 300, 10, 8, 0.1
@@ -49,6 +49,7 @@ SHORT, ULPS = 0.05, 8  # last step over the distance that is found; roundings th
 JUDGE = "Gauss-Newton steps under all laws together, of the discrete law only"
 # PyTorch has no type of its own for what has no derivative, or no second one; only words.
 UNDIFFERENTIABLE = re.compile("differentia|derivative|gradient|require[sd]? grad")
+Measure = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +62,15 @@ class Projected(Projection):
         before, after: Violation of every law, by its name.
     """
 
-    fields: Float[Tensor, "batch channel *space"]
+    fields: Fields
     moved: Tensor
-    before: Mapping[str, Float[Tensor, " batch"]]
-    after: Mapping[str, Float[Tensor, " batch"]]
+    before: Mapping[str, PerSample]
+    after: Mapping[str, PerSample]
 
     def record(self, tolerance: float) -> Projection:
         """What was done, on the processor and without the samples, by the tolerance asked for."""
-        kept: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in fields(Projection)
-        }
-        kept |= {name: v.cpu() for name, v in kept.items() if torch.is_tensor(v)}
+        kept = {field.name: getattr(self, field.name) for field in fields(Projection)}
+        kept = {name: v.cpu() if torch.is_tensor(v) else v for name, v in kept.items()}
         return Projection(**{**kept, "tolerance": tolerance})
 
 
@@ -91,7 +90,7 @@ def project(
     """Take samples below a tolerance of every law, each as far as it needs.
 
     Arguments:
-        laws: Any; those with a `jacobian` are linearised in closed form.
+        laws: Any; those with a `jacobian` of their own are linearised in closed form.
         w: What is moved: samples, or what `through` makes samples of.
         tolerance: Of the violation, of all laws or by name.
         through: How samples come from `w`. Of several ways to the same samples, each is tried on
@@ -110,14 +109,29 @@ def project(
     """
     ways = (through,) if isinstance(through, Parametrisation) else tuple(through)
     problems = [Problem.of(laws, way, tolerance, kept) for way in ways or (Parametrisation(),)]
+    last, few = problems[-1], some(c, slice(1))
     share = max(torch.finfo(w.dtype).eps ** 2, 1e-15) if least is None else least
-    few = some(c, slice(1))
-    count = problems[0].residual(problems[0].through.field(w[:1], few), few).shape[1]
-    parts = [
-        _project(problems, w[rows], some(c, rows), iterations, (damping, share), exchanges)
-        for rows in torch.arange(len(w)).split(at_a_time(w, count))
-    ]
-    return merge(parts)
+    residuals = last.residual(last.through.field(w[:1], few), few).shape[1]
+
+    @torch.no_grad()
+    def projected(w: Tensor, c: Condition) -> Projected:
+        first = last.through.field(w, c)
+        count = torch.zeros(len(w), dtype=torch.long, device=w.device)
+        for way in problems:
+            w, taken = _gauss_newton(way, w, c, iterations, (damping, share))
+            count += taken
+        x = last.through.field(w, c)
+        x, swapped = exchange_pixels(last, x, c, exchanges) if exchanges else (x, 0 * count)
+        before, after = ({e.name: e.violation(y, c) for e in last.laws} for y in (first, x))
+        return Projected(
+            tolerance=max(last.tolerances), raw=torch.stack(list(before.values())).amax(0),
+            iterations=count, exchanges=swapped, displacement=(x - first).flatten(1).abs().mean(1),
+            reached=last.merit(x, c) <= 1, fields=x, moved=w, before=before, after=after,
+        )  # fmt: skip
+
+    chunks = torch.arange(len(w)).split(at_a_time(w, residuals))
+    done: Projected = merge([projected(w[rows], some(c, rows)) for rows in chunks])
+    return done
 
 
 def some(c: Condition, rows: Tensor | slice) -> dict[str, Tensor]:
@@ -127,33 +141,8 @@ def some(c: Condition, rows: Tensor | slice) -> dict[str, Tensor]:
 
 def at_a_time(w: Float[Tensor, "batch *moved"], rows: int = ROWS) -> int:
     """Samples whose Jacobians of so many rows are held at once: fewer, the larger they are."""
-    held = max(ROWS, rows if rows <= LARGEST_ROWS else 0)
+    held = max(ROWS, rows if rows <= least_squares.LARGEST_ROWS else 0)
     return max(1, min(CHUNK, CHUNK * ROWS * 256**2 // (held * w[0].numel())))
-
-
-@torch.no_grad()
-def _project(
-    problems: Sequence[Problem],
-    w: Tensor,
-    c: Condition,
-    iterations: int,
-    damping: tuple[float, float],
-    exchanges: int,
-) -> Projected:
-    problem = problems[-1]
-    first = problem.through.field(w, c)
-    count = torch.zeros(len(w), dtype=torch.long, device=w.device)
-    for way in problems:
-        w, taken = _gauss_newton(way, w, c, iterations, damping)
-        count += taken
-    x = problem.through.field(w, c)
-    x, swapped = exchange_pixels(problem, x, c, exchanges) if exchanges else (x, 0 * count)
-    before, after = ({e.name: e.violation(y, c) for e in problem.laws} for y in (first, x))
-    return Projected(
-        tolerance=max(problem.tolerances), raw=torch.stack(list(before.values())).amax(0),
-        iterations=count, exchanges=swapped, displacement=(x - first).flatten(1).abs().mean(1),
-        reached=problem.merit(x, c) <= 1, fields=x, moved=w, before=before, after=after,
-    )  # fmt: skip
 
 
 def _gauss_newton(
@@ -163,12 +152,14 @@ def _gauss_newton(
     damp = torch.full((len(w),), damping[0]).to(w)
     count = torch.zeros(len(w), dtype=torch.long, device=w.device)
     x = problem.through.field(w, c)
-    merit, large = problem.merit(x, c), problem.residual(x, c).shape[1] > LARGEST_ROWS
+    merit, large = problem.merit(x, c), problem.residual(x, c).shape[1] > least_squares.LARGEST_ROWS
     for _ in range(iterations):
         rows = torch.where((merit > 1) & (damp < STIFFEST))[0]
         if not len(rows):
             break
-        moved, better, gain = _step(problem, w[rows], some(c, rows), merit[rows], damp[rows])
+        moved, better, gain = _longest_step(
+            problem, w[rows], some(c, rows), merit[rows], damp[rows]
+        )
         trust = (1 - gain).abs().nan_to_num(nan=1.0).clamp(1e-3, 1 / 3)
         lower = better < merit[rows]
         damp[rows] *= torch.where(lower, trust, 10.0)
@@ -181,7 +172,7 @@ def _gauss_newton(
     return w, count
 
 
-def _step(
+def _longest_step(
     problem: Problem, w: Tensor, c: Condition, merit: Tensor, damp: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The longest of a few Gauss-Newton steps that lowers the merit; none where none does.
@@ -190,7 +181,7 @@ def _step(
         What is moved, its merit, and the gain: the fall of the squared residual over the fall
         that the linearisation foretells of a step of that length.
     """
-    step, r, left = direction(problem, w, c, damp)
+    step, r, left = problem.step(w, c, damp)
 
     def measured(trial: Tensor) -> tuple[Tensor, Tensor]:
         ratios = problem.ratios(problem.through.field(trial, c), c)
@@ -203,11 +194,7 @@ def _step(
 
 
 def _shortened(
-    w: Tensor,
-    step: Tensor,
-    start: tuple[Tensor, Tensor],
-    measured: Callable[[Tensor], tuple[Tensor, Tensor]],
-    halvings: int,
+    w: Tensor, step: Tensor, start: tuple[Tensor, Tensor], measured: Measure, halvings: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`w` less the step, or half of it, or a quarter, …: the first whose measure is below that of
     the start, and as it was where none is.
@@ -233,36 +220,6 @@ def _shortened(
     return found, length, best, kept
 
 
-def direction(
-    problem: Problem,
-    w: Float[Tensor, "batch *moved"],
-    c: Condition,
-    damp: Float[Tensor, " batch"],
-) -> tuple[Tensor, Float[Tensor, "batch residual"], Float[Tensor, "batch residual"]]:
-    """K^2 J^T (J K^2 J^T + Lambda)^-1 r, what a full step takes away from `w`; the residual; and
-    what the linearisation leaves of it after the step."""
-    through, x = problem.through, problem.through.field(w, c)
-    parts = problem.residuals(x, c)
-    r, sizes = torch.cat(parts, 1), [part.shape[1] for part in parts]
-    if sum(sizes) > LARGEST_ROWS:  # a tenth of the tolerance is enough
-        step, left = problem.solve(w, c, r, damp, PRODUCTS, 0.1)
-        return step, r, left
-    rows = problem.unseen(through.pull(problem.jacobian(x, c), w, x), c)
-    # The matrix squares the condition of J: little damping takes double precision.
-    wide = torch.promote_types(w.dtype, torch.float64 if bool((damp < FINE).any()) else w.dtype)
-    seen = through.coordinates(rows).to(wide)
-    gram = seen @ seen.mT
-    diagonal = gram.diagonal(dim1=1, dim2=2)
-    blocks = diagonal.split(sizes, 1)
-    scale = torch.cat([b.mean(1, keepdim=True).expand_as(b) for b in blocks], 1)
-    scale = scale.maximum(FLOOR * diagonal.mean(1, keepdim=True))
-    ridge = damp[:, None].to(wide) * scale + 1e-30
-    factor = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge)).L
-    weights = torch.cholesky_solve(r.to(wide).unsqueeze(2), factor)
-    step = through.spread((weights.mT @ rows.flatten(2).to(wide)).to(w).view_as(w)).nan_to_num()
-    return step, r, (ridge * weights.squeeze(2)).to(r)
-
-
 @torch.no_grad()
 def unrolled(
     problem: Problem,
@@ -277,7 +234,7 @@ def unrolled(
     for rows in torch.arange(len(w), device=w.device).split(at_a_time(w)):
         part, few = w[rows], some(c, rows)
         for _ in range(steps):
-            part = part - direction(problem, part, few, damp[rows])[0]
+            part = part - problem.step(part, few, damp[rows])[0]
         parts.append(part)
     return torch.cat(parts)
 
@@ -367,22 +324,20 @@ def distance_to_solution(
     if not len(x) or count < x[0].numel():
         return None
     try:
-        return _distance(problem, x, c) if determined(problem, *probed()) else None
+        return _distance(problem, x, c) if _determined(problem, *probed()) else None
     except (InputError, RuntimeError) as error:
         if UNDIFFERENTIABLE.search(str(error)):
             return None
         raise
 
 
-def determined(problem: Problem, x: Float[Tensor, "batch *space"], c: Condition) -> bool:
+def _determined(problem: Problem, x: Tensor, c: Condition) -> bool:
     """Whether the linearised laws see every direction of the first field."""
-    generator = torch.Generator().manual_seed(0)
     x = x[:1].expand(PROBES, *x.shape[1:])
     c = {name: value[:1].expand(PROBES, *value.shape[1:]) for name, value in c.items()}
-    noise = torch.randn(x.shape, generator=generator).to(x)
-    noise = problem.unseen(noise.unsqueeze(1), c).squeeze(1)
+    noise = problem.unseen(_noise(x).unsqueeze(1), c).squeeze(1)
     forward, _ = problem.linearised(x, c)
-    found, _ = _solve(problem, x, c, forward(noise))
+    found, _ = _undamped(problem, x, c, forward(noise))
     return bool((noise - found).flatten(1).square().sum(1).amax() < MISSED)
 
 
@@ -397,31 +352,33 @@ def _distance(problem: Problem, x: Tensor, c: Condition) -> Estimate:
         r = problem.residual(y, c)
         return r.norm(dim=1), r
 
+    def rounded(y: Tensor, r: Tensor) -> Tensor:
+        """Whether a residual is no larger than what roundings of the field make of it."""
+        size = ULPS * torch.finfo(y.dtype).eps * y.flatten(1).abs().amax(1)
+        change = problem.residual(y + like(size, y) * _noise(y), c) - r
+        return r.norm(dim=1) <= change.norm(dim=1)
+
     y, r = x, problem.residual(x, c)
-    far = ~_rounded(problem, y, c, r)
+    far = ~rounded(y, r)
     for _ in range(STEPS):
         if not bool(far.any()):
             break
-        step, missed = _solve(problem, y, c, r)
+        step, missed = _undamped(problem, y, c, r)
         step = like(far.to(y), y) * step
         y, _, _, left = _shortened(y, step, (r.norm(dim=1), r), measured, SHORTENINGS)
         short = step.flatten(1).norm(dim=1) < SHORT * (y - x).flatten(1).norm(dim=1)
         seen = missed.norm(dim=1) < r.norm(dim=1) / 2  # the linearised laws foretold this step
         solved = left.norm(dim=1) < SOLVED * r.norm(dim=1)
-        far &= ~(solved | (short & seen) | _rounded(problem, y, c, left))
+        far &= ~(solved | (short & seen) | rounded(y, left))
         r = left
     return Estimate.of(x, torch.where(like(far, y), torch.nan, y), JUDGE)
 
 
-def _rounded(problem: Problem, y: Tensor, c: Condition, r: Tensor) -> Bool[Tensor, " batch"]:
-    """Whether a residual is no larger than what roundings of the field make of it."""
-    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y)
-    size = ULPS * torch.finfo(y.dtype).eps * y.flatten(1).abs().amax(1)
-    change = problem.residual(y + like(size, y) * noise, c) - r
-    return r.norm(dim=1) <= change.norm(dim=1)
-
-
-def _solve(problem: Problem, x: Tensor, c: Condition, r: Tensor) -> tuple[Tensor, Tensor]:
+def _undamped(problem: Problem, x: Tensor, c: Condition, r: Tensor) -> tuple[Tensor, Tensor]:
     """The least solution of J y = r, and what it leaves of r."""
-    damp = torch.full((len(x),), SLIGHT).to(x)
-    return problem.solve(x, c, r, damp, SOLVES, 0.0)
+    return problem.solve(x, c, r, torch.full((len(x),), SLIGHT).to(x), SOLVES, 0.0)
+
+
+def _noise(x: Tensor) -> Tensor:
+    """White noise of the shape of `x`, the same every time."""
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)

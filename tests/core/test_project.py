@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from lawful import InputError
 from lawful.data.masks import MotifLaw
 from lawful.laws import law
-from lawful.least_squares import Parametrisation, Problem, mean_diagonals, rows_of
+from lawful.least_squares import Parametrisation, Problem, mean_diagonals
 from lawful.materials.dataset import small
 from lawful.materials.fields import LevelCut, latent_correlation, level, level_cut, random_field
 from lawful.materials.laws import TwoPoint, VolumeFraction
 from lawful.materials.statistics import RADII, two_point
-from lawful.project import direction, exchange_pixels, interface, project, unrolled
+from lawful.project import exchange_pixels, interface, project, unrolled
 
 seeds = st.integers(0, 10**6)
 ROWS = torch.randn(5, 24, generator=torch.Generator().manual_seed(99)).double()
@@ -91,7 +91,7 @@ def test_a_linear_law_is_solved_in_one_step_of_least_norm(seed):
 def test_damping_shortens_the_step_as_ridge_regression_does():
     x, b = grey(), sides()
     problem = Problem.of([linear], Parametrisation(), 0.1)
-    step, _, _ = direction(problem, x, {"b": b}, torch.full((3,), 0.3, dtype=torch.float64))
+    step, _, _ = problem.step(x, {"b": b}, torch.full((3,), 0.3, dtype=torch.float64))
     gram = ROWS @ ROWS.T  # the scale of the residual cancels
     ridge = 0.3 * gram.diagonal().mean() * torch.eye(5).double()
     exact = torch.linalg.solve(gram + ridge, (x.flatten(1) @ ROWS.T - b).T).T @ ROWS
@@ -140,7 +140,7 @@ def test_a_residual_of_any_shape_is_differentiated(shape):
     count = max(1, int(np.prod(shape)))
     assert float((found.fields.flatten(1)[:, :count].square() - 1).abs().max()) < 1e-8
     assert torch.equal(found.fields.flatten(1)[:, count:], x.flatten(1)[:, count:])
-    rows = rows_of(law(own), x, {})
+    rows = law(own).jacobian(x, {})
     exact = torch.diag_embed(2 * x.flatten(1))[:, :count].view_as(rows)
     torch.testing.assert_close(rows, exact)
 
@@ -427,18 +427,18 @@ def test_a_step_without_a_matrix_is_the_step_with_one(monkeypatch):
     damp = torch.tensor([1e-1, 1e-2, 1e-3]).double()
     for through in (LevelCut(6.0), Parametrisation()):
         problem = Problem.of([entry], through, 1e-6)
-        monkeypatch.setattr("lawful.project.LARGEST_ROWS", 512)
-        with_matrix, _, _ = direction(problem, w, c, damp)
+        monkeypatch.setattr("lawful.least_squares.LARGEST_ROWS", 512)
+        with_matrix, _, _ = problem.step(w, c, damp)
         rows = through.coordinates(through.pull(problem.jacobian(through.field(w, c), c), w,
                                                 through.field(w, c)))  # fmt: skip
         exact = rows.square().sum((1, 2)) / rows.shape[1]
         forward, transpose = problem.linearised(w, c)
         found = mean_diagonals(transpose, through.spread, torch.ones(3, 12).double(), [12])
         assert bool((found[:, 0] / exact > 0.2).all() and (found[:, 0] / exact < 5).all())
-        monkeypatch.setattr("lawful.project.LARGEST_ROWS", 0)
+        monkeypatch.setattr("lawful.least_squares.LARGEST_ROWS", 0)
         monkeypatch.setattr("lawful.least_squares.mean_diagonals",
                             lambda *_, exact=exact: exact[:, None].expand(-1, 12))  # fmt: skip
-        without, _, _ = direction(problem, w, c, damp)
+        without, _, _ = problem.step(w, c, damp)
         change = (without - with_matrix).flatten(1).norm(dim=1)
         assert bool((change < 0.02 * with_matrix.flatten(1).norm(dim=1)).all())
         v = torch.randn(w.shape, generator=torch.Generator().manual_seed(1)).double()
@@ -450,7 +450,7 @@ def test_a_step_without_a_matrix_is_the_step_with_one(monkeypatch):
 def test_what_is_kept_is_not_touched_and_the_step_is_the_shortest_that_is_left(
     largest, monkeypatch
 ):
-    monkeypatch.setattr("lawful.project.LARGEST_ROWS", largest)
+    monkeypatch.setattr("lawful.least_squares.LARGEST_ROWS", largest)
     x = grey()
     mask = torch.zeros(4, 6, dtype=torch.bool)
     mask[0], mask[2, 3] = True, True
@@ -469,7 +469,7 @@ def test_what_is_kept_is_not_touched_and_the_step_is_the_shortest_that_is_left(
 
 @pytest.mark.parametrize("largest", [512, 0])
 def test_a_law_without_a_derivative_is_refused(largest, monkeypatch):
-    monkeypatch.setattr("lawful.project.LARGEST_ROWS", largest)
+    monkeypatch.setattr("lawful.least_squares.LARGEST_ROWS", largest)
 
     def share(x, c):
         return (x > 0).double().mean((1, 2, 3)) - 0.9
@@ -506,7 +506,7 @@ def test_unrolled_steps_are_full_steps_and_none_changes_nothing():
     damp = torch.full((11,), 1e-2).double()
     exact = w
     for steps in (1, 2, 3):
-        exact = exact - direction(problem, exact, c, damp)[0]
+        exact = exact - problem.step(exact, c, damp)[0]
         torch.testing.assert_close(unrolled(problem, w, c, steps, 1e-2), exact, rtol=0, atol=1e-9)
     better = entry.violation(level_cut(exact, c["volume_fraction"]), c)
     assert float(better.median()) < float(
@@ -533,7 +533,7 @@ def test_smoothed_steps_have_no_power_at_the_scale_of_pixels():
     entry, w, c = little()
     for blur, rough in ((0.001, True), (2.0, False)):
         problem = Problem.of([entry], LevelCut(6.0, blur), 1e-3)
-        step, _, _ = direction(problem, w, c, torch.full((len(w),), 1e-2).to(w))
+        step, _, _ = problem.step(w, c, torch.full((len(w),), 1e-2).to(w))
         power = torch.fft.rfft2(step).abs().square()
         share = power[..., 8:-8, :].sum() / power.sum()
         assert (float(share) > 1e-3) == rough

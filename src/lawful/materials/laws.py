@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.laws import AffineLaw, Condition, LinearizedLaw
+from lawful.laws import AffineLaw, Condition, Law
 from lawful.least_squares import like
 from lawful.materials.statistics import RADII, pairs, shells, two_point
 
 
 @dataclass(frozen=True)
-class VolumeFraction(AffineLaw, LinearizedLaw):
+class VolumeFraction(AffineLaw):
     """The mean of the field is `volume_fraction`."""
 
     name: str = "volume fraction"
@@ -51,7 +51,7 @@ class VolumeFraction(AffineLaw, LinearizedLaw):
 
 
 @dataclass(frozen=True)
-class TwoPoint(LinearizedLaw):
+class TwoPoint(Law):
     """The radial two-point correlation at 0, 1, …, radii - 1 pixels is the start of `two_point`.
 
     Arguments:
