@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 
-from lawful.files import write_text
+from lawful.files import write_all
 from lawful.metrics.report import relative_error
 from lawful.model import Model
 from lawful.pde.solve import solve
@@ -169,7 +169,7 @@ def main() -> None:
     text = f"{HEAD.format(minutes=options.minutes)}\n{markdown_table(head, rows)}\n"
     print(f"\n{text}")
     if options.out:
-        write_text(options.out, text)
+        write_all({options.out: text.encode()})
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
             with torch.no_grad():
                 fields = model.network(condition)
                 for _ in range(refine):
-                    fields = fields + model.study.refiner().correction(fields, condition)
+                    fields = fields + model.study.corrector().correction(fields, condition)
                 return model.study.observe(fields)
 
         return run
@@ -71,8 +71,8 @@ def main() -> None:
         def run() -> torch.Tensor:
             with torch.no_grad():
                 fields = model.network(condition)
-                done = correct(model.study, model.network, fields, condition, refine)
-                return model.study.observe(done.fields)
+                fields, _, _ = correct(model.study, model.network, fields, condition, refine)
+                return model.study.observe(fields)
 
         return run
 

@@ -12,7 +12,7 @@ import json
 import torch
 
 import lawful
-from lawful.files import write_json
+from lawful.files import json_bytes, write_all
 from lawful.model import MANIFEST
 from lawful.run import quality
 from lawful.study import headline
@@ -32,7 +32,7 @@ def main() -> None:
     print(f"now:    {now}")
     if not options.dry:
         measured = {"quality": found, "headline": now}
-        write_json(model.folder / MANIFEST, {**model.manifest, **measured})
+        write_all({model.folder / MANIFEST: json_bytes({**model.manifest, **measured})})
 
 
 if __name__ == "__main__":

@@ -1,55 +1,49 @@
 """Corrections of generated fields, each kept only where it is judged to be an improvement."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
-from lawful.laws import Condition, Estimate, Law
+from lawful.laws import Condition, Estimate, Fields, Law, PerSample
 from lawful.study import Study, obeyed
 
 # A correction contracts; a smaller fall is within what the judge itself does not know.
 FALL = 0.9
 
 
-class Corrected(NamedTuple):
-    """Fields, how many tries each sample has taken, and the estimate of what is left to the
-    solution, where the study can give it."""
-
-    fields: Tensor
-    accepted: Int[Tensor, " batch"]
-    estimate: Estimate | None
-
-
 def correct(
-    study: Study, network: nn.Module, fields: Tensor, condition: Condition, times: int
-) -> Corrected:
-    """Correct `fields` by the study's refiner, `times` tries per sample.
+    study: Study, network: nn.Module, fields: Fields, condition: Condition, times: int
+) -> tuple[Fields, Int[Tensor, " batch"], Estimate | None]:
+    """Correct `fields` by the study's corrector, `times` tries per sample.
 
     A try is taken where the corrected field is finite and the study's estimate falls below 0.9 of
-    what it was; where the study gives none, the refiner's violation. What the network obeys by
+    what it was; where the study gives none, the corrector's violation. What the network obeys by
     construction must hold as well as it did, to rounding. Elsewhere the sample stays, and its next
     try is half as long. A correction must contract: where M overshoots in some directions, a
     shorter one does.
+
+    Returns:
+        Fields, how many tries each sample has taken, and the estimate of what is left to the
+        solution, where the study can give it.
     """
     with torch.no_grad():
         estimate = study.estimate(network, fields, condition)
         limits = _limits(obeyed(network), study.observe(fields), condition)
-    refiner = study.refiner()
+    corrector = study.corrector()
     accepted = torch.zeros(len(fields), dtype=torch.long, device=fields.device)
-    if refiner is None or not times:
-        return Corrected(fields, accepted, estimate)
+    if corrector is None or not times:
+        return fields, accepted, estimate
 
     def score(judged: Estimate | None, x: Tensor) -> Tensor:
-        found = refiner.violation(x, condition) if judged is None else judged.absolute
+        found = corrector.violation(x, condition) if judged is None else judged.absolute
         return found.nan_to_num(nan=torch.inf)
 
     rows = (-1, *[1] * (fields.ndim - 1))
     length, best = torch.ones(len(fields)).to(fields), score(estimate, fields).detach()
     for _ in range(times):
-        moved = fields + length.view(rows) * refiner.correction(fields, condition)
+        moved = fields + length.view(rows) * corrector.correction(fields, condition)
         with torch.no_grad():
             judged = study.estimate(network, moved, condition)
             found = score(judged, moved)
@@ -61,12 +55,10 @@ def correct(
         if estimate is not None and judged is not None:
             estimate = judged.where(better, estimate)
         accepted, length = accepted + better, torch.where(better, length, length / 2)
-    return Corrected(fields, accepted, estimate)
+    return fields, accepted, estimate
 
 
-def _limits(
-    laws: Sequence[Law], x: Tensor, condition: Condition
-) -> list[tuple[Law, Float[Tensor, " batch"]]]:
+def _limits(laws: Sequence[Law], x: Tensor, condition: Condition) -> list[tuple[Law, PerSample]]:
     """Each law's violation of `x`, or of `x` with a few roundings, whichever is larger."""
     rows = (-1, *[1] * (x.ndim - 1))
     ulp = torch.finfo(x.dtype).eps * x.flatten(1).abs().amax(1).view(rows)

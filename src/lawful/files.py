@@ -1,10 +1,10 @@
 """Files that are there whole or not at all; nested state as one safetensors file.
 
-A file is written under a temporary name beside its place, `.NAME.PROCESS.part.SUFFIX`, reaches the
-disk, and then takes its place at once; of several writers the last one has it. What a killed
-process left under such a name is removed by the next write of the same file. Processes are told
-apart by their numbers on one machine: on a shared file system two machines must not write the same
-file at a time.
+A file is written under a temporary name beside its place, `.NAME.PROCESS-NUMBER.part.SUFFIX`,
+reaches the disk, and then takes its place at once; of several writers the last one has it. What a
+killed process left under such a name is removed by the next write of the same file. Processes are
+told apart by their numbers on one machine: on a shared file system two machines must not write the
+same file at a time.
 
 State is tensors as tensors and everything else as JSON metadata. Nothing is pickled, so nothing in
 a file can run.
@@ -19,18 +19,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from lawful.errors import InputError
 from lawful.reading import read_tensors, refusing
 
 FORMAT, DIGEST = "lawful-state-2", 64
-WRITING: set[str] = set()  # temporary files that this process has in use
-CHOOSING = Lock()
+NUMBERS = count()  # of this process's writes: threads may write one file at a time
+WRITING: set[str] = set()  # names of temporary files that this process has in use
 
 
 @contextmanager
@@ -41,9 +41,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    with CHOOSING:
-        temporary = next(name for name in _candidates(path) if _place(name) not in WRITING)
-        WRITING.add(_place(temporary))
+    name = f".{path.name}.{os.getpid()}-{next(NUMBERS)}.part{path.suffix}"
+    temporary = path.with_name(name)
+    WRITING.add(name)
     try:  # nothing is made before, so that an interrupt at any place leaves nothing
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -54,18 +54,29 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-        WRITING.discard(_place(temporary))
+        WRITING.discard(name)
 
 
-def _place(path: Path | str) -> str:
-    return os.path.realpath(path)
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that no longer run left of a write of `path`."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(?:-\d+)?\.part(\..*)?")
+    for entry in os.scandir(path.parent):
+        if (found := pattern.fullmatch(entry.name)) and not _in_use(entry.name, int(found[1])):
+            with suppress(OSError):
+                os.unlink(entry)
 
 
-def _candidates(path: Path) -> Iterator[Path]:
-    """Temporary names of this process for `path`: one, and others for threads that write it too."""
-    for number in count():
-        own = f"{os.getpid()}-{number}" if number else f"{os.getpid()}"
-        yield path.with_name(f".{path.name}.{own}.part{path.suffix}")
+def _in_use(name: str, process: int) -> bool:
+    """Whether the process still writes; this one may have the number of one that was killed."""
+    if process == os.getpid():
+        return name in WRITING
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
@@ -81,43 +92,9 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             stack.enter_context(replacing(path)).write_bytes(content)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes that no longer run, or this one before, left of a write of `path`."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(?:-\d+)?\.part(\..*)?")
-    for entry in os.scandir(path.parent):
-        found = pattern.fullmatch(entry.name)
-        used = _place(entry.path) in WRITING
-        if found and not used and not _runs_elsewhere(int(found[1])):
-            with suppress(OSError):
-                os.unlink(entry)
-
-
-def _runs_elsewhere(process: int) -> bool:
-    """Whether a process other than this one has the number."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it is another user's
-        pass
-    return True
-
-
 def cache() -> Path:
     """`$XDG_CACHE_HOME/lawful`, else `~/.cache/lawful`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lawful"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_all({path: text.encode()})
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write plain values as JSON, atomically; a number that is not finite becomes null."""
-    write_all({path: json_bytes(data)})
 
 
 def json_bytes(data: Any) -> bytes:
@@ -133,21 +110,6 @@ def _finite(value: Any) -> Any:
     return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def write_tensors(
-    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Write a safetensors file atomically.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    try:
-        # `save_file` writes to a temporary file of its own, which a kill would leave for ever.
-        write_all({path: to_bytes(tensors, metadata)})
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror})") from None
-
-
 def save(path: Path, tree: dict[str, Any]) -> None:
     """Write dictionaries, lists, tuples, numbers, strings, None and tensors, atomically.
 
@@ -159,37 +121,28 @@ def save(path: Path, tree: dict[str, Any]) -> None:
     """
     text, tensors = encode(tree)
     # In one entry: the format keeps several in no order, and equal states are to be equal files.
-    write_tensors(path, tensors, {FORMAT: _digest(text) + text})
+    content = to_bytes(tensors, {FORMAT: _digest(text) + text})
+    try:
+        write_all({path: content})
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, foreign: bool = False) -> dict[str, Any]:
     """What `save` wrote.
+
+    Arguments:
+        foreign: Take any file of tensors, as a network's state may be.
 
     Raises:
         InputError: The file is missing, truncated, or not of this project.
     """
     tensors, metadata = read_tensors(path)
     if FORMAT not in metadata:
+        if foreign:
+            return dict(tensors)
         raise InputError(f"checkpoint {path}: expected format {FORMAT}, found another")
-    return _tree(path, metadata[FORMAT], tensors)
-
-
-def load_weights(path: Path) -> dict[str, Any]:
-    """A network's state, of `save` or of a plain safetensors file.
-
-    Raises:
-        InputError: The file is missing or truncated.
-    """
-    tensors, metadata = read_tensors(path)
-    return _tree(path, metadata[FORMAT], tensors) if FORMAT in metadata else tensors
-
-
-def _tree(path: Path, entry: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    digest, text = entry[:DIGEST], entry[DIGEST:]
+    digest, text = metadata[FORMAT][:DIGEST], metadata[FORMAT][DIGEST:]
     if _digest(text) != digest:
         raise InputError(f"checkpoint {path}: damaged; its digest is not that of its content")
     with refusing(f"checkpoint {path}: truncated or foreign"):
@@ -199,66 +152,65 @@ def _tree(path: Path, entry: str, tensors: dict[str, torch.Tensor]) -> dict[str,
     return tree
 
 
-def encode(tree: dict[str, Any]) -> tuple[str, dict[str, torch.Tensor]]:
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encode(tree: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
     """A tree as JSON with the names of its tensors, and the tensors by these names.
 
     Raises:
         InputError: Names the first entry that can be neither.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    return json.dumps(_encode(tree, "", tensors)), tensors
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: Any, place: str) -> Any:
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        raise InputError(f"state {place}: a {type(value).__name__} cannot be saved")
+
+    def encoded(value: Any, place: str) -> Any:
+        below = f"{place}/" if place else ""
+        if isinstance(value, Tensor):
+            while place in tensors:
+                place += "'"  # names with a slash can meet
+            kind, tensors[place] = _dense(value.detach(), place)
+            return {kind: place}
+        if isinstance(value, Mapping):
+            return {"items": [[plain(k, place), encoded(v, below + str(k))]
+                              for k, v in value.items()]}  # fmt: skip
+        if isinstance(value, list | tuple):
+            rows = [encoded(v, below + str(i)) for i, v in enumerate(value)]
+            return {"tuple": rows} if isinstance(value, tuple) else rows
+        return plain(value, place)
+
+    return json.dumps(encoded(tree, "")), tensors
 
 
-def decode(text: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The tree that `encode` was given."""
-    tree: dict[str, Any] = _decode(json.loads(text), tensors)
-    return tree
-
-
-def _encode(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return _encode_tensor(value, place, tensors)
-    if isinstance(value, Mapping):
-        entries = [
-            [_plain(k, place), _encode(v, f"{place}/{k}".removeprefix("/"), tensors)]
-            for k, v in value.items()
-        ]
-        return {"items": entries}
-    if isinstance(value, list | tuple):
-        rows = [_encode(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]
-        return {"tuple": rows} if isinstance(value, tuple) else rows
-    return _plain(value, place)
-
-
-def _plain(value: Any, place: str) -> Any:
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise InputError(f"state {place}: a {type(value).__name__} cannot be saved")
-
-
-def _encode_tensor(value: torch.Tensor, place: str, tensors: dict[str, torch.Tensor]) -> Any:
-    while place in tensors:
-        place += "'"  # names with a slash can meet
-    found = value.detach()
-    if found.dtype in (torch.complex64, torch.complex128):
-        tensors[place] = torch.view_as_real(found.cpu().resolve_conj()).contiguous().clone()
-        return {"complex": place}
-    if found.layout is not torch.strided or found.is_quantized:
+def _dense(value: Tensor, place: str) -> tuple[str, Tensor]:
+    """What a file says of a tensor, and the tensor as it holds it."""
+    if value.is_complex():
+        return "complex", torch.view_as_real(value.cpu().resolve_conj()).contiguous().clone()
+    if value.layout is not torch.strided or value.is_quantized:
         raise InputError(f"state {place}: only dense tensors can be saved, not {value.layout}")
-    tensors[place] = found.cpu().resolve_neg().contiguous().clone()
-    return {"tensor": place}
+    return "tensor", value.cpu().resolve_neg().contiguous().clone()
 
 
-def _decode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_decode(entry, tensors) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    if "tensor" in value:
-        return tensors[value["tensor"]]
-    if "complex" in value:
-        # A file does not align its tensors; complex arithmetic wants them aligned.
-        return torch.view_as_complex(tensors[value["complex"]].clone())
-    if "tuple" in value:
-        return tuple(_decode(entry, tensors) for entry in value["tuple"])
-    return {key: _decode(entry, tensors) for key, entry in value["items"]}
+def decode(text: str, tensors: dict[str, Tensor]) -> Any:
+    """The tree that `encode` was given."""
+
+    def decoded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decoded(entry) for entry in value]
+        if not isinstance(value, dict):
+            return value
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        if "complex" in value:
+            # A file does not align its tensors; complex arithmetic wants them aligned.
+            return torch.view_as_complex(tensors[value["complex"]].clone())
+        if "tuple" in value:
+            return tuple(decoded(value["tuple"]))
+        return {key: decoded(entry) for key, entry in value["items"]}
+
+    return decoded(json.loads(text))

@@ -3,8 +3,8 @@
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Annotated, Any, Required, TypedDict
 
@@ -12,17 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lawful import files as checkpoint
-from lawful import registry
+from lawful import files, registry
 from lawful.catalogue import MANIFEST, WEIGHTS, shipped
+from lawful.corrections import correct
 from lawful.errors import InputError, LawfulWarning
-from lawful.files import write_json
 from lawful.laws import Condition, merge
 from lawful.metrics.report import LawReport, law_report, reached
-from lawful.reading import as_path, check_memory, parse_json, read_bytes, read_text, reason
+from lawful.reading import as_path, check_memory, parse_json, read_bytes, read_text
 from lawful.study import Matching, Quantity, Study, all_laws, enforceable, space
 from lawful.typed import Options, Within, check_fields, shown, typed
-from lawful.weights import device_of, make_dense
+from lawful.weights import device_of, load_weights
 
 CHUNK = 64
 
@@ -56,7 +55,7 @@ def check_options(options: Options, study: Study, grad: bool) -> None:
         InputError: Names the option.
     """
     check_fields(options)
-    if options.refine and study.refiner() is None:
+    if options.refine and study.corrector() is None:
         raise InputError(f"refine: {options.refine} steps; study {study.name!r} allows none")
     if options.enforce and not enforceable(study):
         raise InputError(f"enforce: study {study.name!r} has no affine law")
@@ -147,7 +146,7 @@ class Model:
             n, condition: As of `sample`.
             named: `seed`, `refine`, `enforce` and `tolerance` of `sample`, and quantities.
         """
-        options = {f.name: named.pop(f.name) for f in fields(Options) if f.name in named}
+        options = {f.name: named.pop(f.name) for f in fields_of(Options) if f.name in named}
         given = self._tensors(condition, named)
         yield from self._stream(Options(n=n, **options), given)
 
@@ -208,11 +207,8 @@ class Model:
         if options.tolerance is None:
             fields = self.network(placed)
             if options.refine:
-                from lawful.corrections import correct
-
-                fields, accepted, estimate = correct(
-                    study, self.network, fields, placed, options.refine
-                )
+                tries = options.refine
+                fields, accepted, estimate = correct(study, self.network, fields, placed, tries)
             seen = study.observe(fields)
         else:
             raw = study.observe(self.network(placed))
@@ -297,22 +293,21 @@ def _tensor(quantity: Quantity, value: Any) -> Tensor:
 def _check_gradients(fields: Tensor, given: Condition) -> None:
     """Refuse conditions that ask for gradients and would get none."""
     asked = {name: value for name, value in given.items() if value.requires_grad}
-    slopes = (
-        torch.autograd.grad(
+    slopes: Any = [None] * len(asked)
+    if asked and fields.requires_grad:
+        slopes = torch.autograd.grad(
             fields.sum(), list(asked.values()), retain_graph=True, allow_unused=True
         )
-        if asked and fields.requires_grad
-        else ()
-    )
-    for name, slope in zip_longest(asked, slopes):
+    for name, slope in zip(asked, slopes, strict=True):
         if slope is None:
             raise InputError(f"grad: the fields have no derivative by {name}")
 
 
 def save_model(folder: Path, network: nn.Module, manifest: Mapping[str, Any]) -> None:
     """Write weights and manifest into `folder`, each atomically."""
-    checkpoint.save(folder / WEIGHTS, dict(network.state_dict()))
-    write_json(folder / MANIFEST, {**manifest, "weights_sha256": digest(folder / WEIGHTS)})
+    files.save(folder / WEIGHTS, dict(network.state_dict()))
+    whole = {**manifest, "weights_sha256": digest(folder / WEIGHTS)}
+    files.write_all({folder / MANIFEST: files.json_bytes(whole)})
 
 
 def digest(path: Path) -> str:
@@ -363,6 +358,15 @@ class Manifest(TypedDict, total=False):
     images: bool
 
 
+def read_manifest(text: str, place: object) -> dict[str, Any]:
+    """The manifest that a text in JSON is.
+
+    Raises:
+        InputError: It is none: an entry is missing or of another type.
+    """
+    return dict(typed(parse_json(text, f"manifest {place}"), Manifest, f"manifest {place}"))
+
+
 def manifest_floors(manifest: Mapping[str, Any]) -> dict[str, float | None]:
     """Each law's violation by the trusted solver, as measured when the model was made."""
     laws = manifest.get("quality", {}).get("laws", [])
@@ -378,15 +382,6 @@ def too_strict(tolerance: float | None, floors: Mapping[str, float | None]) -> s
         f"tolerance {tolerance:g} is below the floor of law {name!r}, {floor:.2g}: a solver's own "
         "fields violate it so much, and samples may get further from the solution"
     )
-
-
-def read_manifest(text: str, place: object) -> dict[str, Any]:
-    """The manifest that a text in JSON is.
-
-    Raises:
-        InputError: It is none: an entry is missing or of another type.
-    """
-    return dict(typed(parse_json(text, f"manifest {place}"), Manifest, f"manifest {place}"))
 
 
 def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = None) -> Model:
@@ -407,27 +402,13 @@ def load(name: str | Path, *, study: type[Study] | Study | str | Path | None = N
         raise InputError(
             f"model {shown(str(name))}: expected a run folder or a shipped model ({names})"
         )
-    if not (folder / WEIGHTS).is_file() or not (folder / MANIFEST).is_file():
+    weights = folder / WEIGHTS
+    if not weights.is_file() or not (folder / MANIFEST).is_file():
         raise InputError(f"model {folder}: no {WEIGHTS} and {MANIFEST}; is the run finished?")
     manifest = read_manifest(read_text(folder / MANIFEST), folder / MANIFEST)
     made = registry.recall(manifest, folder, study).from_config(manifest["config"])
-    if manifest.get("weights_sha256") != digest(folder / WEIGHTS):
-        raise InputError(f"weights {folder / WEIGHTS}: not those of their manifest, or truncated")
-    state = checkpoint.load_weights(folder / WEIGHTS)
-    return Model(made, restored(made, state, f"weights {folder / WEIGHTS}"), manifest, folder)
-
-
-def restored(study: Study, state: Mapping[str, Any], place: str) -> nn.Module:
-    """The study's network with a saved state, in evaluation mode.
-
-    Raises:
-        InputError: The state is of another network.
-    """
-    with registry.own_faults(type(study)):
-        network = study.network()
-    make_dense(network, place)
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(f"{place}: truncated or of another network ({reason(error)})") from None
-    return network.eval()
+    if manifest.get("weights_sha256") != digest(weights):
+        raise InputError(f"weights {weights}: not those of their manifest, or truncated")
+    with registry.own_faults(type(made)):
+        network = made.network()
+    return Model(made, load_weights(network, weights), manifest, folder)

@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -158,18 +158,9 @@ def parse_yaml(text: str, place: object) -> Any:
     if len(text) > LONGEST_YAML:
         raise InputError(f"{place}: {len(text):,} characters; expected at most {LONGEST_YAML:,}")
     with refusing(f"{place}: not YAML of plain values"):
-        loader = _Plain(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
-
-
-class _Plain(yaml.SafeLoader):
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise yaml.YAMLError("aliases are not taken")
-        return super().compose_node(parent, index)
+        return yaml.safe_load(text)
 
 
 def read_npy(
@@ -183,45 +174,18 @@ def read_npy(
         check: Called with the shape and the bits of a number, before memory is taken.
 
     Raises:
-        InputError: It is none, holds no numbers, or its size is not what it says.
+        InputError: It is none, holds no numbers, or is shorter than it says.
     """
-    size = check_file(path)
-    with refusing(f"{path}: cannot be read"), path.open("rb") as file:
-        return _read_array(file, size, place or path, own_type=own_type, check=check)
-
-
-def _read_array(
-    file: BinaryIO,
-    size: int,
-    place: object,
-    *,
-    own_type: bool = False,
-    check: Check | None = None,
-) -> np.ndarray:
-    """The array that a file of `size` bytes holds, from its start."""
-    with refusing(f"{place}: not a .npy file"):
-        shape, fortran, kind = _head(file)
-    check_numbers(kind, place)
-    needed, there = math.prod(shape) * kind.itemsize, size - file.tell()
-    if min(shape, default=0) < 0 or needed != there:
-        raise InputError(
-            f"{place}: truncated; says {shown(shape)} of {kind}, holds {there:,} bytes"
-        )
+    size, place = check_file(path), place or str(path)
+    with refusing(f"{place}: not a .npy file, or truncated"):
+        found = np.lib.format.open_memmap(path, mode="r")
+        if found.offset + found.nbytes != size:
+            raise ValueError("longer than it says")
+    check_numbers(found.dtype, place)
     if check is not None:
-        check(shape, 8 * kind.itemsize)
-    check_memory(2 * needed, place)
-    flat = np.frombuffer(file.read(needed), kind)
-    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    return np.array(array, dtype=kind.newbyteorder("=")) if own_type else native(array)
-
-
-def _head(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise ValueError(f"version {version} of the format")
+        check(found.shape, 8 * found.itemsize)
+    check_memory(2 * found.nbytes, place)
+    return np.array(found, found.dtype.newbyteorder("=")) if own_type else native(found)
 
 
 def check_numbers(kind: np.dtype[Any], place: object) -> None:
@@ -251,24 +215,21 @@ def read_npz(path: Path, texts: tuple[str, ...] = ()) -> dict[str, Any]:
         InputError: It is none, is damaged, or does not fit into memory.
     """
     check_file(path)
+    found: dict[str, Any] = {}
     with refusing(f"{path}: not a .npz file, or damaged"), zipfile.ZipFile(path) as archive:
-        entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         check_memory(2 * sum(entry.file_size for entry in archive.infolist()), path)
-        return {
-            name: _member(archive, entry, f"{path}: {shown(name)}", name in texts)
-            for name, entry in entries.items()
-        }
-
-
-def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: str, text: bool) -> Any:
-    with archive.open(entry) as member:
-        file: Any = member
-        if not text:
-            return _read_array(file, entry.file_size, place)
-        shape, _, kind = _head(file)
-        if shape or kind.kind != "U":
-            raise InputError(f"{place}: expected one text, found {shown(shape)} of {kind}")
-        return str(np.frombuffer(file.read(kind.itemsize), kind)[0])
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            with archive.open(entry) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                if member.tell() != entry.file_size:
+                    raise ValueError(f"{shown(name)} is not as long as it says")
+            if name not in texts:
+                check_numbers(array.dtype, f"{path}: {shown(name)}")
+            elif array.shape or array.dtype.kind != "U":
+                raise InputError(f"{path}: {shown(name)}: expected one text")
+            found[name] = str(array) if name in texts else native(array)
+    return found
 
 
 @contextmanager
@@ -381,14 +342,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InputError: The file is missing, truncated or foreign.
     """
-    check_file(path)
+    content = read_bytes(path)
     with refusing(f"{path}: truncated or foreign"):
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:  # torch maps no file whose name is not UTF-8
-            content = read_bytes(path)
-            head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-            return load(content), dict(head.get("__metadata__", {}))
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
+        head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return load(content), dict(head.get("__metadata__", {}))

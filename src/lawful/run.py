@@ -20,18 +20,17 @@ import yaml
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lawful import files as checkpoint
-from lawful import registry
+from lawful import files, registry
 from lawful.catalogue import MANIFEST, WEIGHTS, shipped
 from lawful.errors import InputError, LawfulWarning
-from lawful.files import replacing
 from lawful.metrics.report import Spread, Summary, law_report, relative_error
-from lawful.model import Model, digest, read_manifest, restored, save_model
+from lawful.model import Model, digest, read_manifest, save_model
 from lawful.reading import parse_json, parse_yaml, read_bytes, read_text, reason
 from lawful.study import Study, all_laws, headline
 from lawful.training import Game, State, fit
 from lawful.training.game import unwrapped
 from lawful.typed import shown, typed
+from lawful.weights import restored
 
 LOG_EVERY, MONITOR_EVERY, KEEP = 10, 100, 2
 CONFIG, METRICS, SNAPSHOTS, SNAPSHOT_COUNT = "config.yaml", "metrics.jsonl", "snapshots", 10
@@ -75,49 +74,49 @@ def train(
     """
     with registry.own_faults(type(study)):
         registry.check_trainable(study)
-        yield from _train(study, folder, fabric, resume, init)
+        begun = _begun(study, folder, fabric, resume, init)
+        if begun is None or not _finished(study, folder):
+            game, state, seconds = _ready(study, folder, fabric, init, begun)
+            yield from _trained(study, folder, fabric, game, state, seconds)
 
 
-def _train(
-    study: Study, folder: Path, fabric: Fabric, resume: bool, init: str | Path | None
+def _trained(
+    study: Study, folder: Path, fabric: Fabric, game: Game, state: State, seconds: float
 ) -> Iterator[Progress]:
-    steps = study.training.steps
-    budget = _begun(study, folder, fabric, resume, init)
-    finished = budget is not None and (folder / MANIFEST).is_file()
-    if finished and steps <= _trained_for(study, folder):
-        return
-    game, state, seconds = _ready(study, folder, fabric, init, budget)
+    """The steps that are left, then the model."""
+    steps, leads = study.training.steps, fabric.is_global_zero
     network = state.averages["generator"].module.eval()
-    monitor = _Monitor(Model(study, network, {}), folder / SNAPSHOTS, fabric)
-    _rewind(folder, state.step, fabric)
+    model, share = Model(study, network, {}), snapshot_share(steps)
+    violations: dict[str, float] = {}
     started = time.perf_counter() - seconds
-    if not state.step:
-        monitor.keep(0)
+    if leads and not state.step:
+        _keep_snapshot(model, folder, 0, fabric)
     first = state.step + 1
     for _ in fit(game, state, fabric, steps):
         if state.step == first:
             state.rehearse()  # optimizers have their state only now
         seconds = time.perf_counter() - started
         last = state.step == steps or state.over
-        violations = monitor.violations(state.step, last)
+        fresh = state.step % MONITOR_EVERY == 0 or last
+        if leads and (fresh or not violations):
+            violations = _violations(model, fabric)
         keeping = state.step % study.training.checkpoint == 0 or last
-        if state.step % LOG_EVERY == 0 or keeping:
+        if leads and (state.step % LOG_EVERY == 0 or keeping):
             row = {"step": state.step, "seconds": round(seconds, 2), **state.values}
-            fresh = state.step % MONITOR_EVERY == 0 or last
             row |= {f"violation/{k}": v for k, v in violations.items()} if fresh else {}
-            if keeping and fabric.is_global_zero:
+            if keeping:
                 paused = time.perf_counter()
                 with _aside(fabric):
                     row |= {f"watch/{k}": v for k, v in study.watch(network).items()}
                 started += time.perf_counter() - paused  # watching is no training
-            if fabric.is_global_zero:
-                _append(folder, row)
-        if (share := snapshot_share(steps)) and state.step % share == 0:
-            monitor.keep(state.step)
+            with (folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if leads and share and state.step % share == 0:
+            _keep_snapshot(model, folder, state.step, fabric)
         if keeping:
             _save(study, folder, state, fabric, seconds)
         yield Progress(state.step, steps, seconds, dict(state.values), violations)
-    if fabric.is_global_zero:
+    if leads:
         manifest = describe(study, state.step, seconds) | _recorded_init(folder)
         manifest["quality"] = quality(Model(study, network.cpu(), manifest))
         manifest["headline"] = headline(study, manifest["quality"])
@@ -126,46 +125,47 @@ def _train(
 
 
 def _ready(
-    study: Study, folder: Path, fabric: Fabric, init: str | Path | None, budget: int | None
+    study: Study, folder: Path, fabric: Fabric, init: str | Path | None, begun: int | None
 ) -> tuple[Game, State, float]:
     """The game, the state to go on from, and the seconds it has been trained."""
-    game = study.game()
-    torch.manual_seed(study.training.seed)
+    game, steps, seed = study.game(), study.training.steps, study.training.seed
+    torch.manual_seed(seed)
     average = {"generator": study.training.average}
-    state = State.create(study.players(), game, fabric, seed=study.training.seed, average=average)
+    state = State.create(study.players(), game, fabric, seed=seed, average=average)
     _rehearse(study, state, fabric)
     if init is not None:
         _start_from(init, state)
-    steps = study.training.steps
-    if steps != budget:
+    if steps != begun:
         _begin(study, folder, fabric, init)
-    seconds = _take_up(study, folder, state, fabric)
-    _warn_of_rates(game, state.step, budget or steps, steps)
-    return game, state, seconds
+    seconds = 0.0
+    if saved := checkpoints(folder):
+        found = state.restore(saved[-1], fabric)
+        origin, seconds = found.get("origin"), typed(found.get("seconds"), float, f"run {folder}")
+        if origin != dict(study.origin()):
+            now = study.origin()
+            raise InputError(f"run {folder}: was trained on {origin}; to be had now: {now}")
+    _warn_of_rates(game, state.step, begun or steps, steps)
+    _rewind(folder, state.step, fabric)
+    return game, state, float(seconds)
 
 
-class _Monitor:
-    """Mean violation of every law by the averaged generator, on a few conditions, now and then."""
+def _aside(fabric: Fabric) -> AbstractContextManager[None]:
+    """What is looked at on the way changes no random number of the training."""
+    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
 
-    def __init__(self, model: Model, folder: Path, fabric: Fabric) -> None:
-        self.model, self.folder, self.fabric = model, folder, fabric
-        self.active = fabric.is_global_zero
-        self.latest: dict[str, float] | None = None
 
-    def violations(self, step: int, last: bool) -> dict[str, float]:
-        """The latest violations, measured afresh every hundred steps."""
-        if self.active and (step % MONITOR_EVERY == 0 or last or self.latest is None):
-            with _aside(self.fabric):
-                lines = self.model.watched(SHOWN, seed=30_000).report.lines
-            self.latest = {line.name: float(line.violation.mean()) for line in lines}
-        return self.latest or {}
+def _violations(model: Model, fabric: Fabric) -> dict[str, float]:
+    """Mean violation of every law by the averaged generator, on a few conditions."""
+    with _aside(fabric):
+        lines = model.watched(SHOWN, seed=30_000).report.lines
+    return {line.name: float(line.violation.mean()) for line in lines}
 
-    def keep(self, step: int) -> None:
-        """Keep a few samples, of the same conditions every time, to show the training by."""
-        if self.active:
-            with _aside(self.fabric):
-                fields = self.model.watched(SHOWN, seed=30_000).fields
-            checkpoint.save(self.folder / f"{step:08d}.safetensors", {"fields": fields.half()})
+
+def _keep_snapshot(model: Model, folder: Path, step: int, fabric: Fabric) -> None:
+    """Keep a few samples, of the same conditions every time, to show the training by."""
+    with _aside(fabric):
+        fields = model.watched(SHOWN, seed=30_000).fields
+    files.save(folder / SNAPSHOTS / f"{step:08d}.safetensors", {"fields": fields.half()})
 
 
 def snapshot_share(steps: int) -> int:
@@ -176,9 +176,14 @@ def snapshot_share(steps: int) -> int:
 def snapshots(folder: Path) -> dict[int, Tensor]:
     """Samples kept during a run, by step: the averaged generator on the same few conditions."""
     return {
-        int(path.stem): typed(checkpoint.load(path).get("fields"), Tensor, str(path)).float()
+        int(path.stem): typed(files.load(path).get("fields"), Tensor, str(path)).float()
         for path in _numbered(folder / SNAPSHOTS)
     }
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return _numbered(folder / "checkpoints")
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -189,30 +194,29 @@ def _numbered(folder: Path) -> list[Path]:
 def history(folder: Path) -> list[dict[str, float]]:
     """The rows of `metrics.jsonl`: step, seconds, loss terms; now and then violations, and what
     the study watches. Lines that are no rows, such as an interrupted write leaves, are left out."""
-    path = folder / METRICS
+    path, rows = folder / METRICS, []
     text = read_bytes(path).decode("utf-8", "replace") if path.is_file() else ""
-    return [row for line in text.splitlines() if (row := _row(line)) is not None]
-
-
-def _row(line: str) -> dict[str, float] | None:
-    try:
-        row = parse_json(line, "metrics")
-    except InputError:
-        return None
-    whole = isinstance(row, dict) and {"step", "seconds"} <= row.keys()
-    return row if whole and all(type(v) in (int, float) for v in row.values()) else None
+    for line in text.splitlines():
+        try:
+            row = parse_json(line, "metrics")
+        except InputError:
+            continue
+        whole = isinstance(row, dict) and {"step", "seconds"} <= row.keys()
+        if whole and all(type(v) in (int, float) for v in row.values()):
+            rows.append(row)
+    return rows
 
 
 def describe(study: Study, steps: int, seconds: float) -> dict[str, Any]:
     """The manifest of a model, but for its quality and the digest of its weights."""
-    presets = {name: preset.config() for name, preset in study.presets().items()}
-    names = [name for name, config in presets.items() if config == study.config()]
+    config, origin = study.config(), dict(study.origin())
+    names = [name for name, preset in study.presets().items() if preset.config() == config]
     return {
         **registry.source_of(type(study)),
         "preset": names[0] if names else None,
-        "config": study.config(),
+        "config": config,
         "seed": study.training.seed,
-        **({"data": origin} if (origin := dict(study.origin())) else {}),
+        **({"data": origin} if origin else {}),
         "steps": steps,
         "training_seconds": round(seconds, 1),
         "versions": {
@@ -238,9 +242,9 @@ def quality(model: Model, count: int = 48, seed: int = 20_000) -> dict[str, Any]
     return measured | dict(model.study.measure(model.network))
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    return _numbered(folder / "checkpoints")
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun in `folder`."""
+    return (folder / CONFIG).is_file() or (folder / MANIFEST).is_file()
 
 
 def _begun(
@@ -253,20 +257,23 @@ def _begun(
         raise InputError(f"run {folder}: holds a run already; --resume it or choose another")
     if not exists:
         return None
-    budget = check_same(study, folder, longer=True)
+    begun = check_same(study, folder, longer=True)
     recorded, asked = _recorded_init(folder), {} if init is None else _origin_of(init)
     if asked != recorded and (asked or not checkpoints(folder)):
         raise InputError(f"run {folder}: was begun with {recorded or 'no --init'}")
-    longer = study.training.steps > budget
+    longer = study.training.steps > begun
     if longer and (folder / MANIFEST).is_file() and not checkpoints(folder):
         raise InputError(f"run {folder}: has no checkpoint to go on from; --init another run by it")
-    return budget
+    return begun
 
 
-def _trained_for(study: Study, folder: Path) -> int:
-    """The budget of a finished run's model."""
+def _finished(study: Study, folder: Path) -> bool:
+    """Whether the folder holds a model that was trained for as many steps."""
+    if not (folder / MANIFEST).is_file():
+        return False
     manifest = read_manifest(read_text(folder / MANIFEST), folder / MANIFEST)
-    return type(study).from_config(manifest["config"]).training.steps
+    trained = type(study).from_config(manifest["config"]).training.steps
+    return study.training.steps <= trained
 
 
 def _warn_of_rates(game: Game, done: int, budget: int, steps: int) -> None:
@@ -289,9 +296,10 @@ def _start_from(init: str | Path, state: State) -> None:
     Raises:
         InputError: There is no such run, or its networks are others.
     """
-    path, saved = _weights_of(init)
-    tree = checkpoint.load(saved[-1]) if saved else {"players": {}}
-    players = dict(tree["players"]) | {"generator": checkpoint.load_weights(path)}
+    weights = _weights_of(init)
+    saved = checkpoints(weights.parent)
+    players = dict(files.load(saved[-1])["players"]) if saved else {}
+    players["generator"] = files.load(weights, foreign=True)
     try:
         for name, player in state.players.items():
             if name in players:
@@ -301,17 +309,17 @@ def _start_from(init: str | Path, state: State) -> None:
         raise InputError(f"init {init}: its networks are others ({reason(error)})") from None
 
 
-def _weights_of(init: str | Path) -> tuple[Path, list[Path]]:
-    folder = shipped().get(str(init), Path(init))
-    if not (folder / WEIGHTS).is_file():
+def _weights_of(init: str | Path) -> Path:
+    weights = shipped().get(str(init), Path(init)) / WEIGHTS
+    if not weights.is_file():
         raise InputError(f"init {init}: expected a finished run or a shipped model")
-    return folder / WEIGHTS, checkpoints(folder)
+    return weights
 
 
 def _origin_of(init: str | Path) -> dict[str, Any]:
     """What is recorded of the run that another starts from."""
-    path, _ = _weights_of(init)
-    return {"init": {"run": path.parent.name, "sha256": digest(path)}}
+    weights = _weights_of(init)
+    return {"init": {"run": weights.parent.name, "sha256": digest(weights)}}
 
 
 def _recorded_init(folder: Path) -> dict[str, Any]:
@@ -335,38 +343,19 @@ def _rehearse(study: Study, state: State, fabric: Fabric) -> None:
         )
         warnings.warn(said, LawfulWarning, stacklevel=3)
     network = state.averages["generator"].module
-    fresh = restored(study, network.state_dict(), "network").to(fabric.device)
+    fresh = restored(study.network(), network.state_dict(), "network").to(fabric.device)
+
+    def few(candidate: nn.Module) -> Tensor:
+        torch.manual_seed(0)
+        return Model(study, candidate.eval(), {}).sample(2, seed=40_000).fields
+
     with _aside(fabric):
-        first, again, other = (
-            _few_fields(study, candidate.eval()) for candidate in (network, network, fresh)
-        )
+        first, again, other = few(network), few(network), few(fresh)
     if torch.equal(first, again) and not torch.equal(first, other):
         raise InputError(
             f"study {study.name!r}: a fresh network with the saved weights makes other samples; "
             "register what it holds as parameters or persistent buffers"
         )
-
-
-def _aside(fabric: Fabric) -> AbstractContextManager[None]:
-    """What is looked at on the way changes no random number of the training."""
-    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
-
-
-def _few_fields(study: Study, network: nn.Module) -> Tensor:
-    torch.manual_seed(0)
-    return Model(study, network, {}).sample(2, seed=40_000).fields
-
-
-def _take_up(study: Study, folder: Path, state: State, fabric: Fabric) -> float:
-    """Restore the last checkpoint, if there is one; returns the seconds it has been trained."""
-    saved = checkpoints(folder)
-    if not saved:
-        return 0.0
-    found = state.restore(saved[-1], fabric)
-    origin, seconds = found.get("origin"), typed(found.get("seconds"), float, f"run {folder}")
-    if origin != dict(study.origin()):
-        raise InputError(f"run {folder}: was trained on {origin}; to be had now: {study.origin()}")
-    return float(seconds)
 
 
 def _begin(study: Study, folder: Path, fabric: Fabric, init: str | Path | None) -> None:
@@ -376,20 +365,14 @@ def _begin(study: Study, folder: Path, fabric: Fabric, init: str | Path | None) 
         registry.warn_of_reading(study, folder)
         try:
             if (text := registry.text_of(type(study))) is not None:
-                with replacing(folder / registry.COPY) as temporary:
-                    temporary.write_bytes(text)
+                files.write_all({folder / registry.COPY: text})
                 registry.remember(text)
             origin = _recorded_init(folder) if init is None else _origin_of(init)
-            checkpoint.write_text(folder / CONFIG, _configuration(study, origin))
+            files.write_all({folder / CONFIG: _configuration(study, origin).encode()})
         except OSError as error:
             refusal = str(error.strerror)
     if refusal := fabric.broadcast(refusal):
         raise InputError(f"run {folder}: cannot be written ({refusal})")
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether a run has begun in `folder`."""
-    return (folder / CONFIG).is_file() or (folder / MANIFEST).is_file()
 
 
 def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
@@ -419,8 +402,8 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
         instead = f"; the run has a copy: {copy}" if copy.is_file() else ""
         raise InputError(f"{config}: its study was edited since, or is another{instead}")
     found = yaml.safe_load(yaml.safe_dump(kind.from_config(found).config()))
-    budget = int(found["training"]["steps"])
-    if longer and study.training.steps > budget:
+    begun = int(found["training"]["steps"])
+    if longer and study.training.steps > begun:
         found["training"]["steps"] = study.training.steps
     of_run, now = _flat(found), _flat(asked)
     if differing := [
@@ -429,7 +412,7 @@ def check_same(study: Study, folder: Path, *, longer: bool = False) -> int:
         if of_run.get(name) != now.get(name)
     ]:
         raise InputError(f"{config}: {'; '.join(differing)}")
-    return budget
+    return begun
 
 
 def _flat(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
@@ -466,10 +449,5 @@ def _rewind(folder: Path, step: int, fabric: Fabric) -> None:
     if path.exists() and not path.is_file():  # a pipe would be waited for without an end
         raise InputError(f"{path}: expected a file")
     if fabric.is_global_zero and path.is_file():
-        kept = [json.dumps(row) for row in history(folder) if row["step"] <= step]
-        checkpoint.write_text(path, "".join(row + "\n" for row in kept))
-
-
-def _append(folder: Path, row: Mapping[str, float]) -> None:
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        kept = [json.dumps(row) + "\n" for row in history(folder) if row["step"] <= step]
+        files.write_all({path: "".join(kept).encode()})

@@ -313,7 +313,7 @@ class Study(ABC):
         """Observed fields of a trusted solver, if there is one."""
         return None
 
-    def refiner(self) -> CorrectableLaw | None:
+    def corrector(self) -> CorrectableLaw | None:
         """The law whose corrections `sample(refine=…)` tries on generated fields, if any."""
         return None
 
@@ -336,9 +336,9 @@ class Study(ABC):
 
         seen = self.observe(fields)
         found = distance_to_solution(others, seen, condition, drawn, kept=kept) if others else None
-        refiner = self.refiner()
-        if found is None and refiner is not None:
-            return refiner.error_estimate(fields, condition)
+        corrector = self.corrector()
+        if found is None and corrector is not None:
+            return corrector.error_estimate(fields, condition)
         return found
 
     def project(self, network: nn.Module, condition: Condition, tolerance: float) -> "Projected":

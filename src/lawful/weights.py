@@ -1,14 +1,16 @@
 """Weights of networks: where they are, that they can be loaded, and from a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from lawful import files
 from lawful.errors import InputError
-from lawful.reading import read_tensors, reason
+from lawful.reading import reason
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -38,15 +40,24 @@ def make_dense(network: nn.Module, place: str) -> None:
                 setattr(module, name, buffer.contiguous())
 
 
+def restored(network: Network, state: Mapping[str, Any], place: str) -> Network:
+    """`network` in evaluation mode with a saved state.
+
+    Raises:
+        InputError: The state is of another network.
+    """
+    make_dense(network, place)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"{place}: truncated or of another network ({reason(error)})") from None
+    return network.eval()
+
+
 def load_weights(network: Network, path: Path) -> Network:
-    """`network` in evaluation mode with the weights of a safetensors file.
+    """`network` in evaluation mode with the weights in a file.
 
     Raises:
         InputError: The file is missing, truncated, or of another network.
     """
-    tensors, _ = read_tensors(path)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"weights {path}: of another network ({reason(error)})") from None
-    return network.eval()
+    return restored(network, files.load(path, foreign=True), f"weights {path}")

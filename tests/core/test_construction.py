@@ -149,12 +149,12 @@ class Flat(CorrectableLaw):
 
 @dataclass(frozen=True)
 class Corrected(Planted):
-    """Planted, with a refiner that cares for the motif or does not."""
+    """Planted, with a corrector that cares for the motif or does not."""
 
     careful: bool = False
     name = "corrected"
 
-    def refiner(self):
+    def corrector(self):
         return Careful() if self.careful else Flat()
 
     def motif(self):

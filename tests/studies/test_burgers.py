@@ -196,7 +196,7 @@ def test_the_estimate_is_near_the_true_error_without_a_solution():
     study = PRESETS["full"]
     fine = study.network()(condition).detach()
     for _ in range(8):
-        fine = fine + study.refiner().correction(fine, condition)
+        fine = fine + study.corrector().correction(fine, condition)
     reference = SOLVED(condition, 8)
     for size in (0.0, 0.03):
         bump = torch.sin(torch.linspace(0, 6, 128)) * torch.linspace(0, 1, 64)[:, None]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lawful import InputError
-from lawful.files import write_json
+from lawful.files import json_bytes
 from lawful.model import Model
 from lawful.studies import histology, rotmnist
 from lawful.studies.histology import HistologyStudy, histology_runs
@@ -50,7 +50,7 @@ def lines(result, table):
 
 def stored(result, folder):
     """The data as they are written, of numbers that JSON knows."""
-    write_json(folder / "table.json", result.data)
+    (folder / "table.json").write_bytes(json_bytes(result.data))
     return json.loads((folder / "table.json").read_text(), parse_constant=pytest.fail)
 
 

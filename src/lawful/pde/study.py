@@ -153,7 +153,7 @@ class ConservationStudy(Study):
         slack = CREST * (high - low)
         return seen.clamp(low - slack, high + slack)
 
-    def refiner(self) -> ThetaLaw:
+    def corrector(self) -> ThetaLaw:
         return self.law(self.refinement)
 
     def estimate(self, network: torch.nn.Module, fields: Tensor, condition: Condition) -> Estimate:
