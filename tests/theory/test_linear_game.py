@@ -11,7 +11,7 @@ from lawful import InputError
 from lawful.theory.closed_forms import CLOSED_FORMS
 from lawful.theory.linear_game import LinearGame, invnet_game, linearise, stability_bound
 from lawful.theory.linear_table import METHODS
-from lawful.training.rules import Alternating, Consensus, Extragradient, Lookahead, Optimistic
+from lawful.training.rules import alternating, consensus, extragradient, lookahead, optimistic
 
 D = 6
 
@@ -73,20 +73,20 @@ def test_equilibria():
 
 def test_facts_of_the_undamped_block():
     assert rho("simultaneous", 0.3) == pytest.approx(math.sqrt(1 + 0.09))
-    assert rho(Alternating(), 1.7) == pytest.approx(1.0)
-    assert rho(Alternating(), 2.1) > 1.1
-    assert rho(Extragradient(), 0.1) == pytest.approx(0.99504, abs=5e-6)
-    assert rho(Extragradient(), math.sqrt(0.5)) == pytest.approx(math.sqrt(0.75))
-    assert all(rho(Extragradient(0.5), s) > 1 for s in (0.01, 0.3, 1.0))
+    assert rho(alternating(), 1.7) == pytest.approx(1.0)
+    assert rho(alternating(), 2.1) > 1.1
+    assert rho(extragradient(), 0.1) == pytest.approx(0.99504, abs=5e-6)
+    assert rho(extragradient(), math.sqrt(0.5)) == pytest.approx(math.sqrt(0.75))
+    assert all(rho(extragradient(0.5), s) > 1 for s in (0.01, 0.3, 1.0))
     assert rho("heun", 0.4) == pytest.approx(math.sqrt(1 + 0.4**4 / 4))
-    assert rho(Lookahead(), 0.5) == pytest.approx(0.647, abs=5e-4)
-    assert rho(Lookahead(), 0.9) > 1
+    assert rho(lookahead(), 0.5) == pytest.approx(0.647, abs=5e-4)
+    assert rho(lookahead(), 0.9) > 1
     for gamma in (0.6, 1.0, 2.0):  # extrapolation of γ: stable below 2γ / (1 + γ²)
         bound = 2 * gamma / (1 + gamma**2)
         for step in (0.98 * bound, 1.02 * bound):
-            stable = rho(Extragradient(gamma / step), step) < 1
+            stable = rho(extragradient(gamma / step), step) < 1
             assert stable == (step < bound)
-            assert (rho(Consensus(gamma), step) < 1) == (step < bound)
+            assert (rho(consensus(gamma), step) < 1) == (step < bound)
 
 
 def test_a_singular_value_above_one_does_not_mean_divergence():
@@ -96,7 +96,7 @@ def test_a_singular_value_above_one_does_not_mean_divergence():
 
 
 def test_iterates_converge_as_fast_as_the_radius_says():
-    update = linearise(Extragradient(), game(2, 1.0, "projected"), 0.5)
+    update = linearise(extragradient(), game(2, 1.0, "projected"), 0.5)
     path = update.trajectory(np.ones(2 * D), 400)
     end = path[-1]
     error = np.linalg.norm(path[:200] - end, axis=1)
@@ -139,4 +139,4 @@ def test_a_readers_own_game():
     with pytest.raises(InputError, match="must be symmetric"):
         LinearGame(np.ones((1, 2)), np.array([[1.0, 2.0], [0.0, 1.0]]))
     with pytest.raises(InputError, match="a rule without memory"):
-        linearise(Lookahead(Optimistic()), own, 0.1)
+        linearise(lookahead(optimistic()), own, 0.1)

@@ -7,7 +7,7 @@ from toy import Player, draw, fabric, game, state, weights
 from lawful import InputError, NonFiniteError, law
 from lawful.pde.laws import BoundaryLaw, InitialLaw
 from lawful.training import Adam, Batch, Enforced, Game, Joint, Move, State, fit, law_loss
-from lawful.training.rules import Simultaneous
+from lawful.training.rules import simultaneous
 
 
 def test_moves_are_played_in_order_as_often_as_they_say():
@@ -72,7 +72,7 @@ def test_joint_moves_take_their_gradients_before_anyone_moves():
         return loss
 
     adam = Adam(0.5, schedule="constant", warmup=0.0, clip=None)
-    move = Joint((Move("a", product(1), adam), Move("b", product(-1), adam)), Simultaneous())
+    move = Joint((Move("a", product(1), adam), Move("b", product(-1), adam)), simultaneous())
     one = Game((move,), lambda rng: Batch({"x": torch.ones(1, 1)}))
     current = State.create({"a": a, "b": b}, one, device)
     next(fit(one, current, device, 1))
@@ -124,7 +124,7 @@ def test_a_gradient_that_is_not_finite_is_named():
 def test_unplayable_games_are_refused():
     move = Move("g", fool_nobody)
     with pytest.raises(InputError, match="distinct players"):
-        Joint((move, move), Simultaneous())
+        Joint((move, move), simultaneous())
     with pytest.raises(InputError, match="distinct names"):
         Game((move, move), draw)
     with pytest.raises(InputError, match="no player 'g'"):

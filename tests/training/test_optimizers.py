@@ -136,7 +136,7 @@ def test_lbfgs_plays_alone():
     with pytest.raises(InputError, match="does not combine"):
         Move("line", least_squares, LBFGS(), combine=config_direction)
     for wrong in ({"clip": 1.0}, {"iterations": 0}):
-        with pytest.raises(InputError, match="L-BFGS"):
+        with pytest.raises(InputError, match="lbfgs: "):
             LBFGS(**wrong)
     for begin, end in ((0.5, 0.5), (-0.1, 1), (0, 1.5)):
         with pytest.raises(InputError, match="begin < end"):

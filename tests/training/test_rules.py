@@ -16,11 +16,11 @@ from lawful.training import SGD, Adam, Batch, Game, Joint, Move, State, fit, rul
 
 RULES = {
     **rules.RULES,
-    "alternating": rules.Alternating(),
-    "long extrapolation": rules.Extragradient(1.7),
-    "lookahead of extragradient": rules.Lookahead(rules.Extragradient(), every=3, weight=0.3),
-    "heavy consensus": rules.Consensus(0.8),
-    "lookahead of optimistic": rules.Lookahead(rules.Optimistic(), every=3),
+    "alternating": rules.alternating(),
+    "long extrapolation": rules.extragradient(1.7),
+    "lookahead of extragradient": rules.lookahead(rules.extragradient(), every=3, weight=0.3),
+    "heavy consensus": rules.consensus(0.8),
+    "lookahead of optimistic": rules.lookahead(rules.optimistic(), every=3),
 }
 ONE = np.eye(5)
 MATRICES = {  # by step and field: the textbook's
@@ -105,7 +105,7 @@ def test_a_rule_with_plain_steps_is_its_matrix(name, seed, step):
     """The fixed point is the game's, the matrix the textbook's; read off by `linearise` too."""
     game = random_game(seed)
     rule, matrix = RULES[name], MATRICES[name](step, game.field)
-    steps = rule.every if isinstance(rule, rules.Lookahead) else 1
+    steps = rule.period
     start, still = np.random.default_rng(seed + 1).normal(size=5), rest(seed)
     found = Table(game, step).run(rule, start, steps)
     np.testing.assert_allclose(found, still + matrix @ (start - still), rtol=0, atol=1e-10)
@@ -130,9 +130,9 @@ def test_optimistic_steps_are_their_matrix(seed):
     start = np.random.default_rng(seed + 1).normal(size=5)
     path = popov(game, 0.2, start, 6)
     for steps in (1, 2, 6):
-        found = Table(game, 0.2).run(rules.Optimistic(), start, steps)
+        found = Table(game, 0.2).run(rules.optimistic(), start, steps)
         np.testing.assert_allclose(found, path[steps], rtol=0, atol=1e-10)
-    read = linearise(rules.Optimistic(), game, 0.2).trajectory(start, 6)
+    read = linearise(rules.optimistic(), game, 0.2).trajectory(start, 6)
     np.testing.assert_allclose(read, path, rtol=0, atol=1e-10)
 
 
@@ -144,7 +144,7 @@ def test_lookahead_of_a_rule_with_memory_keeps_that_memory():
 
 
 def test_lookahead_returns_to_its_slow_weights_every_time():
-    game, rule = random_game(4), rules.Lookahead(every=2, weight=0.5)
+    game, rule = random_game(4), rules.lookahead(every=2, weight=0.5)
     update = linearise(rule, game, 0.1)
     start = np.ones(5)
     found = Table(game, 0.1).run(rule, start, 6)
@@ -159,7 +159,7 @@ def test_extra_adam_advances_its_moments_in_both_half_steps():
         torch.optim.Adam(v.parameters(), lr=rate, betas=(0.5, 0.9)) for v in table.players
     ]
     start = np.random.default_rng(0).normal(size=5)
-    found = table.run(rules.Extragradient(), start, 1)
+    found = table.run(rules.extragradient(), start, 1)
     j, b = game.field, game.offset
     first = j @ start + b
     half = start - rate * np.sign(first) * np.abs(first) / (np.abs(first) + 1e-8)
@@ -204,7 +204,7 @@ def noisy_state(game, fabric):
 
 def test_both_half_steps_see_the_same_noise_and_the_next_step_another():
     seen = []
-    game = noisy_game(rules.Extragradient(), seen)
+    game = noisy_game(rules.extragradient(), seen)
     fabric = device()
     state = noisy_state(game, fabric)
     list(fit(game, state, fabric, 2))
@@ -259,23 +259,23 @@ def test_a_gradient_that_fails_half_way_leaves_the_players_where_they_were():
 
     before = copy.deepcopy([player.w.detach() for player in table.players])
     with pytest.raises(ValueError):  # noqa: PT011
-        rules.Extragradient().step(gradients, table.optimizers, {})
+        rules.extragradient().step(gradients, table.optimizers, {})
     for player, value in zip(table.players, before, strict=True):
         assert torch.equal(player.w, value)
 
 
 def test_misuse_is_named():
     with pytest.raises(InputError, match="extrapolation: expected above 0, got 0"):
-        rules.Extragradient(0.0)
+        rules.extragradient(0.0)
     with pytest.raises(InputError, match="lookahead: expected every >= 1"):
-        rules.Lookahead(every=0)
+        rules.lookahead(every=0)
     loss = lambda players, batch: {}  # noqa: E731
-    for rule in (rules.Consensus(), rules.Lookahead(rules.Consensus())):
+    for rule in (rules.consensus(), rules.lookahead(rules.consensus())):
         with pytest.raises(InputError, match="cannot be clipped or combined"):
             Joint((Move("a", loss, Adam()),), rule)
         with pytest.raises(InputError, match="cannot be clipped or combined"):
             Joint((Move("a", loss, SGD(), combine=rules.config_direction),), rule)
-    with pytest.raises(InputError, match="expected a rate above 0"):
+    with pytest.raises(InputError, match="learning_rate: expected above 0, got -1"):
         Adam(-1.0)
     with pytest.raises(InputError, match="schedule"):
         Adam(schedule="cosin")

@@ -42,6 +42,7 @@ from lawful.training import (
     Enforced,
     Game,
     Multipliers,
+    Optimizer,
     adversarial_moves,
 )
 from lawful.typed import Count, Positive, Size, Weight, Within
@@ -189,7 +190,7 @@ class MotifStudy(Study):
             images = law.enforce(images, {})
         return Game(moves, draws(images, self.training.batch, NOISE), self._thresholds(law))
 
-    def _adam(self, rate: float | None = None) -> Adam:
+    def _adam(self, rate: float | None = None) -> Optimizer:
         """Adam at a rate, or at the generator's."""
         rate = self.training.learning_rate if rate is None else rate
         warmup = 0.0 if self.schedule == "constant" else 0.05

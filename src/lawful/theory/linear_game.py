@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.training.rules import Lookahead, Optimistic, Rule
+from lawful.training.rules import Rule
 
 Part = Literal["generator", "adversarial", "law", "critic"]
 Critic = Literal["standard", "projected"]
@@ -205,17 +205,17 @@ def linearise(
 
     The rule itself is run once. Every column of the players is a game of its own: from each unit
     vector with j = 0, which gives M, and from zero, which gives m; no rule mixes columns. A
-    lookahead takes as many steps as bring it back to its slow weights. The state of `Optimistic` is
+    lookahead takes as many steps as bring it back to its slow weights. The state of `optimistic` is
     (w, w before).
 
     Arguments:
-        parts: What the rule steps along, in its order. Algorithm 1 is `Alternating` along
+        parts: What the rule steps along, in its order. Algorithm 1 is `alternating` along
             generator, critic and law.
 
     Raises:
         InputError: The rule is a lookahead of one with memory.
     """
-    if isinstance(rule, Lookahead) and isinstance(rule.inner, Optimistic):
+    if rule.period > 1 and rule.remembers:
         raise InputError("linearise: expected a lookahead of a rule without memory")
     (q, p), n = game.coupling.shape, game.size
     slopes = [tuple(map(torch.from_numpy, game.rows(part))) for part in parts]
@@ -238,12 +238,12 @@ def linearise(
         return torch.cat(players).detach().numpy()
 
     memory: dict[str, object] = {}
-    points = 2 if isinstance(rule, Optimistic) else 1
+    points = 1 + rule.remembers
     starts = torch.eye(points * n, points * n + 1, dtype=torch.float64)
     last = (torch.arange(points * n + 1) == points * n).double()
     if points == 2:
         moved(starts[n:], 1)  # so that it remembers its step from the point before
-    image = moved(starts[:n], rule.every if isinstance(rule, Lookahead) else 1)
+    image = moved(starts[:n], rule.period)
     image = np.vstack([image, starts[: (points - 1) * n].numpy()])
     frozen = np.vstack([game.frozen() / np.sqrt(points)] * points)
     return Update(image[:, :-1], image[:, -1], frozen)

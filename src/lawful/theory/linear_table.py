@@ -26,24 +26,24 @@ from lawful.theory.linear_game import (
 )
 from lawful.theory.linear_samples import BATCH, DATA, STEPS, Played, play, sampling_errors
 from lawful.training.rules import (
-    Alternating,
-    Consensus,
-    Extragradient,
-    Lookahead,
-    Optimistic,
-    Simultaneous,
+    alternating,
+    consensus,
+    extragradient,
+    lookahead,
+    optimistic,
+    simultaneous,
 )
 
 DIMENSION, AGREE = 6, 1e-8
 METHODS: Mapping[str, Method] = {
-    "simultaneous": partial(linearise, Simultaneous()),
-    "alternating": partial(linearise, Alternating()),
-    "algorithm 1": partial(linearise, Alternating(), parts=("generator", "critic", "law")),
-    "three-way": partial(linearise, Alternating(), parts=("critic", "adversarial", "law")),
-    "extragradient": partial(linearise, Extragradient()),
-    "optimistic": partial(linearise, Optimistic()),
-    "consensus": partial(linearise, Consensus()),
-    "lookahead": partial(linearise, Lookahead()),
+    "simultaneous": partial(linearise, simultaneous()),
+    "alternating": partial(linearise, alternating()),
+    "algorithm 1": partial(linearise, alternating(), parts=("generator", "critic", "law")),
+    "three-way": partial(linearise, alternating(), parts=("critic", "adversarial", "law")),
+    "extragradient": partial(linearise, extragradient()),
+    "optimistic": partial(linearise, optimistic()),
+    "consensus": partial(linearise, consensus()),
+    "lookahead": partial(linearise, lookahead()),
     "heun": partial(runge_kutta, 2),
     "rk4": partial(runge_kutta, 4),
 }
@@ -271,7 +271,7 @@ def _alternation() -> list[Decided]:
     best, heun, past = (case("extragradient", float(np.sqrt(0.5))), case("heun", 0.5),
                         case("optimistic", 0.4))  # fmt: skip
     # Extragradient with half the step for the extrapolation.
-    half = linearise(Extragradient(0.5), game(2, 1.0, "standard"), 0.5).spectral_radius()
+    half = linearise(extragradient(0.5), game(2, 1.0, "standard"), 0.5).spectral_radius()
     three = Claim(
         "Alternating in three ways converges in practice (section 2, algorithm 1)",
         f"{whole[0]}, {whole[1].radius:.5f} at η = 0.6; without the law in the generator's "

@@ -1,6 +1,20 @@
 """Games, the losses and rules they are made of, and the loop that plays them."""
 
-from lawful.training.game import Batch, Draw, Game, Joint, Loss, Move, Players, Terms
+from lawful.training.game import (
+    LBFGS,
+    SGD,
+    Adam,
+    Batch,
+    Draw,
+    Game,
+    Joint,
+    Loss,
+    Move,
+    Optimizer,
+    Players,
+    RMSProp,
+    Terms,
+)
 from lawful.training.loop import fit
 from lawful.training.losses import (
     Constraints,
@@ -12,7 +26,6 @@ from lawful.training.losses import (
     law_moves,
     sample_moves,
 )
-from lawful.training.optimizers import LBFGS, SGD, Adam, Optimizer, RMSProp
 from lawful.training.rules import RULES
 from lawful.training.state import State
 

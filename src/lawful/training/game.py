@@ -1,4 +1,4 @@
-r"""Games: an ordered tuple of moves over named players.
+r"""Games: an ordered tuple of moves over named players, each with an optimizer.
 
 A move lets one player descend its own loss a number of times; a step of the game is one pass
 through its moves. Moves in sequence alternate; joint moves step together by a rule, on one batch.
@@ -8,8 +8,9 @@ for each law; extragradient is a rule that joins the same two moves.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import ceil, inf
-from typing import ClassVar
+from functools import partial
+from math import ceil, cos, inf, pi
+from typing import Annotated, Literal
 
 import torch
 from lightning_fabric.wrappers import is_wrapped
@@ -17,8 +18,77 @@ from torch import Tensor, nn
 
 from lawful.errors import InputError
 from lawful.laws import Condition
-from lawful.training.optimizers import LBFGS, Adam, Optimizer
-from lawful.training.rules import Rule, Simultaneous
+from lawful.training.rules import RULES, Rule, line_search
+from lawful.typed import Positive, Within, check_fields
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """A method with a rate that is a function of the step alone.
+
+    `Adam`, `RMSProp`, `SGD` and `LBFGS` are this with a method and its defaults.
+
+    Arguments:
+        learning_rate: Peak rate.
+        schedule: Constant, or a cosine to zero at the last step, after the warm-up.
+        warmup: Fraction of the run over which the rate rises linearly.
+        clip: Largest norm of a player's gradient; None leaves it as it is.
+        method: `adam` (Kingma & Ba 2015); `rmsprop`, gradients over the root of a running mean of
+            their squares that starts at zero and decays by 0.9 (Hinton 2012, lecture 6e); `sgd`,
+            plain gradient steps; `lbfgs`, limited-memory BFGS with a strong-Wolfe line search
+            (Liu & Nocedal 1989; Nocedal & Wright 2006, algorithms 7.5 and 3.5).
+        betas: Decays of Adam's two means.
+        iterations: Largest number of iterations of L-BFGS per step of the move. They are on one
+            batch, a deterministic function: every evaluation sees the same random numbers.
+        keep: Keep the last ten pairs of steps and gradient differences of L-BFGS from one step of
+            the move to the next, for a game whose batch is the same every time; pairs of another
+            batch would spoil the curvature.
+
+    Raises:
+        InputError: A number is out of range, or the gradients of L-BFGS are to be clipped.
+    """
+
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: Annotated[float, Within(0, 1)] = 0.05
+    clip: Annotated[float, Within(0, 1e30, above=True)] | None = 1.0
+    method: Literal["adam", "rmsprop", "sgd", "lbfgs"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.99)
+    iterations: Annotated[int, Within(1, 1_000_000)] = 20
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"{self.method}: ")
+        if self.method == "lbfgs" and self.clip is not None:
+            raise InputError(f"lbfgs: expected no clip, got {self.clip:g}")
+
+    def build(self, player: nn.Module) -> torch.optim.Optimizer:
+        """A torch optimizer over the player's parameters."""
+        parameters, rate = player.parameters(), self.learning_rate
+        if self.method == "adam":
+            return torch.optim.Adam(parameters, lr=rate, betas=self.betas)
+        if self.method == "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=rate, alpha=0.9)
+        if self.method == "sgd":
+            return torch.optim.SGD(parameters, lr=rate)
+        return torch.optim.LBFGS(
+            parameters, lr=rate, max_iter=self.iterations, history_size=10,
+            line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=1e-14,
+        )  # fmt: skip
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` of `steps`."""
+        done = step / max(steps, 1)
+        rise = min(1.0, (step + 1) / max(1.0, self.warmup * steps))
+        fall = (1 + cos(pi * min(done, 1.0))) / 2 if self.schedule == "cosine" else 1.0
+        return self.learning_rate * rise * fall
+
+
+PLAIN = partial(Optimizer, schedule="constant", warmup=0.0, clip=None)
+Adam = partial(Optimizer, method="adam")
+RMSProp = partial(Optimizer, method="rmsprop")
+SGD = partial(PLAIN, method="sgd")
+LBFGS = partial(PLAIN, learning_rate=1.0, method="lbfgs")
 
 
 @dataclass(frozen=True)
@@ -27,11 +97,6 @@ class Batch:
 
     condition: Condition
     data: Tensor | None = None
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        condition = {name: value.to(device) for name, value in self.condition.items()}
-        return Batch(condition, None if self.data is None else self.data.to(device))
 
 
 Players = Mapping[str, nn.Module]
@@ -67,8 +132,6 @@ class Move:
     end: float = 1.0
     combine: Combine | None = None
 
-    rule: ClassVar[Rule] = Simultaneous()
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.player)
         if self.times < 1 or not 0 <= self.begin < self.end <= 1:
@@ -76,8 +139,14 @@ class Move:
                 f"move {self.name!r}: expected times >= 1 and 0 <= begin < end <= 1, got "
                 f"{self.times}, {self.begin:g} and {self.end:g}"
             )
-        if isinstance(self.optimizer, LBFGS) and self.combine is not None:
+        if self.optimizer.method == "lbfgs" and self.combine is not None:
             raise InputError(f"move {self.name!r}: L-BFGS does not combine gradients")
+
+    @property
+    def rule(self) -> Rule:
+        """How it steps, alone."""
+        searching = self.optimizer.method == "lbfgs"
+        return line_search(keep=self.optimizer.keep) if searching else RULES["simultaneous"]
 
     @property
     def parts(self) -> tuple["Move", ...]:
@@ -111,19 +180,18 @@ class Joint:
         if len(set(players)) < len(players) or not players:
             raise InputError(f"move {self.name!r}: expected distinct players, got {players}")
         if len({(part.times, part.begin, part.end) for part in self.parts}) > 1:
+            paces = [f"{p.times} in [{p.begin:g}, {p.end:g}]" for p in self.parts]
             raise InputError(
                 f"move {self.name!r}: a joint rule moves {' and '.join(players)} as often; got "
-                + " and ".join(str(part.times) for part in self.parts)
-                + " steps, in the fractions "
-                + " and ".join(f"[{part.begin:g}, {part.end:g}]" for part in self.parts)
+                f"{' and '.join(paces)}"
             )
-        if any(isinstance(part.optimizer, LBFGS) for part in self.parts):
+        if any(part.optimizer.method == "lbfgs" for part in self.parts):
             raise InputError(f"move {self.name!r}: L-BFGS searches along a line; it plays alone")
         clipped = any(part.optimizer.clip is not None or part.combine for part in self.parts)
         if self.rule.needs_graph and clipped:
             raise InputError(
-                f"move {self.name!r}: {type(self.rule).__name__} differentiates gradients; "
-                "they cannot be clipped or combined: set clip and combine to None"
+                f"move {self.name!r}: {self.rule} differentiates gradients; they cannot be clipped "
+                "or combined: set clip and combine to None"
             )
 
 
@@ -155,9 +223,8 @@ class Game:
 
     def over(self, values: Mapping[str, float]) -> bool:
         """Whether every threshold is passed by the loss terms of a turn."""
-        return bool(self.until) and all(
-            values.get(name, inf) < threshold for name, threshold in self.until.items()
-        )
+        passed = [values.get(name, inf) < threshold for name, threshold in self.until.items()]
+        return bool(passed) and all(passed)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -6,8 +6,9 @@ those of one update see the same batch and random numbers.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -31,17 +32,20 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
 
     Raises:
         NonFiniteError: A loss term or a gradient is not finite. The failing update is not applied,
-            earlier ones of the same step (other moves, players of `Alternating`) have been.
+            earlier ones of the same step (other moves, players of `alternating`) have been.
     """
-    if idle := [move.name for move in game.moves if not move.parts[0].plays_ever(steps)]:
+    firsts = {move.name: move.parts[0] for move in game.moves}  # joint moves play equally often
+    if idle := [name for name, move in firsts.items() if not move.plays_ever(steps)]:
         said = f"game: in {steps} steps never played: {', '.join(idle)} (begin and end)"
         warnings.warn(said, LawfulWarning, stacklevel=2)
     while state.step < steps and not state.over:
         state.values = {}
         for move in game.moves:
-            first, *_ = move.parts  # joint moves are played equally often
+            first = firsts[move.name]
             for _ in range(first.times if first.plays(state.step, steps) else 0):
-                _step(move, game.draw(state.generator).to(fabric.device), state, fabric, steps)
+                batch = game.draw(state.generator)
+                batch = Batch(*fabric.to_device((batch.condition, batch.data)))
+                _update(move, batch, state, fabric, steps)
         for name, average in state.averages.items():
             average.update_parameters(unwrapped(state.players[name]))
         state.step += 1
@@ -49,30 +53,35 @@ def fit(game: Game, state: State, fabric: Fabric, steps: int) -> Iterator[State]
         yield state
 
 
-def _step(move: Move | Joint, batch: Batch, state: State, fabric: Fabric, steps: int) -> None:
+def _update(move: Move | Joint, batch: Batch, state: State, fabric: Fabric, steps: int) -> None:
+    """One update of a move by its rule, on one batch."""
     optimizers = [state.optimizers[move.name, part.player] for part in move.parts]
     for optimizer, part in zip(optimizers, move.parts, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = part.optimizer.rate(state.step, steps)
-    random = _random(fabric)
+    rewind = _rewinding(fabric)
 
     def gradients(only: int | None = None, *, graph: bool = False) -> float:
         # Extragradient would average over the noise of dropout and of penalties otherwise.
-        _set_random(random, fabric)
+        rewind()
         total = 0.0
         for part in move.parts if only is None else (move.parts[only],):
             terms = part.loss(state.players, batch)
             values = {name: float(value.detach()) for name, value in terms.items()}
             state.values |= {f"{move.name}/{name}": value for name, value in values.items()}
-            wrong = [name for name, value in values.items() if not isfinite(value)]
-            said = ", ".join(f"the loss term {name!r} is {values[name]}" for name in wrong)
-            _stop_unless(not wrong, said, move, state, fabric)
+            stop_for(f"the loss term {n!r} is {v}" for n, v in values.items() if not isfinite(v))
             norm = _backward(part, terms, state.players[part.player], graph, fabric)
-            said = f"the gradient of {', '.join(terms)} is {norm}"
-            _stop_unless(isfinite(norm), said, move, state, fabric)
+            stop_for([] if isfinite(norm) else [f"the gradient of {', '.join(terms)} is {norm}"])
             total += sum(values.values())
         # Over all processes, so that a line search goes the same way in each.
-        return float(_mean(torch.tensor(total, dtype=torch.float64), fabric))
+        return float(_reduced(torch.tensor(total, dtype=torch.float64), fabric, "mean"))
+
+    def stop_for(faults: Iterable[str]) -> None:
+        """Raise on every process as soon as one of them has a fault."""
+        said = ", ".join(faults)
+        if not _everywhere(not said, fabric):
+            reason = said or "another process is not finite"
+            raise NonFiniteError(f"step {state.step}: {reason} in move {move.name!r}")
 
     move.rule.step(gradients, optimizers, state.memory.setdefault(move.name, {}))
 
@@ -81,12 +90,11 @@ def _backward(part: Move, terms: Terms, player: nn.Module, graph: bool, fabric: 
     """Leave the gradient of the terms in the player's `.grad`, clipped; returns its norm."""
     player.zero_grad(set_to_none=True)
     parameters = [p for p in player.parameters() if p.requires_grad]
+    total = torch.stack(list(terms.values())).sum()
     if graph or (part.combine is not None and len(terms) > 1):
         try:
-            if graph or part.combine is None:
-                found = _with_graph(terms, parameters, fabric)
-            else:
-                found = _combined(part.combine, terms, parameters, fabric)
+            combine = None if graph else part.combine
+            found = _gradients(total, terms, parameters, combine, fabric)
         except RuntimeError as error:
             if "fabric.backward" not in str(error):  # autograd itself, which knows no scaling
                 raise
@@ -94,65 +102,51 @@ def _backward(part: Move, terms: Terms, player: nn.Module, graph: bool, fabric: 
         for p, gradient in zip(parameters, found, strict=True):
             p.grad = gradient
     else:
-        fabric.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
+        fabric.backward(total, inputs=parameters)
     if part.optimizer.clip is not None:
         return float(clip_grad_norm_(parameters, part.optimizer.clip))
     return float(get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
-def _with_graph(
-    terms: Terms, parameters: Sequence[Tensor], fabric: Fabric
+def _gradients(
+    total: Tensor, terms: Terms, weights: Sequence[Tensor], combine: Combine | None, fabric: Fabric
 ) -> Sequence[Tensor | None]:
-    """Gradients that can be differentiated themselves."""
-    if fabric.world_size > 1:
-        raise InputError("game: second derivatives (consensus) need a single process")
-    total = torch.stack(list(terms.values())).sum()
-    return torch.autograd.grad(total, parameters, create_graph=True, allow_unused=True)
-
-
-def _combined(
-    combine: Combine, terms: Terms, parameters: Sequence[Tensor], fabric: Fabric
-) -> Sequence[Tensor | None]:
-    """The direction made of the terms' own gradients, each averaged over processes."""
+    """The direction made of the terms' own gradients, each averaged over processes; without
+    `combine` those of the sum, which can be differentiated themselves."""
+    if combine is None:
+        if fabric.world_size > 1:
+            raise InputError("game: second derivatives (consensus) need a single process")
+        return torch.autograd.grad(total, weights, create_graph=True, allow_unused=True)
     rows = []
     for term in terms.values():
-        found = torch.autograd.grad(term, parameters, retain_graph=True, materialize_grads=True)
+        found = torch.autograd.grad(term, weights, retain_graph=True, materialize_grads=True)
         rows.append(torch.cat([gradient.flatten() for gradient in found]))
-    direction = combine(_mean(torch.stack(rows), fabric))
-    pieces = direction.split([p.numel() for p in parameters])
-    return [piece.view_as(p).clone() for p, piece in zip(parameters, pieces, strict=True)]
+    direction = combine(_reduced(torch.stack(rows), fabric, "mean"))
+    pieces = direction.split([p.numel() for p in weights])
+    return [piece.view_as(p).clone() for p, piece in zip(weights, pieces, strict=True)]
 
 
-def _random(fabric: Fabric) -> list[Tensor]:
-    """The state of torch's random generators."""
+def _rewinding(fabric: Fabric) -> Callable[[], None]:
+    """Sets torch's random generators back to where they are now."""
     on_gpu = fabric.device.type == "cuda"
-    extra = [torch.cuda.get_rng_state(fabric.device)] if on_gpu else []
-    return [torch.get_rng_state(), *extra]
+    here = torch.get_rng_state()
+    there = torch.cuda.get_rng_state(fabric.device) if on_gpu else None
+
+    def rewind() -> None:
+        torch.set_rng_state(here)
+        if there is not None:
+            torch.cuda.set_rng_state(there, fabric.device)
+
+    return rewind
 
 
-def _set_random(states: list[Tensor], fabric: Fabric) -> None:
-    torch.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.cuda.set_rng_state(state, fabric.device)
-
-
-def _mean(value: Tensor, fabric: Fabric) -> Tensor:
+def _reduced(value: Tensor, fabric: Fabric, by: Literal["mean", "min"]) -> Tensor:
     """Over all processes."""
     if fabric.world_size == 1:
         return value
-    return torch.as_tensor(fabric.all_reduce(value.to(fabric.device), reduce_op="mean"))
-
-
-def _stop_unless(fine: bool, said: str, move: Move | Joint, state: State, fabric: Fabric) -> None:
-    """Raise on every process as soon as one of them is not fine."""
-    if not _everywhere(fine, fabric):
-        reason = "another process is not finite" if fine else said
-        raise NonFiniteError(f"step {state.step}: {reason} in move {move.name!r}")
+    return torch.as_tensor(fabric.all_reduce(value.to(fabric.device), reduce_op=by))
 
 
 def _everywhere(mine: bool, fabric: Fabric) -> bool:
     """Whether it is so on every process."""
-    if fabric.world_size == 1:
-        return mine
-    flag = torch.tensor(float(mine), device=fabric.device)
-    return bool(fabric.all_reduce(flag, reduce_op="min"))
+    return bool(_reduced(torch.tensor(float(mine)), fabric, "min"))

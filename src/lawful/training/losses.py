@@ -17,7 +17,7 @@ generator descends, which a penalty alone leaves as a bias of order 1 / rho.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,21 @@ from torch import Tensor, nn
 from lawful.divergences import MMD, Divergence, Sinkhorn
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, CorrectableLaw, Law, Residual, law
-from lawful.training.game import Batch, Combine, Joint, Loss, Move, Players, Terms, unwrapped
-from lawful.training.optimizers import SGD, Adam, Optimizer
+from lawful.training.game import (
+    SGD,
+    Adam,
+    Batch,
+    Combine,
+    Joint,
+    Loss,
+    Move,
+    Optimizer,
+    Players,
+    Terms,
+    unwrapped,
+)
 from lawful.training.rules import Rule, config_direction
+from lawful.typed import Within, check_fields
 
 View = Callable[[Tensor, Condition], Tensor]
 LawsBy = Literal["penalty", "alternation", "lagrangian", "config"]
@@ -53,12 +65,11 @@ class Constraints:
     laws: tuple[Law | Residual, ...] = ()
     by: LawsBy = "penalty"
     weight: float | Mapping[str, float] = 1.0
-    steps: int = 1
+    steps: Annotated[int, Within(1, 1_000_000)] = 1
     optimizer: Optimizer = field(default_factory=Adam)
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(LawsBy):
-            raise InputError(f"laws by {self.by!r}: expected one of {', '.join(get_args(LawsBy))}")
+        check_fields(self, "laws ")
         names = [law(entry).name for entry in self.laws]
         if len(set(names)) < len(names):
             raise InputError(f"laws: expected distinct names, got {', '.join(names)}")
@@ -68,7 +79,9 @@ class Constraints:
             )
         for entry, weight in self.weighted:
             if not 0 <= weight < inf:
-                raise InputError(f"weight of law {entry.name!r}: expected at least 0, got {weight}")
+                raise InputError(
+                    f"weight of law {entry.name!r}: expected at least 0, got {weight:g}"
+                )
         if self.by == "lagrangian" and len({w for _, w in self.weighted} - {0.0}) != 1:
             raise InputError("laws by lagrangian: expected one weight above 0 for all laws")
 
@@ -89,10 +102,10 @@ class Constraints:
         }
         return _joined(squares, {"multipliers": players["multipliers"](residuals)})
 
-    @property
-    def combine(self) -> Combine | None:
-        """Makes the generator's direction from the gradients of its terms; None for their sum."""
-        return config_direction if self.by == "config" and self.laws else None
+    def move(self, loss: Loss, optimizer: Optimizer, times: int = 1) -> Move:
+        """The generator's move; by `config` it follows what the gradients of its terms agree on."""
+        agreed: Combine | None = config_direction if self.by == "config" and self.laws else None
+        return Move("generator", loss, optimizer, times, combine=agreed)
 
     def moves(self) -> tuple[Move, ...]:
         """The moves that laws add to a turn: steps on each law, or the multipliers' ascent."""
@@ -134,7 +147,7 @@ def adversarial_moves(
     constraints = constraints or Constraints()
     graph = rule is not None and rule.needs_graph
     loss = generator_loss(divergence, constraints, view=view, create_graph=graph)
-    ours = Move("generator", loss, generator, generator_steps, combine=constraints.combine)
+    ours = constraints.move(loss, generator, generator_steps)
     loss = critic_loss(divergence, view=view, create_graph=graph)
     theirs = Move("critic", loss, critic, critic_steps)
     pair = (ours, theirs) if rule is None else (Joint((ours, theirs), rule),)
@@ -156,7 +169,7 @@ def sample_moves(
         terms = {type(divergence).__name__: divergence(_data(batch), x)}
         return _joined(terms, constraints.terms(x, players, c))
 
-    return (Move("generator", loss, generator, combine=constraints.combine), *constraints.moves())
+    return (constraints.move(loss, generator), *constraints.moves())
 
 
 def law_moves(constraints: Constraints, *, generator: Optimizer | None = None) -> tuple[Move, ...]:
@@ -174,17 +187,15 @@ def law_moves(constraints: Constraints, *, generator: Optimizer | None = None) -
         return constraints.moves()
 
     def loss(players: Players, batch: Batch) -> Terms:
-        x = players["generator"](batch.condition)
-        return constraints.terms(x, players, batch.condition)
+        c = batch.condition
+        return constraints.terms(players["generator"](c), players, c)
 
-    optimizer = generator or constraints.optimizer
-    move = Move("generator", loss, optimizer, combine=constraints.combine)
-    return (move, *constraints.moves())
+    return (constraints.move(loss, generator or constraints.optimizer), *constraints.moves())
 
 
 def generator_loss(
     divergence: Divergence,
-    constraints: Constraints | None = None,
+    constraints: Constraints,
     *,
     view: View | None = None,
     create_graph: bool = False,
@@ -197,13 +208,13 @@ def generator_loss(
     """
 
     def loss(players: Players, batch: Batch) -> Terms:
-        c, critic = batch.condition, players["critic"]
+        c = batch.condition
+        judge = _judge(players["critic"], c, view)
         x = players["generator"](c)
         with torch.set_grad_enabled(create_graph):
-            real = critic(_seen(_data(batch), c, view), c)
-        fake = critic(_seen(x, c, view), c)
-        terms = {"adversarial": divergence.generator_loss(real, fake)}
-        return terms if constraints is None else _joined(terms, constraints.terms(x, players, c))
+            real = judge(_data(batch))
+        terms = {"adversarial": divergence.generator_loss(real, judge(x))}
+        return _joined(terms, constraints.terms(x, players, c))
 
     return loss
 
@@ -222,17 +233,13 @@ def critic_loss(
     """
 
     def loss(players: Players, batch: Batch) -> Terms:
-        c, real = batch.condition, _data(batch)
+        c, real, critic = batch.condition, _data(batch), players["critic"]
         with torch.set_grad_enabled(create_graph):
             fake = players["generator"](c)
-        critic = players["critic"]
         # Outside the device wrapper: its hooks allow one backward pass only, and its replicas
         # share these parameters, so that the gradients still meet.
-        inner = unwrapped(critic)
-        return divergence.critic_terms(
-            lambda x: critic(_seen(x, c, view), c), real, fake,
-            inner=lambda x: inner(_seen(x, c, view), c),
-        )  # fmt: skip
+        inner = _judge(unwrapped(critic), c, view)
+        return divergence.critic_terms(_judge(critic, c, view), real, fake, inner=inner)
 
     return loss
 
@@ -270,8 +277,9 @@ def multiplier_loss(laws: Sequence[Law]) -> Loss:
     return loss
 
 
-def _seen(x: Tensor, c: Condition, view: View | None) -> Tensor:
-    return x if view is None else view(x, c)
+def _judge(critic: nn.Module, c: Condition, view: View | None) -> Callable[[Tensor], Tensor]:
+    """Samples to the scores of a critic that is shown its view of them."""
+    return lambda x: critic(x if view is None else view(x, c), c)
 
 
 def _joined(terms: Terms, more: Terms) -> Terms:
@@ -307,8 +315,8 @@ class Multipliers(nn.Module):
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
-        self.names = tuple(shapes)
-        self.values = nn.ParameterList(nn.Parameter(torch.zeros(*s)) for s in shapes.values())
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.values = nn.ParameterList(nn.Parameter(torch.zeros(s)) for s in self.shapes.values())
 
     def forward(self, residuals: Mapping[str, Tensor]) -> Tensor:
         """Sum over laws of ⟨multiplier, batch mean of the residual⟩.
@@ -317,10 +325,9 @@ class Multipliers(nn.Module):
             InputError: The laws or the shapes of their residuals are not those declared.
         """
         found = {name: tuple(r.shape[1:]) for name, r in residuals.items()}
-        declared = {n: tuple(v.shape) for n, v in zip(self.names, self.values, strict=True)}
-        if found != declared:
-            raise InputError(f"multipliers: declared for {declared}, got residuals {found}")
-        pairs = zip(self.names, self.values, strict=True)
+        if found != self.shapes:
+            raise InputError(f"multipliers: declared for {self.shapes}, got residuals {found}")
+        pairs = zip(self.shapes, self.values, strict=True)
         return torch.stack([(v * residuals[name].mean(0)).sum() for name, v in pairs]).sum()
 
 

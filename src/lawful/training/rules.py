@@ -5,10 +5,9 @@ are the textbook ones; with Adam each gradient step is one of Adam's. A rule's m
 is saved with the state.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from conflictfree.grad_operator import ConFIG_update
@@ -19,73 +18,83 @@ from lawful.errors import InputError
 
 Optimizers = Sequence[torch.optim.Optimizer]
 Memory = dict[str, Any]
+# `gradients(only=None, graph=False)` leaves the gradients at the players' present parameters in
+# their `.grad` and returns the sum of the losses: of one player of the move by its index, or of
+# all; with `graph` they can be differentiated. Every call within a step sees the same batch, the
+# same latent noise (part of the batch's condition) and the same state of torch's generators.
+Gradients = Callable[..., float]
+Step = Callable[[Gradients, Optimizers, Memory], None]
 
 
-class Gradients(Protocol):
-    """Leaves the gradients at the players' present parameters in their `.grad`.
+@dataclass(frozen=True, repr=False)
+class Rule:
+    """A way to step.
 
-    Every call within a step sees the same batch, the same latent noise (part of the batch's
-    condition) and the same state of torch's random generators.
+    Arguments:
+        name: With its configuration; a checkpoint of another name is refused.
+        step: Takes one step from the gradients, with an optimizer per player of the move. The
+            memory holds tensors, numbers and containers of them that the next step needs.
+        needs_graph: Whether it differentiates gradients.
+        period: Steps until it is back where it forgets what came before.
+        remembers: Whether it keeps the step before for ever.
     """
 
-    def __call__(self, only: int | None = None, *, graph: bool = False) -> float:
-        """Compute them, and return the sum of the losses.
+    name: str
+    step: Step = field(compare=False)
+    needs_graph: bool = False
+    period: int = 1
+    remembers: bool = False
 
-        Arguments:
-            only: Index of one player of the move; None for all.
-            graph: Keep the graph, so that the gradients can be differentiated.
-        """
-
-
-@dataclass(frozen=True)
-class Rule(ABC):
-    """A way to step; its fields are its configuration."""
-
-    @property
-    def needs_graph(self) -> bool:
-        """Whether it differentiates gradients."""
-        return False
-
-    @abstractmethod
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
-        """Take one step.
-
-        Arguments:
-            optimizers: One per player of the move.
-            memory: Tensors, numbers and containers of them that the next step of this rule needs.
-        """
+    def __repr__(self) -> str:
+        return self.name
 
 
-@dataclass(frozen=True)
-class Simultaneous(Rule):
-    """w ← w - η F(w): all gradients first, then every player moves.
+def simultaneous() -> Rule:
+    """w ← w - η F(w): all gradients first, then every player moves."""
 
-    An optimizer that searches along a line, alone in its move, asks for its gradients itself.
-    """
-
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
-        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers):
-            optimizers[0].step(gradients)
-            return
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         gradients()
         _step(optimizers)
 
+    return Rule("Simultaneous()", step)
 
-@dataclass(frozen=True)
-class Alternating(Rule):
+
+def line_search(*, keep: bool) -> Rule:
+    """A single optimizer asks for its gradients itself; where it fails, nothing moves.
+
+    Arguments:
+        keep: Go on with what it learned of the loss in the step before.
+    """
+
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+        (search,) = optimizers
+        if not keep:
+            search.state.clear()
+        start = _copies(optimizers)
+        try:
+            search.step(gradients)
+        except BaseException:
+            _set(optimizers, start)
+            raise
+
+    return Rule("Simultaneous()", step)  # its name in checkpoints, whatever the optimizer
+
+
+def alternating() -> Rule:
     """Players move in their order, each seeing the moves before its own.
 
     Moves in sequence alternate too, but draw a batch each.
     """
 
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         for k, optimizer in enumerate(optimizers):
             gradients(only=k)
             optimizer.step()
 
+    return Rule("Alternating()", step)
 
-@dataclass(frozen=True)
-class Extragradient(Rule):
+
+def extragradient(extrapolation: float = 1.0) -> Rule:
     """w ← w - η F(w - γ F(w)) (Korpelevich 1976); with Adam, ExtraAdam (Gidel et al. 2019, alg. 4).
 
     Adam's moments advance in both half-steps, the parameters move from where they were.
@@ -93,81 +102,72 @@ class Extragradient(Rule):
     Arguments:
         extrapolation: γ / η.
     """
+    if not extrapolation > 0:
+        raise InputError(f"extrapolation: expected above 0, got {extrapolation:g}")
 
-    extrapolation: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.extrapolation > 0:
-            raise InputError(f"extrapolation: expected above 0, got {self.extrapolation:g}")
-
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         gradients()
         start = _copies(optimizers)
         _step(optimizers)
         ends = zip(start, _copies(optimizers), strict=True)  # a step is proportional to its rate
-        _set(optimizers, [torch.lerp(s, end, self.extrapolation) for s, end in ends])
+        _set(optimizers, [torch.lerp(s, end, extrapolation) for s, end in ends])
         try:
             gradients()
         finally:
             _set(optimizers, start)
         _step(optimizers)
 
+    return Rule(f"Extragradient(extrapolation={extrapolation!r})", step)
 
-@dataclass(frozen=True)
-class Optimistic(Rule):
-    """w ← w - 2 η F(w) + η F(w before): one gradient a step (Popov 1980; Daskalakis et al. 2018).
+
+def optimistic() -> Rule:
+    """w ← w - 2 η F(w) + η F(w before): one gradient per step (Popov 1980; Daskalakis et al. 2018).
 
     With Adam its whole update takes the place of η F: optimistic Adam.
     """
 
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         gradients()
         start = _copies(optimizers)
         _step(optimizers)
-        updates = [p.detach() - s for p, s in zip(_parameters(optimizers), start, strict=True)]
-        past = memory.get("updates", updates)
+        ends = zip(start, _copies(optimizers), strict=True)
+        updates = [end - s for s, end in ends]
+        changes = zip(updates, memory.get("updates", updates), strict=True)
         with torch.no_grad():
-            for p, now, before in zip(_parameters(optimizers), updates, past, strict=True):
+            for p, (now, before) in zip(_parameters(optimizers), changes, strict=True):
                 p.add_(now - before)
         memory["updates"] = updates
 
+    return Rule("Optimistic()", step, remembers=True)
 
-@dataclass(frozen=True)
-class Lookahead(Rule):
+
+def lookahead(inner: Rule | None = None, every: int = 5, weight: float = 0.5) -> Rule:
     """After every `every` steps of another rule, w ← slow + weight (w - slow), and slow ← w.
 
-    Lookahead-minmax (Chavdarova et al. 2021).
+    Lookahead-minmax (Chavdarova et al. 2021); of simultaneous steps where not given.
     """
+    if every < 1 or not 0 < weight <= 1:
+        raise InputError(
+            f"lookahead: expected every >= 1 and 0 < weight <= 1, got {every}, {weight:g}"
+        )
+    inner = inner or simultaneous()
 
-    inner: Rule = field(default_factory=Simultaneous)
-    every: int = 5
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or not 0 < self.weight <= 1:
-            raise InputError(
-                f"lookahead: expected every >= 1 and 0 < weight <= 1, got {self.every}, "
-                f"{self.weight:g}"
-            )
-
-    @property
-    def needs_graph(self) -> bool:
-        return self.inner.needs_graph
-
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
-        slow = memory["slow"] if "slow" in memory else _copies(optimizers)
-        memory["slow"] = slow
-        self.inner.step(gradients, optimizers, memory.setdefault("inner", {}))
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+        if "slow" not in memory:
+            memory["slow"] = _copies(optimizers)
+        inner.step(gradients, optimizers, memory.setdefault("inner", {}))
         memory["steps"] = memory.get("steps", 0) + 1
-        if memory["steps"] == self.every:
-            fast = _copies(optimizers)
-            back = [torch.lerp(s, f, self.weight) for s, f in zip(slow, fast, strict=True)]
+        if memory["steps"] == every:
+            pairs = zip(memory["slow"], _copies(optimizers), strict=True)
+            back = [torch.lerp(slow, fast, weight) for slow, fast in pairs]
             _set(optimizers, back)
             memory |= {"slow": back, "steps": 0}
 
+    name = f"Lookahead(inner={inner}, every={every}, weight={weight!r})"
+    return Rule(name, step, inner.needs_graph, every * inner.period, inner.remembers)
 
-@dataclass(frozen=True)
-class Consensus(Rule):
+
+def consensus(weight: float = 0.5) -> Rule:
     """w ← w - η (F + γ ∇½‖F‖²)(w) (Mescheder et al. 2017): second derivatives.
 
     Gradients are not clipped, and more than one process is refused.
@@ -176,13 +176,7 @@ class Consensus(Rule):
         weight: γ.
     """
 
-    weight: float = 0.5
-
-    @property
-    def needs_graph(self) -> bool:
-        return True
-
-    def step(self, gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
+    def step(gradients: Gradients, optimizers: Optimizers, memory: Memory) -> None:
         gradients(graph=True)
         moved = [p for p in _parameters(optimizers) if p.grad is not None]
         field = [p.grad for p in moved if p.grad is not None]
@@ -191,8 +185,10 @@ class Consensus(Rule):
         if energy.requires_grad:
             slopes = torch.autograd.grad(energy, moved, allow_unused=True)
         for p, g, slope in zip(moved, field, slopes, strict=True):
-            p.grad = g.detach() if slope is None else g.detach() + self.weight * slope
+            p.grad = g.detach() if slope is None else g.detach() + weight * slope
         _step(optimizers)
+
+    return Rule(f"Consensus(weight={weight!r})", step, needs_graph=True)
 
 
 def config_direction(
@@ -235,10 +231,10 @@ def _set(optimizers: Optimizers, values: Sequence[Tensor]) -> None:
 
 
 RULES: dict[str, Rule] = {
-    "simultaneous": Simultaneous(),
-    "alternating": Alternating(),
-    "extragradient": Extragradient(),
-    "optimistic": Optimistic(),
-    "lookahead": Lookahead(),
-    "consensus": Consensus(),
+    "simultaneous": simultaneous(),
+    "alternating": alternating(),
+    "extragradient": extragradient(),
+    "optimistic": optimistic(),
+    "lookahead": lookahead(),
+    "consensus": consensus(),
 }

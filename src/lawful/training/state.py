@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_utilities.core.apply_func import apply_to_collection
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, distributed, nn
@@ -25,6 +26,7 @@ from lawful.training.game import Batch, Draw, Game
 from lawful.weights import make_dense
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+PLAIN = ("step", "values", "memory", "over")  # fields of a state that are saved as they are
 
 
 @dataclass
@@ -94,11 +96,11 @@ class State:
         optimizers: dict[tuple[str, str], torch.optim.Optimizer] = {}
         for name, player in players.items():
             mine = {move: p.optimizer.build(player) for move, p in parts if p.player == name}
-            if not mine:
+            if mine:
+                modules[name], *ready = fabric.setup(player, *mine.values())
+                optimizers |= {(move, name): r for move, r in zip(mine, ready, strict=True)}
+            else:
                 modules[name] = player.to(fabric.device)
-                continue
-            modules[name], *ready = fabric.setup(player, *mine.values())
-            optimizers |= {(move, name): r for move, r in zip(mine, ready, strict=True)}
         generator = torch.Generator().manual_seed(seed * 1009 + fabric.global_rank)
         torch.manual_seed(500_009 + seed * 1013 + fabric.global_rank)
         rules = {move.name: repr(move.rule) for move in game.moves}
@@ -182,10 +184,7 @@ class State:
         """What all processes have in common."""
         return {
             "game": self._game(),
-            "step": self.step,
-            "values": self.values,
-            "memory": self.memory,
-            "over": self.over,
+            **{name: getattr(self, name) for name in PLAIN},
             "players": {name: dict(p.state_dict()) for name, p in self.players.items()},
             "averages": {name: dict(a.state_dict()) for name, a in self.averages.items()},
             "optimizers": [[list(k), o.state_dict()] for k, o in self.optimizers.items()],
@@ -205,14 +204,13 @@ class State:
         }
 
     def _take(self, tree: dict[str, Any], own: dict[str, Any], device: torch.device) -> None:
-        for name, player in self.players.items():
-            player.load_state_dict(tree["players"][name])
-        for name, average in self.averages.items():
-            average.load_state_dict(tree["averages"][name])
+        for part in ("players", "averages"):
+            for name, network in getattr(self, part).items():
+                network.load_state_dict(tree[part][name])
         for key, value in tree["optimizers"]:
             self.optimizers[(key[0], key[1])].load_state_dict(value)
-        self.step, self.values, self.over = tree["step"], tree["values"], tree["over"]
-        self.memory = _copied(tree["memory"], device)
+        for name in PLAIN:
+            setattr(self, name, _copied(tree[name], device))
         self._take_own(_copied(own))
 
     def _take_own(self, own: dict[str, Any]) -> None:
@@ -263,15 +261,9 @@ def _average(name: str, player: nn.Module, decay: float) -> AveragedModel:
         raise InputError(f"player {name!r}: cannot be copied for its average ({why})") from None
 
 
-def _copied(value: Any, device: torch.device | None = None) -> Any:
+def _copied(tree: Any, device: torch.device | None = None) -> Any:
     """The tree with own copies of its tensors.
 
     A file does not align its tensors, and a random generator casts its state to a struct.
     """
-    if isinstance(value, Tensor):
-        return value.to(device or value.device, copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(entry, device) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(entry, device) for entry in value)
-    return value
+    return apply_to_collection(tree, Tensor, lambda t: t.to(device or t.device, copy=True))
