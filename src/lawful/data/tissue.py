@@ -37,7 +37,7 @@ from torch import Tensor
 from lawful.data.labelled import Labelled
 from lawful.data.pictures import READERS, read_pixels
 from lawful.errors import InputError, LawfulWarning
-from lawful.reading import DAMAGED, dataset, opened_hdf5, reason
+from lawful.reading import dataset, opened_hdf5, refusing
 
 DEFAULT = "immunohistochemistry"
 DEFAULT_COLUMNS = 192  # of 512, held out
@@ -199,7 +199,7 @@ def _scikit_image(side: int) -> tuple[list[Part], str]:
 
 def _anhir(folder: Path, homes: Sequence[Path], side: int) -> tuple[list[Part], str]:
     """Pictures whose names tell no stain, such as `S1.jpg` of the COAD sets, are left out."""
-    paths = [path for home in homes for path in _some_pictures(home)]
+    paths = [path for home in homes for path in _pictures(home)]
     stained = {path: name for path in paths if (name := stain(path)) is not None}
     if not stained:
         known = ", ".join(dict.fromkeys(STAINS.values()))
@@ -252,12 +252,10 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
-
-
-def _some_pictures(folder: Path) -> list[Path]:
-    if not (found := _pictures(folder)):
+def _pictures(folder: Path, least: int = 1) -> list[Path]:
+    found = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
+    found = [path for path in found if path.is_file()]
+    if len(found) < least:
         raise _bad(folder, "no picture in it")
     return found
 
@@ -286,23 +284,16 @@ def _part(name: str, images: Patches) -> Part:
 
 
 def _lysto(path: Path, side: int) -> tuple[list[Part], str]:
-    with opened_hdf5(path) as file:
-        try:
-            x, organ = (dataset(file, name, path, numbers=name == "x") for name in ("x", "organ"))
-            right = x.ndim == 4 and x.shape[3:] == (3,) and x.dtype == np.uint8 and len(x)
-            if not (right and organ.shape == x.shape[:1] and h5py.check_string_dtype(organ.dtype)):
-                raise _bad(
-                    path,
-                    f"x is {x.shape} of {x.dtype}, organ {organ.shape} of {organ.dtype}; expected "
-                    "(n, rows, columns, 3) of uint8 and (n,) of strings",
-                )
-            names = np.array([name.split("_")[0] for name in organ.asstr()[:].tolist()])
-            chunks = (torch.from_numpy(x[k : k + CHUNK]) for k in range(0, len(x), CHUNK))
-            images = [_middle(path, part.movedim(-1, 1), side, 2 * side) for part in chunks]
-        except InputError:
-            raise
-        except DAMAGED as error:
-            raise _bad(path, f"truncated or damaged ({reason(error)})") from None
+    with opened_hdf5(path) as file, refusing(f"tissue {path}: truncated or damaged"):
+        x, organ = (dataset(file, name, path, numbers=name == "x") for name in ("x", "organ"))
+        right = x.ndim == 4 and x.shape[3:] == (3,) and x.dtype == np.uint8 and len(x)
+        if not (right and organ.shape == x.shape[:1] and h5py.check_string_dtype(organ.dtype)):
+            found = f"x is {x.shape} of {x.dtype}, organ {organ.shape} of {organ.dtype}"
+            wanted = "(n, rows, columns, 3) of uint8 and (n,) of strings"
+            raise _bad(path, f"{found}; expected {wanted}")
+        names = np.array([name.split("_")[0] for name in organ.asstr()[:].tolist()])
+        chunks = (torch.from_numpy(x[k : k + CHUNK]) for k in range(0, len(x), CHUNK))
+        images = [_middle(path, part.movedim(-1, 1), side, 2 * side) for part in chunks]
     every = torch.cat(images)
     parts = [_part(name, every[names == name]) for name in sorted(set(names.tolist()))]
     return parts, f"{path.name}, LYSTO's format, {len(names)} images"
@@ -310,19 +301,18 @@ def _lysto(path: Path, side: int) -> tuple[list[Part], str]:
 
 def _folder(folder: Path, side: int) -> tuple[list[Part], str]:
     homes = [path for path in _visible(folder) if path.is_dir()]
-    if homes and _pictures(folder):
+    if homes and _pictures(folder, 0):
         raise _bad(folder, "images and folders side by side; expected one or the other")
-    parts: list[Part] = []
-    paths = {home: _some_pictures(home) for home in homes or [folder]}
+    paths = {home: _pictures(home) for home in homes or [folder]}
     first = next(iter(paths.values()))[0]
     size = read_rgb(first).shape
-    for home, found in paths.items():
-        patches = []
-        for path in found:
-            picture = read_rgb(path)
-            if picture.shape != size:
-                like = f"{size[2]} x {size[1]} like {first.name}"
-                raise _bad(path, f"{_shown(picture)} pixels; expected {like}")
-            patches.append(_middle(path, picture[None], side, max(size)))
-        parts.append(_part(home.resolve().name, torch.cat(patches)))
+
+    def patch(path: Path) -> Patches:
+        picture = read_rgb(path)
+        if picture.shape != size:
+            like = f"{size[2]} x {size[1]} like {first.name}"
+            raise _bad(path, f"{_shown(picture)} pixels; expected {like}")
+        return _middle(path, picture[None], side, max(size))
+
+    parts = [_part(home.resolve().name, torch.cat([*map(patch, p)])) for home, p in paths.items()]
     return parts, f"{folder.resolve().name}, {sum(map(len, paths.values()))} images"

@@ -65,7 +65,8 @@ class DigitClassifier(nn.Module):
         Raises:
             InputError: They are neither.
         """
-        return torch.softmax(self({"image": unit_images(image)}, "classes"), 1)
+        parts = unit_images(image).split(500)
+        return torch.cat([torch.softmax(self({"image": part}, "classes"), 1) for part in parts])
 
     def forward(
         self, condition: Condition, head: Literal["image", "classes"] = "image"

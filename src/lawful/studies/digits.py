@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -89,10 +89,9 @@ class DigitsStudy(Study):
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         digits = self.digits()
-        image, label = digits.held_out, digits.held_out_labels
+        label = digits.held_out_labels
         with torch.no_grad():
-            logits = torch.cat([network({"image": part}, "classes") for part in image.split(500)])
-        probability = torch.softmax(logits, 1)
+            probability = cast(DigitClassifier, network).probabilities(digits.held_out)
         return {
             "held_out_digits": float(len(label)),
             "held_out_accuracy": float((probability.argmax(1) == label).float().mean()),

@@ -272,8 +272,7 @@ def _some(images: Tensor, count: int) -> Tensor:
 @torch.no_grad()
 def _confidence(hidden: Tensor) -> dict[str, float]:
     """Shares of all images that are confidently of a class, and confidently of the rarest one."""
-    classifier = load_classifier()
-    probability = torch.cat([classifier.probabilities(part) for part in hidden.split(500)])
+    probability = load_classifier().probabilities(hidden)
     confident = probability.amax(1) >= CONFIDENT
     shares = probability.argmax(1)[confident].bincount(minlength=len(CLASSES)) / len(hidden)
     return {"confident": float(shares.sum()), "least_class": float(shares.min())}
