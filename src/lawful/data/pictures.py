@@ -38,8 +38,8 @@ class Pixels:
     """The one picture of a file.
 
     Arguments:
-        values: In the file's own type: grey, or red, green and blue.
-        opacity: In the file's own type, where it has transparency.
+        values: Grey, or red, green and blue, in the file's own type.
+        opacity: Opacity in the file's own type, where it has transparency.
         pixel_size: Side of a pixel in nanometres, where the file says so and pixels are square.
         lossy: Whether the file's compression changes the values.
     """
@@ -55,7 +55,7 @@ class Source:
     """A file to read, what it is to be, and what its reader will need.
 
     Arguments:
-        noun: For messages: `micrograph`, `tissue`, `motif`.
+        noun: What messages call it: `micrograph`, `tissue`, `motif`.
         work: Bytes per pixel that the caller needs beside the values: of grey levels of at most
             16 bits, and of all others.
     """

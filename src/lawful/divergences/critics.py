@@ -70,7 +70,7 @@ class Divergence:
     """An objective of two players; see the head of this module for its settings.
 
     Arguments:
-        penalties: On the critic's gradient, added to its loss; at most one of a name.
+        penalties: Penalties on the critic's gradient, added to its loss; one of a name.
         critic: The critic's loss without penalties, as a function of flat scores.
         generator: The generator's; where not given it descends what the critic ascends.
     """

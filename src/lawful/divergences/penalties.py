@@ -59,7 +59,7 @@ class Penalty:
     Arguments:
         weight: What the mean is multiplied by.
         lipschitz: L, by which norms of the gradient are divided.
-        name: Of its term in losses and logs.
+        name: Name of its term in losses and logs.
         of_square: The function, of the squared norm of each sample's gradient.
         at: Where the gradient is taken: at `interpolates`, or at `real` or `generated` samples.
     """

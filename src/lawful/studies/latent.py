@@ -41,7 +41,7 @@ def draws(
 
     Arguments:
         latent: Entries of the latent vector.
-        labels: Of the data, drawn with them as the condition `label`; none where not given.
+        labels: Labels, drawn with the data as the condition `label`; none where not given.
     """
 
     def draw(generator: torch.Generator) -> Batch:

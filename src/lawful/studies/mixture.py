@@ -105,7 +105,7 @@ class MixtureStudy(Study):
             which is a random quarter turn of its output; `equivariant`, the mean over C4. Under
             both of these the generated distribution is invariant.
         critic: `plain`, or `invariant`, the mean over C4.
-        alpha: Of the divergence D_α(P‖Q), with the data under f*.
+        alpha: Order of the divergence D_α(P‖Q), which has the data under f*.
         penalty: Weight of the one-sided penalty on the critic's squared gradient.
         critic_steps: Steps of the critic for one of the generator.
         critic_rate: Rate of the critic; None for the generator's.

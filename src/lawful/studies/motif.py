@@ -60,7 +60,7 @@ class MotifStudy(Study):
         motif: `plus`, `cross`, or a square PNG of 28 x 28 pixels: its opaque pixels, or where all
             are opaque those that are not black.
         size: Pixels across a plus or cross; odd.
-        row, column: Of its centre.
+        row, column: Where the centre of a plus or cross is.
         critic: `projected`, which is not shown the motif's pixels, or `standard`.
         law: How the motif enters: `penalty`, `alternation` (algorithm 1), `lagrangian`, `config`,
             `enforce` (planted on the generator's output), `data` (planted on the digits, as the

@@ -36,7 +36,7 @@ class RotatedDigitsStudy(SymmetricStudy):
     """A class-conditional generator of rotated digits.
 
     Arguments:
-        share: Of MNIST's 60,000 training digits that is trained on, drawn without replacement.
+        share: Share of MNIST's 60,000 training digits, drawn without replacement.
         subset: Seed of that choice and of the digits' angles.
         digits: A folder of IDX files, `mnist`, `npm`, `uci`, or `auto`.
     """

@@ -46,21 +46,21 @@ class SymmetricStudy(Study):
             generator, on the `output` of any, or nowhere (`none`, the incomplete design).
         critic: `invariant` or `plain`.
         group: `C4`, `D4`, `C8`, …
-        treatment: Of the training images: `none`, `augmented` by random elements of the group, or
-            `canonical`, each in one pose of its orbit, and samples get a random one.
+        treatment: What is done to training images: `none`, `augmented` by random elements of the
+            group, or `canonical`, each in one pose of its orbit; samples get a random one.
         loss: `relativistic` average with R1, or Lipschitz-`alpha` with alpha = 2.
         penalty: Weight of the critic's gradient penalty; None for 0.1 and 10. The papers' images
             are in [-1, 1], where gradients are half as large: their R1 of 0.1 is 0.025 here.
         lipschitz: Slope up to which the `alpha` loss has no penalty; 2 is the papers' 1.
-        critic_steps: A turn of the game.
-        critic_rate: Of the critic's Adam.
+        critic_steps: Steps of the critic per turn of the game.
+        critic_rate: Constant rate of the critic's Adam.
         generator_width: Plain channels at the finest resolution.
-        critic_width: The same of the critic.
+        critic_width: Plain channels of the critic there.
         growth: Channels at every resolution, the finest first, in widths; each halves the side.
         critic_kernel: Size of the critic's last filters, on its coarsest features; 0 for the
             papers' critic, which averages those.
         residual: Residual blocks instead of single convolutions.
-        norm: Of the generator's features, at every `pixel` or over the `batch`, whose running
+        norm: Normalisation in the generator, at every `pixel` or over the `batch`; the running
             statistics are those of the last weights, not of averaged ones.
         noise: Entries of the latent vector that the dense layer sees.
         start: Channels of the latent image behind it.

@@ -44,15 +44,15 @@ class Comparison(Generic[S]):
 
     Arguments:
         kind: The study.
-        heading: Of the result.
+        heading: Title of the result.
         rows: Designs, sampled with random elements of the group.
         incomplete: By a row's name, the label of the same weights sampled without. With an exactly
             invariant critic both have the same training, so one run serves two rows.
-        columns: Of the table.
+        columns: Columns of its tables by heading.
         pair: Labels of the full design and of the plain pair, which are compared seed by seed.
         distance: What the decisive distance is called.
         sheet: Samples of a design that are shown, and how many in a row.
-        title: Of a study's block: what is compared has the same data, critic and game.
+        title: Title of a study's block, in which all have the same data, critic and game.
         told: What stands above the tables.
         floors: Records of real images, judged alike.
         slides: By label, figures that the papers' slides tell.
