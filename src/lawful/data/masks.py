@@ -41,10 +41,10 @@ class MotifLaw(AffineLaw):
 
     def __post_init__(self) -> None:
         if self.mask.shape != self.motif.shape or not bool(self.mask.any()):
+            found = f"{int(self.mask.sum())} pixels of {tuple(self.mask.shape)}"
             raise InputError(
-                f"motif: expected a mask with at least one pixel and values of its shape, got "
-                f"{int(self.mask.sum())} pixels of {tuple(self.mask.shape)} and "
-                f"{tuple(self.motif.shape)}"
+                "motif: expected a mask with at least one pixel and values of its shape, got "
+                f"{found} and {tuple(self.motif.shape)}"
             )
         if self.mask.dtype != torch.bool or not bool(torch.isfinite(self.motif[self.mask]).all()):
             raise InputError("motif: expected a mask of truth values and finite values on it")
@@ -74,24 +74,18 @@ def plus(side: int, size: int, row: int, column: int) -> Bool[Tensor, "side side
     Raises:
         InputError: It does not fit into the image, or its size is no odd number.
     """
-    mask, along = _empty(side, size, row, column)
-    mask[row, column + along] = mask[row + along, column] = True
-    return mask
+    return _lines(side, size, row, column, ((0, 1), (1, 0)))
 
 
 def cross(side: int, size: int, row: int, column: int) -> Bool[Tensor, "side side"]:
-    """A cross of two diagonals, `size` pixels across, centred at (row, column).
-
-    Raises:
-        InputError: It does not fit into the image, or its size is no odd number.
-    """
-    mask, along = _empty(side, size, row, column)
-    mask[row + along, column + along] = mask[row + along, column - along] = True
-    return mask
+    """A cross of two diagonals, otherwise like `plus`."""
+    return _lines(side, size, row, column, ((1, 1), (1, -1)))
 
 
-def _empty(side: int, size: int, row: int, column: int) -> tuple[Tensor, Tensor]:
-    """A mask of nothing, and the steps from the centre of a shape."""
+def _lines(
+    side: int, size: int, row: int, column: int, directions: tuple[tuple[int, int], ...]
+) -> Bool[Tensor, "side side"]:
+    """Lines through a centre, each by its step down and along."""
     if size < 1 or size % 2 == 0:
         raise InputError(f"motif: expected an odd size, got {size}")
     reach = size // 2
@@ -99,7 +93,10 @@ def _empty(side: int, size: int, row: int, column: int) -> tuple[Tensor, Tensor]
         raise InputError(
             f"motif: {size} pixels around ({row}, {column}) do not fit into {side} x {side}"
         )
-    return torch.zeros(side, side, dtype=torch.bool), torch.arange(-reach, reach + 1)
+    mask, steps = torch.zeros(side, side, dtype=torch.bool), torch.arange(-reach, reach + 1)
+    for down, along in directions:
+        mask[row + down * steps, column + along * steps] = True
+    return mask
 
 
 def read_motif(path: Path) -> Motif:
