@@ -33,19 +33,12 @@ __all__ = [
     "train",
 ]
 
-# Imported when first used, so that commands hear an interrupt and show help at once.
-PLACES = {
-    "lawful.errors": ("InputError", "LawfulWarning", "NonFiniteError", "StabilityError"),
-    "lawful.laws": ("AffineLaw", "CorrectableLaw", "Law", "law"),
-    "lawful.model": ("Model", "Samples", "load"),
-    "lawful.study": ("Axis", "Quantity", "Study", "Training"),
-}
-
 
 def __getattr__(name: str) -> Any:
-    for place, names in PLACES.items():
-        if name in names:
-            return getattr(import_module(place), name)
+    """Imported when first used, so that commands hear an interrupt and show help at once."""
+    for place in ("errors", "laws", "study", "model") if name in __all__ else ():
+        if found := getattr(import_module(f"lawful.{place}"), name, None):
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Annotated, Any, Required, TypedDict
+from typing import Any, Required, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from lawful.laws import Condition, merge
 from lawful.metrics.report import LawReport, law_report, reached
 from lawful.reading import as_path, check_memory, parse_json, read_bytes, read_text
 from lawful.study import Matching, Quantity, Study, all_laws, enforceable, space
-from lawful.typed import Options, Within, check_fields, shown, typed
+from lawful.typed import Options, Seed, Tries, check_fields, shown, typed
 from lawful.weights import device_of, load_weights
 
 CHUNK = 64
@@ -322,7 +322,7 @@ def digest(path: Path) -> str:
 class Sampled(TypedDict, total=False):
     """What was asked of the samples in a file."""
 
-    refine: Annotated[int, Within(0, 1_000)]
+    refine: Tries
     enforce: bool
     tolerance: float | None
 
@@ -347,7 +347,7 @@ class Manifest(TypedDict, total=False):
     config: Required[dict[str, Any]]
     source: dict[str, str]
     preset: str | None
-    seed: Annotated[int, Within(0, 2**63 - 1)]
+    seed: Seed
     steps: int
     training_seconds: float
     data: dict[str, str]

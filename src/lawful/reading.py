@@ -2,7 +2,8 @@
 
 Text is UTF-8, JSON and YAML are no deeper than the interpreter goes, arrays are of numbers and in
 the machine's byte order. Nothing that a file says is evaluated or unpickled, and nothing that it
-points to is followed.
+points to is followed. What is missing, no regular file, damaged, foreign, too large or too deep is
+refused by an `InputError` of one line, which names the file and what is wrong with it.
 """
 
 import json
@@ -48,11 +49,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def refusing(said: str) -> Iterator[None]:
-    """Whatever a library finds wrong with a file in the block is told in one line.
-
-    Raises:
-        InputError: What is said, and the library's reason.
-    """
+    """Whatever a library finds wrong with a file in the block is told in one line."""
     try:
         yield
     except InputError:
@@ -62,22 +59,14 @@ def refusing(said: str) -> Iterator[None]:
 
 
 def as_path(value: object, place: str) -> Path:
-    """A path that a caller gave.
-
-    Raises:
-        InputError: It is something else.
-    """
+    """A path that a caller gave."""
     if not isinstance(value, str | Path):
         raise InputError(f"{place}: expected a path, got {shown(value)}")
     return Path(value)
 
 
 def check_file(path: Path, most: int = 2**63) -> int:
-    """The size of a file that can be read.
-
-    Raises:
-        InputError: There is none; it is a folder, a pipe or a device; or it is larger than `most`.
-    """
+    """The size of a regular file of at most so many bytes; a folder, pipe or device is none."""
     try:
         about = path.stat()
     except (OSError, ValueError) as error:
@@ -93,11 +82,7 @@ def check_file(path: Path, most: int = 2**63) -> int:
 
 
 def check_memory(size: float, place: object) -> None:
-    """Refuse what the machine has no memory for.
-
-    Raises:
-        InputError: Names the place, what it needs and what there is.
-    """
+    """Refuse what the machine has no memory for."""
     if size > (free := free_memory()):
         raise InputError(
             f"{place}: needs {size / 2**30:,.1f} GB of memory, {free / 2**30:,.1f} are free"
@@ -116,11 +101,7 @@ def free_memory() -> float:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """The content of a file that fits into memory.
-
-    Raises:
-        InputError: It cannot be read, or is too large.
-    """
+    """The content of a file, if it fits into memory."""
     size = check_file(path, 2**63 if most is None else most)
     check_memory(size, path)
     with refusing(f"{path}: cannot be read"):
@@ -128,11 +109,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 
 
 def read_text(path: Path, most: int = TEXT) -> str:
-    """The text of a file.
-
-    Raises:
-        InputError: It cannot be read, is too large, or not UTF-8.
-    """
+    """The text of a file."""
     try:
         return read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -140,21 +117,13 @@ def read_text(path: Path, most: int = TEXT) -> str:
 
 
 def parse_json(text: str | bytes, place: object) -> Any:
-    """The plain values of a text in JSON.
-
-    Raises:
-        InputError: It is damaged, or nested too deep.
-    """
+    """The plain values of a text in JSON."""
     with refusing(f"{place}: not JSON"):
         return json.loads(text)
 
 
 def parse_yaml(text: str, place: object) -> Any:
-    """The plain values of a text in YAML, without aliases: a page of them can mean a billion.
-
-    Raises:
-        InputError: It is damaged, nested too deep, too long, or has aliases.
-    """
+    """The plain values of a text in YAML, without aliases: a page of them can mean a billion."""
     if len(text) > LONGEST_YAML:
         raise InputError(f"{place}: {len(text):,} characters; expected at most {LONGEST_YAML:,}")
     with refusing(f"{place}: not YAML of plain values"):
@@ -172,9 +141,6 @@ def read_npy(
         place: What messages call it, where not by its path.
         own_type: Keep the file's own type, which torch need not know.
         check: Called with the shape and the bits of a number, before memory is taken.
-
-    Raises:
-        InputError: It is none, holds no numbers, or is shorter than it says.
     """
     size, place = check_file(path), place or str(path)
     with refusing(f"{place}: not a .npy file, or truncated"):
@@ -189,11 +155,7 @@ def read_npy(
 
 
 def check_numbers(kind: np.dtype[Any], place: object) -> None:
-    """Refuse an array of anything but numbers and truth values.
-
-    Raises:
-        InputError: Names the place and the type.
-    """
+    """Refuse an array of anything but numbers and truth values."""
     if kind.kind not in "fiub" or kind.itemsize > 16:
         raise InputError(f"{place}: expected numbers, found values of type {shown(str(kind))}")
 
@@ -209,11 +171,7 @@ def native(array: np.ndarray) -> np.ndarray:
 
 
 def read_npz(path: Path, texts: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The arrays of a .npz file by name; those named in `texts` as text.
-
-    Raises:
-        InputError: It is none, is damaged, or does not fit into memory.
-    """
+    """The arrays of a .npz file by name; those named in `texts` as text."""
     check_file(path)
     found: dict[str, Any] = {}
     with refusing(f"{path}: not a .npz file, or damaged"), zipfile.ZipFile(path) as archive:
@@ -234,11 +192,7 @@ def read_npz(path: Path, texts: tuple[str, ...] = ()) -> dict[str, Any]:
 
 @contextmanager
 def opened_hdf5(path: Path) -> Iterator[Any]:
-    """An HDF5 file, open for reading in the block.
-
-    Raises:
-        InputError: It is none, or truncated.
-    """
+    """An HDF5 file, open for reading in the block."""
     check_file(path)
     with refusing(f"{path}: truncated or damaged, or no HDF5 file"):
         file = h5py.File(path, "r")
@@ -255,9 +209,6 @@ def text_attribute(file: Any, name: str, path: Path) -> str:
     """An attribute of an HDF5 file that is text of fixed length.
 
     Text of any length lies in a heap, on which the HDF5 library does not end where it is damaged.
-
-    Raises:
-        InputError: There is none, or it is something else.
     """
     with refusing(f"{path}: no attribute {name!r}, damaged or foreign"):
         kind = h5py.h5a.open(file.id, name.encode()).get_type()
@@ -271,11 +222,7 @@ def text_attribute(file: Any, name: str, path: Path) -> str:
 
 
 def dataset_names(file: Any, path: Path) -> list[str]:
-    """The names of all datasets that lie in an HDF5 file, but for scales of axes.
-
-    Raises:
-        InputError: The file is damaged.
-    """
+    """The names of all datasets that lie in an HDF5 file, but for scales of axes."""
     names: list[str] = []
 
     def take(name: str, item: Any) -> None:
@@ -288,11 +235,7 @@ def dataset_names(file: Any, path: Path) -> list[str]:
 
 
 def dataset(file: Any, name: str, path: Path, *, numbers: bool = True) -> Any:
-    """A dataset of numbers in an HDF5 file, unread; the file itself holds it, as large as it says.
-
-    Raises:
-        InputError: There is none, it holds something else, points elsewhere, or is a bomb.
-    """
+    """A dataset of numbers in an HDF5 file, unread; the file holds all of it that it says."""
     place = f"{path}: {shown(name)}"
     with refusing(f"{place}: damaged, or not in the file"):
         parts = name.split("/")
@@ -325,11 +268,7 @@ def _check_chunks(found: Any, size: int, place: str) -> None:
 
 
 def read_rows(found: Any, rows: slice, place: object) -> np.ndarray:
-    """Some rows of a dataset of numbers.
-
-    Raises:
-        InputError: They are damaged, or do not fit into memory.
-    """
+    """Some rows of a dataset of numbers."""
     first, last, _ = rows.indices(len(found))
     check_memory(3 * max(last - first, 0) * found.nbytes / max(len(found), 1), place)
     with refusing(f"{place}: damaged"):
@@ -337,11 +276,7 @@ def read_rows(found: Any, rows: slice, place: object) -> np.ndarray:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and its metadata.
-
-    Raises:
-        InputError: The file is missing, truncated or foreign.
-    """
+    """The tensors of a safetensors file, and its metadata."""
     content = read_bytes(path)
     with refusing(f"{path}: truncated or foreign"):
         head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

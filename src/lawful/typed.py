@@ -1,5 +1,7 @@
 """The door for values: plain values from outside against the types and ranges that are stated.
 
+What does not fit is refused by an `InputError` of one line: place, expectation and value.
+
 A number without a stated range is within one that every computation survives: whole numbers below
 2^31 in size, others finite and below 1e30, which float32 holds with room for squares of deviations.
 """
@@ -46,11 +48,7 @@ class Within:
     below: bool = False
 
     def check(self, value: float, place: str) -> None:
-        """Refuse a number beyond the range, and NaN.
-
-        Raises:
-            InputError: Names the place, the range and the value.
-        """
+        """Refuse a number beyond the range, and NaN."""
         over = value > self.lower if self.above else value >= self.lower
         under = value < self.upper if self.below else value <= self.upper
         if over and under:
@@ -71,6 +69,8 @@ Weight = Annotated[float, Within(0, 1e12)]  # of a term of a loss
 Count = Annotated[int, Within(1, 100_000)]  # repetitions, points, pictures
 Size = Annotated[int, Within(1, 4096)]  # channels, pixels
 Seed = Annotated[int, Within(0, 2**63 - 1)]
+Number = Annotated[int, Within(1, 10**9)]  # of samples
+Tries = Annotated[int, Within(0, 1_000)]  # of corrections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,9 @@ class Options:
         tolerance: Project samples until every violation is below this.
     """
 
-    n: Annotated[int, Within(1, 10**9)] | None = None
+    n: Number | None = None
     seed: Annotated[int, Within(-(2**63), 2**63 - 1)] = 0
-    refine: Annotated[int, Within(0, 1_000)] = 0
+    refine: Tries = 0
     enforce: bool = False
     tolerance: Annotated[float, Within(0, 1e30, above=True)] | None = None
 
@@ -109,36 +109,35 @@ def typed(value: Any, hint: Any, place: str) -> Any:
     """`value` as the type says: a number in its range, lists as tuples where these are asked for.
 
     Types that are not made of plain values are looked at by `isinstance`; others are let through.
-
-    Raises:
-        InputError: Names the place, what was expected and the value.
     """
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if hint in USUAL:
+        return typed(value, Annotated[hint, USUAL[hint]], place)
     if origin in (Required, NotRequired):
-        return typed(value, arguments[0], place)
+        return typed(value, inner[0], place)
     if origin is Annotated:
         ranges = [note for note in hint.__metadata__ if isinstance(note, Within)]
-        check = _plain if ranges else typed
-        checked = check(value, arguments[0], place)
+        checked = (_plain if ranges else typed)(value, inner[0], place)
         for entry in ranges:
             entry.check(checked, place)
         return checked
-    if hint in (int, float):
-        checked = _plain(value, hint, place)
-        (WHOLE if hint is int else REAL).check(checked, place)
-        return checked
     if origin in (Union, types.UnionType):
-        return _one_of(value, arguments, place)
+        return _one_of(value, inner, place)
     if origin is Literal:
         value = _number(value)
-        if not isinstance(value, str | int | bool) or value not in arguments:
-            choices = ", ".join(map(str, arguments))
+        if not isinstance(value, str | int | bool) or value not in inner:
+            choices = ", ".join(map(str, inner))
             raise InputError(f"{place}: expected one of {choices}, got {shown(value)}")
         return value
-    if origin in (tuple, list, dict, Mapping, Sequence):
-        return _collection(value, origin, arguments, place)
+    if origin in (tuple, list, Sequence):
+        return _several(value, origin, inner, place)
+    if origin in (dict, Mapping):
+        return {
+            typed(key, inner[0], place): typed(entry, inner[1], f"{place}.{key}"[:SHOWN])
+            for key, entry in _plain(value, Mapping, place).items()
+        }
     if is_typeddict(hint):
         return _record(value, hint, place)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
@@ -151,10 +150,10 @@ def _plain(value: Any, hint: Any, place: str) -> Any:
     become Python's."""
     if not isinstance(hint, type) or get_origin(hint) is not None:
         return value
-    if hint in (int, float):
+    if hint in USUAL:
         value = _number(value)
     wanted: Any = (int, float) if hint is float else hint
-    if not isinstance(value, wanted) or (hint in (int, float) and isinstance(value, bool)):
+    if not isinstance(value, wanted) or (hint in USUAL and isinstance(value, bool)):
         raise InputError(f"{place}: expected {WORDS.get(hint, hint.__name__)}, got {shown(value)}")
     return value
 
@@ -167,9 +166,10 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, Real) else value
 
 
-WORDS: Mapping[type, str] = {
+USUAL: Mapping[Any, Within] = {int: WHOLE, float: REAL}
+WORDS: Mapping[Any, str] = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false",
-    dict: "names and values", list: "a list", type(None): "nothing",
+    dict: "names and values", Mapping: "names and values", list: "a list", type(None): "nothing",
 }  # fmt: skip
 
 
@@ -186,19 +186,12 @@ def _one_of(value: Any, hints: tuple[Any, ...], place: str) -> Any:
     raise refusals[0]
 
 
-def _collection(value: Any, origin: type, hints: tuple[Any, ...], place: str) -> Any:
-    if origin in (dict, Mapping):
-        if not isinstance(value, Mapping):
-            raise InputError(f"{place}: expected names and values, got {shown(value)}")
-        return {
-            typed(key, hints[0], place): typed(entry, hints[1], f"{place}.{key}"[:SHOWN])
-            for key, entry in value.items()
-        }
+def _several(value: Any, origin: type, hints: tuple[Any, ...], place: str) -> Any:
     if not isinstance(value, list | tuple):
         raise InputError(f"{place}: expected several values, got {shown(value)}")
-    if origin is tuple and hints[-1:] != (...,) and len(value) != len(hints):
-        raise InputError(f"{place}: expected {len(hints)} values, got {len(value)}")
     fixed = origin is tuple and hints[-1:] != (...,)
+    if fixed and len(value) != len(hints):
+        raise InputError(f"{place}: expected {len(hints)} values, got {len(value)}")
     kinds = hints if fixed else hints[:1] * len(value)
     entries = [typed(entry, kind, place) for entry, kind in zip(value, kinds, strict=True)]
     return tuple(entries) if origin is tuple else entries
@@ -206,15 +199,12 @@ def _collection(value: Any, origin: type, hints: tuple[Any, ...], place: str) ->
 
 def _record(value: Any, hint: Any, place: str) -> Any:
     """Names and values of which some are known; the others are left as they are."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{place}: expected names and values, got {shown(value)}")
-    for name in hint.__required_keys__:
-        if name not in value:
-            raise InputError(f"{place}: has no entry {name!r}")
-    known = _hints(hint)
+    known, given = _hints(hint), _plain(value, Mapping, place)
+    if missing := sorted(hint.__required_keys__ - given.keys()):
+        raise InputError(f"{place}: has no entry {missing[0]!r}")
     return {
         name: typed(entry, known[name], f"{place}: {name}") if name in known else entry
-        for name, entry in value.items()
+        for name, entry in given.items()
     }
 
 
@@ -231,9 +221,6 @@ def check_fields(config: Any, place: str = "") -> None:
 
     Arguments:
         place: What stands in front of a field's name in messages.
-
-    Raises:
-        InputError: Names the field, what was expected and the value.
     """
     hints = _hints(type(config))
     for field in fields(config):
@@ -243,24 +230,19 @@ def check_fields(config: Any, place: str = "") -> None:
 
 
 def build(kind: type[T], config: Any, place: str) -> T:
-    """A dataclass from names and values, as a file has them.
-
-    Raises:
-        InputError: An entry is unknown, of another type or out of range, or one is missing.
-    """
-    if not isinstance(config, Mapping):
-        raise InputError(f"config of {place}: expected names and values, got {shown(config)}")
-    hints = _hints(kind)
-    known = {field.name: hints[field.name] for field in fields(kind)}  # type: ignore[arg-type]
-    if unknown := [name for name in config if name not in known]:
-        raise InputError(f"config of {place}: unknown entry {shown(unknown[0])}")
-    values = {
-        name: build(known[name], value, f"{place}.{name}")
-        if is_dataclass(known[name])
-        else typed(value, known[name], f"config of {place}: {name}")
-        for name, value in config.items()
-    }
+    """A dataclass from names and values, as a file has them."""
+    said, hints, values = f"config of {place}", _hints(kind), {}
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name, value in _plain(config, Mapping, said).items():
+        if name not in known:
+            raise InputError(f"{said}: unknown entry {shown(name)}")
+        nested = is_dataclass(hints[name])
+        values[name] = (
+            build(hints[name], value, f"{place}.{name}")
+            if nested
+            else typed(value, hints[name], f"{said}: {name}")
+        )
     try:
         return kind(**values)
     except TypeError as error:
-        raise InputError(f"config of {place}: {error}") from None
+        raise InputError(f"{said}: {error}") from None

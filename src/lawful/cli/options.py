@@ -18,7 +18,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from lawful.errors import InputError
-from lawful.typed import Options, Within, check_fields, spelled
+from lawful.typed import Number, Options, Within, check_fields, spelled
 
 if TYPE_CHECKING:
     from lawful.study import Quantity, Study
@@ -74,9 +74,9 @@ class SampleOptions(Options):
 
     model: Annotated[Positional[str], arg(help="a shipped model or a run")]
     out: Annotated[Path, arg(help=f"file to write, of {', '.join(FORMATS)}")]
-    n: Annotated[int | None, arg(aliases=["-n"], help="samples [as many as values are given]")] = (
-        None
-    )
+    n: Annotated[
+        Number | None, arg(aliases=["-n"], help="samples [as many as values are given]")
+    ] = None
     study: StudyFile = None
 
 
@@ -86,7 +86,7 @@ class ReportOptions(Options):
 
     subject: Annotated[Positional[str], arg(help="a model, run or file")]
     out: Annotated[Path, arg(help="folder for report.json and report.html")] = Path("report")
-    n: Annotated[int, arg(aliases=["-n"], help="samples drawn from a model")] = 32
+    n: Annotated[Number, arg(aliases=["-n"], help="samples drawn from a model")] = 32
     seed: int = 1
     study: StudyFile = None
     force: Annotated[bool, arg(help="replace the report in --out")] = False
