@@ -23,10 +23,10 @@ from typing import Any, cast
 
 from lawful import catalogue
 from lawful.errors import InputError, LawfulWarning, NonFiniteError
-from lawful.files import cache, replacing
+from lawful.files import cache, write_all
 from lawful.laws import law
 from lawful.reading import TEXT, read_bytes
-from lawful.study import Study, check_axes, check_names
+from lawful.study import Study, check_spelling, check_stated
 from lawful.typed import shown, spelled
 
 COPY = "study.py"  # of a user's own study, in its run's folder
@@ -45,6 +45,7 @@ class _Studies(UserDict[str, Any]):
 
 STUDIES = _Studies({name: entry.place for name, entry in catalogue.STUDIES.items()})
 
+# What may stand at the top of a file that is read again for its classes.
 GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
 DEFINITIONS = (
     ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Pass
@@ -67,37 +68,41 @@ def find(name: str, others: Iterable[str] = ()) -> type[Study]:
     if path.suffix != ".py":
         known = ", ".join((*STUDIES, *others))
         raise InputError(f"study {name!r}: expected one of {known}, or a .py file")
-    if not path.is_file():
-        raise InputError(f"study {name}: no such file")
-    text = read_bytes(path, TEXT)
-    found = _from_text(text, path.resolve())
-    remember(text)
-    return found
+    return _from_file(path)
+
+
+def is_shipped(study: type[Study]) -> bool:
+    """Whether a study is one of lawful's own."""
+    return STUDIES.get(getattr(study, "name", "")) is study
+
+
+def _file(study: type[Study]) -> str | None:
+    """The file whose text defines a study; there is none of a class typed at a prompt."""
+    return getattr(sys.modules.get(study.__module__), "__file__", None)
 
 
 def source_of(study: type[Study]) -> dict[str, Any]:
     """What a manifest records of a study: its name and, of a user's own, its class and the digest
     of its text: of its file or, where that cannot be read again, of the class as Python tells it
     (none of a class typed at a prompt)."""
-    if STUDIES.get(getattr(study, "name", "")) is study:
+    if is_shipped(study):
         return {"study": study.name}
-    text, file = text_of(study), getattr(sys.modules[study.__module__], "__file__", None)
+    text, file = text_of(study), _file(study)
     source = {"class": study.__name__}
     if text is None:
         file = None
         with suppress(OSError, TypeError):
             text = inspect.getsource(study).encode()
     if text is not None:
-        source["sha256"] = hashlib.sha256(text).hexdigest()
+        source["sha256"] = _digest(text)
     return {"study": Path(file).name if file else study.__name__, "source": source}
 
 
 def text_of(study: type[Study]) -> bytes | None:
     """The text of the file that defines a user's own study, if there is one to be read again."""
-    if STUDIES.get(getattr(study, "name", "")) is study:
+    text, file = getattr(sys.modules[study.__module__], "__text__", None), _file(study)
+    if is_shipped(study) or (text is None and file is None):
         return None
-    module = sys.modules[study.__module__]
-    text, file = getattr(module, "__text__", None), getattr(module, "__file__", None)
     if isinstance(text, bytes) or file is None:
         return text
     with suppress(OSError):
@@ -141,18 +146,24 @@ def _calls(entry: ast.stmt, names: set[str]) -> bool:
 
 def told(study: type[Study]) -> str:
     """A study's name, and the file whose text runs where it is a user's own."""
-    file = getattr(sys.modules[study.__module__], "__file__", None)
-    shipped = STUDIES.get(study.name) is study or file is None
-    return study.name if shipped else f"{study.name} ({file})"
+    file = None if is_shipped(study) else _file(study)
+    return study.name if file is None else f"{study.name} ({file})"
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def _known(digest: str) -> Path:
+    return cache() / "studies" / f"{digest}.py"
 
 
 def remember(text: bytes) -> None:
     """Make the text of a study known, so that runs and files with its digest may run it."""
-    path = _known(hashlib.sha256(text).hexdigest())
+    path = _known(_digest(text))
     with suppress(OSError):  # without a home it has to be named every time
         if not path.is_file():
-            with replacing(path) as temporary:
-                temporary.write_bytes(text)
+            write_all({path: text})
 
 
 def recall(
@@ -178,41 +189,32 @@ def recall(
         return kind
     if source is None and name in STUDIES:
         return STUDIES[name]
-    copy, text = place / COPY, _known_text(recorded.get("sha256"))
+    copy, digest = place / COPY, recorded.get("sha256")
+    text = _known_text(digest)
     if text is None:
         where = copy if copy.is_file() else "the file or class that defines it"
         raise InputError(
             f"{place}: its study {name!r} is code that is not known here; read it, then name it by "
             f"study= or --study: {where}"
         )
-    path = _known(recorded["sha256"])
-    if copy.is_file():
-        if read_bytes(copy, TEXT) == text:
-            path = copy
-        else:
-            said = f"{copy}: edited since; the text that was trained runs, which is known here"
-            warnings.warn(said, LawfulWarning, stacklevel=3)
-    return _from_text(text, path, recorded)
+    path = _known(str(digest))
+    if copy.is_file() and read_bytes(copy, TEXT) == text:
+        path = copy
+    elif copy.is_file():
+        said = f"{copy}: edited since; the text that was trained runs, which is known here"
+        warnings.warn(said, LawfulWarning, stacklevel=3)
+    return _from_text(text, path, recorded.get("class"))
 
 
 def _named(named: type[Study] | Study | str | Path, wanted: Any) -> type[Study]:
     if isinstance(named, str) and named in STUDIES:
         return STUDIES[named]
     if isinstance(named, str | Path):
-        if not Path(named).is_file():
-            raise InputError(f"study {named}: expected a .py file or a study's name")
-        text = read_bytes(Path(named), TEXT)
-        kind = _from_text(text, Path(named).resolve(), {"class": wanted})
-        remember(text)
-        return kind
+        return _from_file(Path(named), wanted)
     kind = named if isinstance(named, type) else type(named)
     if not issubclass(kind, Study):
         raise InputError(f"study: expected a study, its class or its file, got {shown(named)}")
     return kind
-
-
-def _known(digest: str) -> Path:
-    return cache() / "studies" / f"{digest}.py"
 
 
 def _known_text(digest: Any) -> bytes | None:
@@ -221,7 +223,7 @@ def _known_text(digest: Any) -> bytes | None:
         return None
     with suppress(InputError):
         text = read_bytes(_known(digest), TEXT)
-        return text if hashlib.sha256(text).hexdigest() == digest else None
+        return text if _digest(text) == digest else None
     return None
 
 
@@ -237,18 +239,27 @@ def own_faults(study: type[Study]) -> Iterator[None]:
     except (InputError, NonFiniteError, OSError, MemoryError):
         raise
     except Exception as error:
-        if STUDIES.get(getattr(study, "name", "")) is study:
+        if is_shipped(study):
             raise
-        path = getattr(sys.modules.get(study.__module__), "__file__", None) or study.__module__
+        path = _file(study) or study.__module__
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
         place = f"{path}, line {lines[-1]}" if lines else path
         raise InputError(f"study {place}: {type(error).__name__}: {error}") from error
 
 
-def _from_text(text: bytes, path: Path, source: Mapping[str, Any] | None = None) -> type[Study]:
-    """The one study that a text defines, or of several the class that `source` names."""
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    module_name = f"lawful_user_{path.stem}_{digest}"
+def _from_file(path: Path, wanted: Any = None) -> type[Study]:
+    """The study that a file defines, which the user names, and so makes known."""
+    if not path.is_file():
+        raise InputError(f"study {path}: no such file; expected a .py file or a study's name")
+    text = read_bytes(path, TEXT)
+    found = _from_text(text, path.resolve(), wanted)
+    remember(text)
+    return found
+
+
+def _from_text(text: bytes, path: Path, wanted: Any = None) -> type[Study]:
+    """The one study that a text defines, or of several the class that is wanted."""
+    module_name = f"lawful_user_{path.stem}_{_digest(str(path).encode())[:12]}"
     spec = importlib.machinery.ModuleSpec(module_name, None, origin=str(path))
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
@@ -266,7 +277,6 @@ def _from_text(text: bytes, path: Path, source: Mapping[str, Any] | None = None)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Study) and value.__module__ == module_name
     ]
-    wanted = (source or {}).get("class")
     chosen = [kind for kind in found if kind.__name__ == wanted] or found
     if len(chosen) != 1:
         raise InputError(f"study {path}: expected one Study class, found {len(chosen)}")
@@ -276,21 +286,20 @@ def _from_text(text: bytes, path: Path, source: Mapping[str, Any] | None = None)
 
 def check_named(kind: type[Study]) -> None:
     """Refuse a study without `name` and `about`, or one whose methods are missing."""
-    if missing := sorted(kind.__abstractmethods__):
+    missing = sorted(kind.__abstractmethods__) + [
+        name for name in ("name", "about") if not isinstance(getattr(kind, name, None), str)
+    ]
+    if missing:
         raise InputError(f"study: class {kind.__name__} has no {', '.join(missing)}")
-    for name in ("name", "about"):
-        if not isinstance(getattr(kind, name, None), str):
-            raise InputError(f"study: class {kind.__name__} has no {name}")
 
 
 def warn_of_reading(study: Study, folder: Path) -> None:
     """Say where the file of a study cannot be read again, which the commands would do."""
-    file = getattr(sys.modules[type(study).__module__], "__file__", None)
-    own = STUDIES.get(study.name) is not type(study)
-    if own and file is not None and text_of(type(study)) is None:
+    kind = type(study)
+    if not is_shipped(kind) and (file := _file(kind)) is not None and text_of(kind) is None:
         said = (
             f"{file} does more than define when it is read, so only load({str(folder)!r}, "
-            f"study={type(study).__name__}) can use this run; put the training under "
+            f"study={kind.__name__}) can use this run; put the training under "
             'if __name__ == "__main__" to make it usable by the commands'
         )
         warnings.warn(said, LawfulWarning, stacklevel=3)
@@ -299,11 +308,11 @@ def warn_of_reading(study: Study, folder: Path) -> None:
 def check_trainable(study: Study) -> None:
     """Refuse a study without a name, and training that begins while a study's file is read."""
     check_named(type(study))
-    check_names(study.quantities)
-    check_axes(study.axes)
-    names = [spelled(law(entry).name) for entry in study.laws()]
-    if len(set(names)) < len(names) or "" in names:
-        raise InputError(f"laws: expected names that differ in letters, got {', '.join(names)}")
+    check_stated(study)
+    names = [law(entry).name for entry in study.laws()]
+    check_spelling("laws", names)
+    if not all(map(spelled, names)):
+        raise InputError(f"laws: expected names with letters, got {', '.join(names)}")
     for name in ("study", "source", "init"):
         if hasattr(study, name) and name in study.config():
             raise InputError(f"study {study.name!r}: a run has a field {name!r} of its own")

@@ -79,24 +79,24 @@ class Quantity:
         Raises:
             InputError: A value has the wrong shape, is not finite, or is below the minimum.
         """
+        lower, upper = self.lower, self.upper
         if tuple(value.shape[1:]) != self.shape:
-            expected = " x ".join(map(str, self.shape)) or "one number"
-            found = " x ".join(map(str, value.shape[1:])) or "one number"
-            raise InputError(f"{self.name}: expected {expected} per sample, got {found}")
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(f"{self.name}: expected finite values, got NaN or infinity")
-        if bool((value < self.minimum).any()):
-            least = float(value.min())
-            raise InputError(f"{self.name}: expected at least {self.minimum:g}, got {least:g}")
-        if self.distribution == "integer":
-            wrong = value[(value != value.round()) | (value < self.lower) | (value > self.upper)]
-            if wrong.numel():
-                raise InputError(
-                    f"{self.name}: expected whole numbers from {self.lower:g} to {self.upper:g}, "
-                    f"got {float(wrong.flatten()[0]):g}"
-                )
-        slack = 1e-6 * min(max(abs(self.lower), abs(self.upper)), 1e30)
-        inside = (value >= self.lower - slack) & (value <= self.upper + slack)
+            wanted, found = (
+                " x ".join(map(str, shape)) or "one number"
+                for shape in (self.shape, value.shape[1:])
+            )
+            raise InputError(f"{self.name}: expected {wanted} per sample, got {found}")
+        wrong = value[~torch.isfinite(value)]
+        wanted = "finite values"
+        if not wrong.numel():
+            wrong, wanted = value[value < self.minimum], f"at least {self.minimum:g}"
+        if not wrong.numel() and self.distribution == "integer":
+            wrong = value[(value != value.round()) | (value < lower) | (value > upper)]
+            wanted = f"whole numbers from {lower:g} to {upper:g}"
+        if wrong.numel():
+            raise InputError(f"{self.name}: expected {wanted}, got {float(wrong.flatten()[0]):g}")
+        slack = 1e-6 * min(max(abs(lower), abs(upper)), 1e30)
+        inside = (value >= lower - slack) & (value <= upper + slack)
         for single in self.isolated:
             inside |= value == single
         return ~inside.flatten(1).all(1) if self.shape else ~inside
@@ -223,11 +223,7 @@ class Study(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if isinstance(cls.quantities, tuple):
-            check_names(cls.quantities)
-        if isinstance(cls.axes, tuple):
-            check_axes(cls.axes)
-        check_headline(cls.headline)
+        check_stated(cls)
 
     # What a study is: networks, laws, game and configuration.
 
@@ -443,43 +439,35 @@ def headline(study: Study, quality: Mapping[str, Any]) -> str:
         return "not all figures are there"
 
 
-def check_headline(template: object) -> None:
-    """Refuse before a training what could not be filled in after it.
+def check_stated(study: Study | type[Study]) -> None:
+    """Refuse before a training what options, files and listings could not tell apart or fill in.
 
     Raises:
-        InputError: It is no template of figures by their names.
+        InputError: Two quantities or axes are spelled alike, or the headline is no template of
+            figures by their names.
     """
+    for what in ("quantities", "axes"):
+        stated = getattr(study, what)
+        if isinstance(stated, Sequence):  # of a class it may be a property, of each study
+            check_spelling(what, [entry.name for entry in stated])
+    template = typed(study.headline, str, "headline")
     try:
-        named = [name for _, name, _, _ in Formatter().parse(typed(template, str, "headline"))]
+        named = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise InputError(f"headline: {error}") from None
-    if any(name is not None and not name.split("[")[0].isidentifier() for name in named):
+    if not all(name.split("[")[0].isidentifier() for name in named):
         raise InputError(f"headline {template!r}: expected names of figures in braces")
 
 
-def check_axes(axes: Sequence[Axis]) -> None:
-    """Refuse two axes of one name.
+def check_spelling(what: str, names: Sequence[str]) -> None:
+    """Refuse names that options and files would spell alike.
 
     Raises:
         InputError: Names them all.
     """
-    names = [axis.name for axis in axes]
-    if len(set(names)) < len(names):
-        raise InputError(f"axes: expected names that differ, got {', '.join(names)}")
-
-
-def check_names(quantities: Sequence[Quantity]) -> None:
-    """Refuse two quantities whose options could not be told apart.
-
-    Raises:
-        InputError: Names both.
-    """
-    seen: dict[str, str] = {}
-    for quantity in quantities:
-        key = spelled(quantity.name) or quantity.name
-        if key in seen:
-            raise InputError(f"quantities: {seen[key]!r} and {quantity.name!r} are spelled alike")
-        seen[key] = quantity.name
+    if len({spelled(name) or name for name in names}) < len(names):
+        said = ", ".join(names)
+        raise InputError(f"{what}: expected names that differ, none spelled alike, got {said}")
 
 
 class Matching(Study):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, isnan
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -110,18 +110,18 @@ class Row:
 
     def runs(self, study: S, prefix: str) -> dict[str, S]:
         """Configurations by the name of the run, `PREFIX-ROW-SEED`."""
-        training = study.training
-        steps = round(self.steps * training.steps)
+        usual = study.training
+        changed = replace(usual, steps=round(self.steps * usual.steps))
         return {
             f"{prefix}-{self.slug}-{k}": replace(
-                study, training=replace(training, steps=steps, seed=training.seed + k),
-                **self.changes,
+                study, training=replace(changed, seed=usual.seed + k), **self.changes
             )
             for k in range(self.seeds)
-        }  # fmt: skip
+        }
 
 
-class Column(NamedTuple):
+@dataclass(frozen=True)
+class Column:
     """A column of a table.
 
     Arguments:
@@ -160,13 +160,13 @@ def table(records: Sequence[Record], columns: Mapping[str, Column], corner: str 
         corner: Heading of the labels.
     """
     if any("seed" in entry for entry in records):
-        ends = Column("seed", "d", of=len), Column("minutes", ".1f")
-        columns = {"seeds": ends[0], **columns, "minutes": ends[1]}
-    cells = [
+        seeds, minutes = Column("seed", "d", of=len), Column("minutes", ".1f")
+        columns = {"seeds": seeds, **columns, "minutes": minutes}
+    lines = [
         [label, *(column.cell(own) for column in columns.values())]
         for label, own in _by_label(records).items()
     ]
-    return markdown_table((corner, *columns), cells)
+    return markdown_table((corner, *columns), lines)
 
 
 def _by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -184,6 +184,19 @@ def by_label(records: Sequence[Record], figure: str) -> dict[str, list[Any]]:
 def runs_of(rows: Sequence[Row], study: S, prefix: str) -> dict[str, S]:
     """Configurations of all rows by the name of the run."""
     return {name: run for row in rows for name, run in row.runs(study, prefix).items()}
+
+
+def row_of(name: str, rows: Sequence[Row]) -> Row:
+    """The row of a run's name, `PREFIX-ROW-SEED`.
+
+    Raises:
+        InputError: It is none of them.
+    """
+    bare = name.rpartition("-")[0]
+    found = [row for row in rows if bare.endswith(f"-{row.slug}")]
+    if not found:
+        raise InputError(f"run {name}: of none of the rows {', '.join(row.slug for row in rows)}")
+    return max(found, key=lambda row: len(row.slug))  # a name may end in another's
 
 
 def rows_of(models: Mapping[str, Model], rows: Sequence[Row]) -> dict[str, Row]:
@@ -215,19 +228,6 @@ def records_of(
     return [record(found[n].label, n, model, judge(model)) for n, model in models.items()]
 
 
-def row_of(name: str, rows: Sequence[Row]) -> Row:
-    """The row of a run's name, `PREFIX-ROW-SEED`.
-
-    Raises:
-        InputError: It is none of them.
-    """
-    bare = name.rpartition("-")[0]
-    found = [row for row in rows if bare.endswith(f"-{row.slug}")]
-    if found:
-        return max(found, key=lambda row: len(row.slug))  # a name may end in another's
-    raise InputError(f"run {name}: of none of the rows {', '.join(row.slug for row in rows)}")
-
-
 def checked(study: Study, kind: type[S]) -> S:
     """The study, if it is of this kind.
 
@@ -245,10 +245,8 @@ def spread(values: Sequence[float], form: str = ".3g") -> str:
     >>> spread([3.0, 1.0, 2.0], ".1f")
     '2.0 (1.0–3.0)'
     """
-    middle = f"{median(values):{form}}"
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):{form}}–{max(values):{form}})"
+    ends = f" ({min(values):{form}}–{max(values):{form}})" if len(values) > 1 else ""
+    return f"{median(values):{form}}{ends}"
 
 
 def ratios(
@@ -296,7 +294,6 @@ def claims_table(claims: Sequence[Claim]) -> str:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others right-aligned where they are short."""
-    wide = [any(len(row[i]) > LONG for row in rows) for i in range(len(head))]
-    rule = ["---" if i == 0 or wide[i] else "---:" for i in range(len(head))]
-    lines = [head, rule, *rows]
+    wide = [i == 0 or any(len(row[i]) > LONG for row in rows) for i in range(len(head))]
+    lines = [head, ["---" if text else "---:" for text in wide], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

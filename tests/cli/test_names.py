@@ -198,7 +198,7 @@ def test_axes_that_a_file_could_not_hold_are_refused():
     for wrong in ("estimated_error", "condition", "condition_mean", "outside_x", "sample"):
         with pytest.raises(InputError, match=f"axis '{wrong}': expected another name"):
             Axis(wrong, 0, 1)
-    with pytest.raises(InputError, match="axes: expected names that differ, got x, x"):
+    with pytest.raises(InputError, match=r"axes: expected .* got x, x"):
         type("Twin", (Study,), {"axes": (Axis("x", 0, 1), Axis("x", 0, 2))})
 
 
