@@ -1,4 +1,4 @@
-"""What a network obeys by construction is a law: in reports, and kept by refinement."""
+"""What a network obeys by construction is a law: in reports, kept by whatever moves samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_an_initial_row_that_holds_by_construction_is_reported_once():
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
-def test_refined_samples_keep_their_initial_row_and_an_estimate_of_their_true_error(tolerance):
+def test_projected_samples_keep_their_initial_row_and_an_estimate_of_their_true_error(tolerance):
     model = heat()
     given = {"diffusivity": torch.tensor([0.02, 0.1, 0.2]), "mode": torch.tensor([1.0, 2, 3])}
     raw, done = model.sample(**given), model.sample(**given, tolerance=tolerance)

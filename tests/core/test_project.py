@@ -1,4 +1,4 @@
-"""Refinement: exact where laws are linear, honest everywhere, binary where samples are."""
+"""Projection: exact where laws are linear, honest everywhere, binary where samples are."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -222,7 +222,7 @@ def test_the_merit_never_grows():
 
 
 @lru_cache
-def refined(tolerance=1e-3):
+def projected(tolerance=1e-3):
     c = single(coarsened())
     tolerances = {"volume fraction": 1 / 64**2, "two-point correlation": tolerance}
     return c, project([VolumeFraction(), TwoPoint()], latent(c), c, tolerance=tolerances,
@@ -230,14 +230,14 @@ def refined(tolerance=1e-3):
 
 
 def test_blurred_noise_reaches_the_statistics_of_spinodal_decomposition():
-    _, found = refined()
+    _, found = projected()
     assert float(found.before["two-point correlation"].median()) > 2e-3
     assert float(found.reached.float().mean()) >= 0.9
 
 
 def test_a_fraction_between_two_counts_does_not_disturb_the_correlation():
     """The level cut cannot follow it: its rows of the Jacobian vanish, its residual does not."""
-    c, usual = refined()
+    c, usual = projected()
     c = {**c, "volume_fraction": c["volume_fraction"] + 0.4 / 64**2}
     tolerances = {"volume fraction": 1 / 64**2, "two-point correlation": 1e-3}
     found = project([VolumeFraction(), TwoPoint()], latent(c), c, tolerance=tolerances,
@@ -250,7 +250,7 @@ def test_a_fraction_between_two_counts_does_not_disturb_the_correlation():
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-4])
 def test_reached_is_what_independent_code_finds(tolerance):
-    c, found = refined(tolerance)
+    c, found = projected(tolerance)
     curve = two_point(found.fields[:, 0] > 0.5).numpy()
     off = np.sqrt(np.square(curve - c["two_point"].numpy()).mean(1))
     share = found.fields.double().mean((1, 2, 3)).numpy()
@@ -264,7 +264,7 @@ def test_reached_is_what_independent_code_finds(tolerance):
 
 
 def test_counts_are_exact_before_and_after():
-    c, found = refined()
+    c, found = projected()
     count = (c["volume_fraction"].double() * 64**2).round().long()
     first = level_cut(latent(c), c["volume_fraction"])
     for x in (first, found.fields):
