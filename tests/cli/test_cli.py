@@ -63,7 +63,9 @@ def test_help_of_every_command(capsys):
     assert "lawful COMMAND" in said(capsys).out
     for command in ("list", "train", "sample", "report", "study", "stats", "data", "demo"):
         assert main([command, "--help"]) == 0
-        assert f"lawful {command}" in said(capsys).out
+        assert said(capsys).out.startswith(f"usage: lawful {command} ")
+    assert main(["sample", "burgers", "--help"]) == 0
+    assert "(drawn where not given)" in said(capsys).out
     assert main(["--version"]) == 0
 
 
@@ -143,9 +145,8 @@ def test_other_programs_read_netcdf(run_folder, here):
 
 
 def test_violations_are_in_the_file(run_folder, here):
-    assert (
-        main(["sample", str(run_folder), "-n", "5", "--mean", "0.1", "2.5", "--out", "a.h5"]) == 0
-    )
+    asked = ["-n", "5", "--mean", "0.1", "2.5", "--out", "a.h5"]
+    assert main(["sample", str(run_folder), *asked]) == 0
     with h5py.File("a.h5") as file:
         samples = lawful.load(run_folder).sample(5, mean=[0.1, 2.5])
         found = file["violation/mean"][:]
@@ -235,10 +236,7 @@ def mistakes(run):
         "other study's model": (["study", "burgers", "--model", run], "tiny"),
         "nothing to enforce": ([*sample, "--enforce"], "no affine law"),
         "computed study": (["study", "game", "--preset", "full"], "is computed"),
-        "overrides of a computed study": (
-            ["study", "symmetry", "--training.steps", "3"],
-            "is computed",
-        ),
+        "overrides of a computed study": (["study", "game", "--training.steps", "3"], "computed"),
         "overrides of a model": (["study", TINY, "--model", run, "--training.steps", "3"], "steps"),
         "device of a model": (["study", TINY, f"--model={run}", "--device.devices", "2"], "device"),
         "override that no run takes": (["study", "mixture", "--alpha", "4"], "own"),
@@ -254,14 +252,10 @@ def mistakes(run):
         "no digits": (["train", "motif", "--digits", "nowhere"], "nowhere"),
         "digits that are none": (["train", "motif", "--digits", "folder.h5"], "train-images"),
         "joint rule, unequal steps": (
-            ["train", "motif", "--rule", "optimistic", "--critic-steps", "2"],
-            "1 and 2",
-        ),
+            ["train", "motif", "--rule", "optimistic", "--critic-steps", "2"], "1 and 2"),
         "noise of another length": (
-            ["sample", "motif-plus", "--noise", "three.npy", "--out", "a.h5"],
-            "64",
-        ),
-    }
+            ["sample", "motif-plus", "--noise", "three.npy", "--out", "a.h5"], "64"),
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -366,9 +360,7 @@ def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(run_folde
     assert before == {path.name: path.read_bytes() for path in Path("run", "checkpoints").iterdir()}
 
 
-def test_too_little_room_is_said_before_anything_is_generated(
-    run_folder, here, monkeypatch, capsys
-):
+def test_too_little_room_is_said_before_any_sample(run_folder, here, monkeypatch, capsys):
     monkeypatch.setattr(export.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     assert main(["sample", str(run_folder), "-n", "3", "--out", "a.h5"]) == 2
     assert "are free" in said(capsys).err

@@ -6,19 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-import tyro
+from tyro.conf import Positional, arg
 
 from lawful.cli.options import parse
 from lawful.cli.progress import progress
 from lawful.errors import InputError
-from lawful.materials.dataset import (
-    CoarseningSet,
-    Parts,
-    default_path,
-    load,
-    make,
-    read_recipe,
-)
+from lawful.materials.dataset import CoarseningSet, default_path, load, make, read_recipe
 
 ENDINGS = (".h5", ".hdf5")
 USUAL = CoarseningSet()
@@ -28,13 +21,11 @@ USUAL = CoarseningSet()
 class DataOptions:
     """Make a data set; a call that was interrupted is gone on with by the next."""
 
-    name: Annotated[
-        tyro.conf.Positional[Literal["cahn-hilliard"]], tyro.conf.arg(help="two-phase images")
-    ]
-    images: Annotated[int, tyro.conf.arg(help="number of images")] = USUAL.images
-    side: Annotated[int, tyro.conf.arg(help="pixels a side")] = USUAL.side
-    seed: Annotated[int, tyro.conf.arg(help="of all random numbers")] = USUAL.seed
-    out: Annotated[Path | None, tyro.conf.arg(help="HDF5 file [in the cache]")] = None
+    name: Annotated[Positional[Literal["cahn-hilliard"]], arg(help="two-phase images")]
+    images: Annotated[int, arg(help="number of images")] = USUAL.images
+    side: Annotated[int, arg(help="pixels per side")] = USUAL.side
+    seed: Annotated[int, arg(help="of all random numbers")] = USUAL.seed
+    out: Annotated[Path | None, arg(help="HDF5 file [in the cache]")] = None
 
 
 def run(arguments: list[str]) -> None:
@@ -49,29 +40,28 @@ def run(arguments: list[str]) -> None:
     if path.exists():
         if read_recipe(path) != recipe:
             raise InputError(f"{path}: holds another set; remove it or choose another --out")
-        _describe(load(path), path, "was there already")
+        print(described(path, "was there already"))
         return
     started = time.perf_counter()
-    make_with_progress(recipe, path)
-    _describe(load(path), path, f"made in {time.perf_counter() - started:.0f} s")
-
-
-def make_with_progress(recipe: CoarseningSet, path: Path) -> None:
-    """Make the set, with a bar and the time left, or lines where there is no terminal."""
     with progress(recipe.images) as show:
         for count in make(recipe, path):
             show(count)
+    print(described(path, f"made in {time.perf_counter() - started:.0f} s"))
 
 
-def _describe(found: Parts, path: Path, how: str) -> None:
-    train, held_out = found
-    fraction = torch.cat([train.volume_fraction, held_out.volume_fraction])
-    times = torch.cat([train.time, held_out.time])
-    pairs = torch.cat([train.pair, held_out.pair]).unique()
-    side = train.images.shape[-1]
-    print(f"{path}: {how}, {path.stat().st_size / 2**20:.1f} MB")
-    print(f"  images           {len(fraction):,} of {side} x {side}")
-    print(f"  runs             {len(pairs):,} pairs of the same state, other noise")
-    print(f"  volume fraction  {fraction.min():.3f} to {fraction.max():.3f}")
-    print(f"  time             {times.min():g} to {times.max():g}")
-    print(f"  split            {len(train.pair):,} to train, {len(held_out.pair):,} held out")
+def described(path: Path, how: str) -> str:
+    """What a set of images holds."""
+    parts = load(path)
+    fraction, times, pairs = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("volume_fraction", "time", "pair")
+    )
+    side, (train, held_out) = parts[0].images.shape[-1], (len(part.pair) for part in parts)
+    return (
+        f"{path}: {how}, {path.stat().st_size / 2**20:.1f} MB\n"
+        f"  images           {len(fraction):,} of {side} x {side}\n"
+        f"  runs             {len(pairs.unique()):,} pairs of the same state, other noise\n"
+        f"  volume fraction  {fraction.min():.3f} to {fraction.max():.3f}\n"
+        f"  time             {times.min():g} to {times.max():g}\n"
+        f"  split            {train:,} to train, {held_out:,} held out"
+    )

@@ -4,14 +4,14 @@ import json
 import textwrap
 
 from lawful.catalogue import COMPUTED, MANIFEST, STUDIES, WEIGHTS, shipped
-from lawful.cli.options import ListOptions, parse
+from lawful.cli.options import no_options, parse
 
 WIDTH, INDENT = 62, " " * 17
 
 
 def run(arguments: list[str]) -> None:
     """`lawful list`."""
-    parse(ListOptions, arguments, "list")
+    parse(no_options, arguments, "list")
     print("studies")
     for name, study in STUDIES.items():
         print(f"  {name:<15}{study.about}")

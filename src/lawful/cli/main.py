@@ -126,8 +126,9 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
         raise InputError(f"unknown command {argv[0]!r}; there are {', '.join(COMMANDS)}")
     try:
-        if argv[1:] in (["-h"], ["--help"]):
-            importlib.import_module("lawful.cli.options").show_help(argv[0])
+        options = importlib.import_module("lawful.cli.options")
+        if argv[1:] in (["-h"], ["--help"]) and argv[0] in options.HELP:
+            options.parse(options.HELP[argv[0]], argv[1:], argv[0])
         importlib.import_module(f"lawful.cli.{COMMANDS[argv[0]][0]}").run(argv[1:])
     except SystemExit as stop:  # help was printed
         return int(stop.code or 0)

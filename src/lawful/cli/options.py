@@ -9,8 +9,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from lawful.study import Quantity, Study
 
 T = TypeVar("T")
-RULE = re.compile(r"[╰─-]{3,}.*")  # of hyphens where the terminal's encoding has no lines
 FORMATS = (".h5", ".nc", ".npz", ".tif", ".vtk", ".png")  # of files of samples
+RULE = re.compile(r"[╰─-]{3,}.*")  # of hyphens where the terminal's encoding has no lines
 STUDY_HELP = "file of a run's own study, where it is not known here; it is code that runs"
+StudyName = Annotated[Positional[str], arg(help="a name, or a .py file")]
 StudyFile = Annotated[str | None, arg(help=STUDY_HELP)]
 
 
@@ -48,15 +49,10 @@ class Devices:
 
 
 @dataclass(frozen=True)
-class ListOptions:
-    """Studies with their presets, shipped models with size and measured quality."""
-
-
-@dataclass(frozen=True)
 class TrainOptions:
     """Train a study with a progress bar; --resume goes on where a run was interrupted."""
 
-    study: Annotated[Positional[str], arg(help="a name, or a .py file")]
+    study: StudyName
     preset: Annotated[str | None, arg(help="configuration to start from")] = None
     out: Annotated[Path | None, arg(help="run folder [runs/STUDY-PRESET]")] = None
     resume: Annotated[
@@ -93,25 +89,13 @@ class ReportOptions(Options):
 
 
 @dataclass(frozen=True)
-class ComputedOptions:
-    """Compute what a study's result says, and write its tables and figures."""
-
-    study: Annotated[Positional[str], arg(help="a name, or a .py file")]
-    out: Annotated[Path | None, arg(help="folder [studies/STUDY]")] = None
-
-
-@dataclass(frozen=True)
-class ModelOptions(ComputedOptions):
-    """Take a trained model, and write the study's tables and figures of it."""
-
-    model: Annotated[str, arg(help="a trained model instead")] = ""
-
-
-@dataclass(frozen=True)
-class StudyOptions(ModelOptions):
+class StudyOptions:
     """Train what a study's result needs, or take a model, and write its tables and figures.
     STUDY --help adds the configuration that its runs have in common."""
 
+    study: StudyName
+    out: Annotated[Path | None, arg(help="folder [studies/STUDY]")] = None
+    model: Annotated[str | None, arg(help="a trained model instead")] = None
     preset: Annotated[str | None, arg(help="configuration to train")] = None
     device: Devices = Devices()
 
@@ -124,13 +108,17 @@ class DemoOptions:
     open: Annotated[bool, arg(help="open the report in a browser")] = sys.stdout.isatty()
 
 
-HELP: Mapping[str, type] = {
-    "list": ListOptions, "train": TrainOptions, "sample": SampleOptions, "report": ReportOptions,
+def no_options() -> None:
+    """Studies with their presets, shipped models with size and measured quality."""
+
+
+HELP: Mapping[str, Callable[..., Any]] = {
+    "list": no_options, "train": TrainOptions, "sample": SampleOptions, "report": ReportOptions,
     "study": StudyOptions, "demo": DemoOptions,
 }  # fmt: skip
 
 
-def parse(options: type[T], arguments: Sequence[str], command: str) -> T:
+def parse(options: Callable[..., T], arguments: Sequence[str], command: str) -> T:
     """Parse with tyro; whatever it refuses becomes one line.
 
     Raises:
@@ -145,14 +133,9 @@ def parse(options: type[T], arguments: Sequence[str], command: str) -> T:
         if stop.code in (0, None):
             raise
         raise InputError(f"{_unboxed(complaint.getvalue())}; see {program} --help") from None
-    check_fields(found, "--")
+    if is_dataclass(found):
+        check_fields(found, "--")
     return found
-
-
-def show_help(command: str) -> None:
-    """Print the help of a command whose options stand here, and end; for others do nothing."""
-    if (options := HELP.get(command)) is not None:
-        parse(options, ["--help"], command)
 
 
 def _unboxed(box: str) -> str:
@@ -191,26 +174,25 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
     return value
 
 
-def chosen_preset(kind: "type[Study]", arguments: Sequence[str], usual: str | None = None) -> str:
-    """The preset named after `--preset` among the arguments, else the usual, else the first.
+def configured(
+    options: type, arguments: Sequence[str], command: str, kind: "type[Study]", usual: str = ""
+) -> tuple[str, Any]:
+    """The name of the preset after `--preset`, else the usual or the first; and `options` with this
+    preset as their `config`, of which every field has an option: `--NAME`, or `--config.NAME` for
+    all where one has the name of an option of the command.
 
     Raises:
-        InputError: The study has no such preset.
+        InputError: The study has no such preset, or an argument is refused.
     """
     presets = kind.presets()
-    asked = value_of("--preset", arguments)
-    name = (usual or next(iter(presets))) if asked is None else asked
+    name = value_of("--preset", arguments) or usual or next(iter(presets))
     if name not in presets:
         raise InputError(f"preset {name!r}: expected one of {', '.join(presets)}")
-    return name
-
-
-def parse_overrides(options: type, arguments: list[str], command: str, preset: "Study") -> Any:
-    """Parse `options` and, into their `config`, an option for every field of `preset`: `--NAME`,
-    or `--config.NAME` for all where one has the name of an option of the command."""
+    preset = presets[name]
     met = {spelled(entry.name) for entry in fields(preset)} & _names(options)
-    kind: Any = Annotated[type(preset), arg(name="config" if met else "")]
-    return parse(_extended(options, [("config", kind, field(default=preset))]), arguments, command)
+    config: Any = Annotated[type(preset), arg(name="config" if met else "")]
+    whole = _extended(options, [("config", config, field(default=preset))])
+    return name, parse(whole, arguments, command)
 
 
 def for_study(options: type, study: "Study") -> type:
@@ -235,9 +217,10 @@ def for_study(options: type, study: "Study") -> type:
         about = f"{quantity.about} [{extent}]"
         about += "; a .npy file of one value or a stack" if quantity.shape else ""
         kind: Any = tuple[str, ...] if quantity.shape else tuple[float, ...]
-        option = Annotated[kind, arg(help=about, metavar="VALUE …", **names)]
+        hint = "(drawn where not given)" if quantity.required else "(optional)"
+        described = arg(help=about, metavar="VALUE …", help_behavior_hint=hint, **names)
         said = field(default=(), metadata={"name": names["name"]})  # in messages
-        more.append((f"quantity_{i}", option, said))
+        more.append((f"quantity_{i}", Annotated[kind, described], said))
     return _extended(options, more)
 
 

@@ -9,24 +9,10 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
-
-
-class Rate(ProgressColumn):
-    """What is done per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.1f}/s")
 
 
 @contextmanager
@@ -40,9 +26,10 @@ def progress(
         quiet: Show nothing at all.
     """
     console = Console(file=sys.stderr, quiet=quiet, markup=False, highlight=False)
-    columns = BarColumn(30), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    rate = TextColumn("{task.description}/s")
+    columns = BarColumn(30), MofNCompleteColumn(), rate, TimeRemainingColumn()
     bar = Progress(*columns, console=console, speed_estimate_period=300)
-    bar.add_task("", total=total)
+    bar.add_task("0.0", total=total)
     (task,) = bar.tasks
     terminal = console.is_terminal
     shown: Any = Live(bar, console=console) if terminal else nullcontext()
@@ -51,14 +38,14 @@ def progress(
     def show(done: int, text: str = "") -> None:
         nonlocal last
         bar.update(task.id, completed=done)
+        task.description = f"{task.finished_speed or task.speed or 0:.1f}"
         if terminal:
             shown.update(Group(bar, Text(text, style="dim")))
         elif plain and (done >= total or perf_counter() >= last + PLAIN_EVERY):
             last, left = perf_counter(), task.time_remaining
             when = "starting" if left is None else f"{left:.0f} s left"
-            console.print(
-                f"{done}/{total}  {Rate()(task)}  {when}  {text}".rstrip(), soft_wrap=True
-            )
+            line = f"{done}/{total}  {task.description}/s  {when}  {text}"
+            console.print(line.rstrip(), soft_wrap=True)
 
     with shown:
         yield show

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
+from jaxtyping import Bool
+from matplotlib.figure import Figure
+from tyro.conf import Positional, arg
 
 from lawful.cli.options import parse, refuse_to_replace
-from lawful.cli.page import png
+from lawful.cli.page import png, write_folder
 from lawful.errors import InputError
-from lawful.files import json_bytes, write_all
+from lawful.files import json_bytes
 from lawful.materials.figures import statistics_figure
 from lawful.materials.images import Micrograph, read_micrograph
 from lawful.materials.statistics import (
@@ -37,23 +39,21 @@ CURVES = ("p2", "lineal_path", "p2_down", "p2_across")
 class StatisticsOptions:
     """Two-point correlation, lineal path, surface, chords and components of an image's phase."""
 
-    image: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(help="a picture, or an array as .npy")
-    ]
-    threshold: Annotated[float | None, tyro.conf.arg(help="grey value [Otsu's]")] = None
-    phase: Annotated[Literal["bright", "dark"], tyro.conf.arg(help="to describe")] = "bright"
-    crop: Annotated[int | None, tyro.conf.arg(help="rows at the bottom [a banner's]")] = None
-    pixel_size: Annotated[float | None, tyro.conf.arg(help="in any unit [the file's]")] = None
-    median: Annotated[int, tyro.conf.arg(help="side of a filter against noise: 3, 5, …")] = 1
-    periodic: Annotated[bool, tyro.conf.arg(help="opposite edges of the image meet")] = False
-    radii: Annotated[int | None, tyro.conf.arg(help="distances, in pixels from 0")] = None
-    out: Annotated[Path, tyro.conf.arg(help="folder")] = Path("statistics")
-    force: Annotated[bool, tyro.conf.arg(help="replace the statistics in --out")] = False
+    image: Annotated[Positional[Path], arg(help="a picture, or an array as .npy")]
+    threshold: Annotated[float | None, arg(help="grey value [Otsu's]")] = None
+    phase: Annotated[Literal["bright", "dark"], arg(help="to describe")] = "bright"
+    crop: Annotated[int | None, arg(help="rows at the bottom [a banner's]")] = None
+    pixel_size: Annotated[float | None, arg(help="in any unit [the file's]")] = None
+    median: Annotated[int, arg(help="side of a filter against noise: 3, 5, …")] = 1
+    periodic: Annotated[bool, arg(help="opposite edges of the image meet")] = False
+    radii: Annotated[int | None, arg(help="distances, in pixels from 0")] = None
+    out: Annotated[Path, arg(help="folder")] = Path("statistics")
+    force: Annotated[bool, arg(help="replace the statistics in --out")] = False
 
 
 def run(arguments: list[str]) -> None:
     """`lawful stats IMAGE`."""
-    options = parse(StatisticsOptions, arguments, "lawful stats")
+    options = parse(StatisticsOptions, arguments, "stats")
     micrograph = read_micrograph(
         options.image, threshold=options.threshold, phase=options.phase, crop=options.crop,
         pixel_size=options.pixel_size, median=options.median,
@@ -61,13 +61,16 @@ def run(arguments: list[str]) -> None:
     refuse_to_replace([options.out / name for name in FILES], force=options.force)
     radii = _radii(options.radii, micrograph, options.periodic)
     found = statistics_of(micrograph.image, radii, periodic=options.periodic)
-    contents = zip(FILES, (_json(micrograph, found, options), _csv(found), _png(micrograph, found)),
-                   strict=True)  # fmt: skip
-    try:
-        write_all({options.out / name: content for name, content in contents})
-    except OSError as error:
-        raise InputError(f"{options.out}: cannot be written ({error.strerror})") from None
-    print(table(micrograph, found))
+    read = ("source", "banner", "threshold", "phase", "pixel_size", "notes")
+    data = {
+        **{name: getattr(micrograph, name) for name in read},
+        "unit": None if micrograph.pixel_size is None else micrograph.unit,
+        "median": options.median, "periodic": options.periodic,
+        "size": micrograph.image.shape, **found,
+    }  # fmt: skip
+    contents = json_bytes(data), curves_csv(found), png(curves_figure(micrograph, found))
+    write_folder(options.out, dict(zip(FILES, contents, strict=True)))
+    print(*table(micrograph, found), sep="\n")
     print(f"written: {options.out}")
     for note in micrograph.notes:
         print(f"lawful: warning: {micrograph.source}: {note}", file=sys.stderr)
@@ -85,8 +88,10 @@ def _radii(asked: int | None, micrograph: Micrograph, periodic: bool) -> int:
     return asked
 
 
-def statistics_of(image: np.ndarray, radii: int, *, periodic: bool = False) -> dict[str, Any]:
-    """Measure the phase in which the boolean `image` is true; lengths in pixels.
+def statistics_of(
+    image: Bool[np.ndarray, "rows columns"], radii: int, *, periodic: bool = False
+) -> dict[str, Any]:
+    """Measure the phase in which `image` is true; lengths in pixels.
 
     Returns:
         Figures and curves at 0, 1, 2, … pixels by name. `p2_down` and `p2_across` are two-point
@@ -111,25 +116,23 @@ def statistics_of(image: np.ndarray, radii: int, *, periodic: bool = False) -> d
     }
 
 
-def table(micrograph: Micrograph, found: dict[str, Any]) -> str:
-    """The statistics as text, at most 80 columns wide."""
-    rows, columns = micrograph.image.shape
-    size, unit = micrograph.pixel_size, micrograph.unit
-    units = "units" if unit == "unit" else unit
-    level = "none: two values" if micrograph.threshold is None else f"{micrograph.threshold:g}"
-    surface = f"{found['specific_surface']:.5f} per pixel"
-    if size is not None:
-        surface += f" = {found['specific_surface'] / size:.5g} per {unit}"
+def table(micrograph: Micrograph, found: dict[str, Any]) -> list[str]:
+    """The statistics as lines of at most 80 columns."""
+    size, unit = micrograph.pixel_size or 0.0, micrograph.unit
+    units, level = "units" if unit == "unit" else unit, micrograph.threshold
 
     def length(pixels: float) -> str:
-        return f"{pixels:.2f} pixels" + ("" if size is None else f" = {pixels * size:.4g} {units}")
+        return f"{pixels:.2f} pixels" + (f" = {pixels * size:.4g} {units}" if size else "")
 
+    surface = found["specific_surface"]
+    scaled = f" = {surface / size:.5g} per {unit}" if size else ""
+    shape = " x ".join(map(str, micrograph.image.shape))
     lines = {
-        "size": f"{rows} x {columns} pixels" + ("" if size is None else f" of {size:g} {units}"),
+        "size": f"{shape} pixels" + (f" of {size:g} {units}" if size else ""),
         "banner cut": f"{micrograph.banner} rows",
-        "threshold": level,
+        "threshold": "none: two values" if level is None else f"{level:g}",
         "volume fraction p1": f"{found['p1']:.5f} ({micrograph.phase} phase)",
-        "specific surface": surface,
+        "specific surface": f"{surface:.5f} per pixel{scaled}",
         "mean chord": length(found["mean_chord"]),
         "mean chord, other phase": length(found["mean_chord_other"]),
         "components": f"{found['components']}; other phase {found['components_other']}",
@@ -140,31 +143,25 @@ def table(micrograph: Micrograph, found: dict[str, Any]) -> str:
     text.append("  r" + "".join(f"{name.replace('_', ' '):>13}" for name in CURVES))
     for r in (r for r in SHOWN if r < len(found["p2"])):
         text.append(f"{r:>3}" + "".join(f"{found[name][r]:>13.5f}" for name in CURVES))
-    return "\n".join(text)
+    return text
 
 
-def _json(micrograph: Micrograph, found: dict[str, Any], options: StatisticsOptions) -> bytes:
-    read = ("source", "banner", "threshold", "phase", "pixel_size")
-    said = {name: getattr(micrograph, name) for name in read}
-    unit = micrograph.unit if micrograph.pixel_size is not None else None
-    asked = {"median": options.median, "periodic": options.periodic}
-    shape = {"size": list(micrograph.image.shape), "notes": list(micrograph.notes)}
-    return json_bytes({**said, "unit": unit, **asked, **shape, **found})
-
-
-def _csv(found: dict[str, Any]) -> bytes:
+def curves_csv(found: dict[str, Any]) -> bytes:
+    """The curves as columns of a CSV file."""
     text = StringIO(newline="")
     lines = zip(range(len(found["p2"])), *(found[name] for name in CURVES), strict=True)
     csv.writer(text, lineterminator="\n").writerows([("r", *CURVES), *lines])
     return text.getvalue().encode()
 
 
-def _png(micrograph: Micrograph, found: dict[str, Any]) -> bytes:
+def curves_figure(micrograph: Micrograph, found: dict[str, Any]) -> Figure:
+    """The image and its curves."""
     size = micrograph.pixel_size
-    curves = {"all directions": found["p2"], "down": found["p2_down"], "across": found["p2_across"]}
-    figure = statistics_figure(
-        micrograph.image, np.arange(len(found['p2'])) * (size or 1.0),
-        {name: np.array(curve) for name, curve in curves.items()}, np.array(found['lineal_path']),
+    p2, down, across, path = (
+        np.array(found[name]) for name in ("p2", "p2_down", "p2_across", "lineal_path")
+    )
+    return statistics_figure(
+        micrograph.image, np.arange(len(p2)) * (size or 1.0),
+        {"all directions": p2, "down": down, "across": across}, path,
         unit="pixels" if size is None else micrograph.unit,
     )  # fmt: skip
-    return png(figure)

@@ -10,17 +10,7 @@ from typing import Any
 from lawful import registry
 from lawful import run as runs
 from lawful.catalogue import COMPUTED, MANIFEST
-from lawful.cli.options import (
-    ComputedOptions,
-    Devices,
-    ModelOptions,
-    StudyOptions,
-    chosen_preset,
-    first_argument,
-    parse,
-    parse_overrides,
-    value_of,
-)
+from lawful.cli.options import Devices, StudyOptions, configured, first_argument, parse, value_of
 from lawful.cli.page import png, write_folder
 from lawful.cli.train import launched, train_with_progress
 from lawful.errors import InputError
@@ -36,44 +26,47 @@ def run(arguments: list[str]) -> None:
     """`lawful study STUDY`."""
     name = first_argument(StudyOptions, arguments, "study", "study")
     if name in COMPUTED:
-        out = _parse_alone(ComputedOptions, arguments, f"study {name}: is computed").out
-        write_result(compute(name), out or Path("studies") / name)
+        options = _untrained(arguments, f"study {name}: is computed")
+        write_result(compute(name), options.out or Path("studies") / name)
         return
     kind = registry.find(name, COMPUTED)
+    folder = Path("studies") / kind.name
     if value_of("--model", arguments) is not None:
-        _of_model(kind, arguments)
+        options = _untrained(arguments, "--model: is trained already")
+        write_result(_of_model(kind, options.model), options.out or folder)
         return
     recipe = recipe_of(kind)
-    preset = chosen_preset(kind, arguments, recipe.preset)
+    preset, options = configured(StudyOptions, arguments, "study", kind, recipe.preset or "")
     plain = kind.presets()[preset]
-    options = parse_overrides(StudyOptions, arguments, "study", plain)
-    folder = options.out or Path("studies") / kind.name
     if unused := _unused(options.config, plain, lambda study: recipe.runs(study, preset)):
         raise InputError(f"{unused}: this table's runs have their own; none of them would change")
+    folder = options.out or folder
     models = _trained(recipe.runs(options.config, preset), folder, options.device)
     if models:
         write_result(recipe.result(models), folder)
 
 
-def _of_model(kind: type[Study], arguments: list[str]) -> None:
-    options: Any = _parse_alone(ModelOptions, arguments, "--model: is trained already")
-    model = load(options.model, study=None if registry.STUDIES.get(kind.name) is kind else kind)
-    if (found := model.study.name) != kind.name:
-        raise InputError(f"--model {options.model}: a model of {found}, not {kind.name}")
+def _untrained(arguments: list[str], why: str) -> Any:
+    """Options where nothing is trained, so that there is nothing to configure."""
+    said = f"{why} and takes nothing to train with"
     try:
-        result = recipe_of(kind).result({options.model: model})
+        options = parse(StudyOptions, arguments, "study")
+    except InputError as error:
+        raise InputError(f"{said}: {error}") from None
+    if options.preset is not None or options.device != Devices():
+        raise InputError(f"{said}, such as --preset and --device")
+    return options
+
+
+def _of_model(kind: type[Study], name: str) -> Result:
+    model = load(name, study=None if registry.STUDIES.get(kind.name) is kind else kind)
+    if (found := model.study.name) != kind.name:
+        raise InputError(f"--model {name}: a model of {found}, not {kind.name}")
+    try:
+        return recipe_of(kind).result({name: model})
     except (KeyError, TypeError) as error:
         said = f"its manifest lacks figures of the table ({reason(error)})"
-        raise InputError(f"--model {options.model}: {said}") from error
-    write_result(result, options.out or Path("studies") / kind.name)
-
-
-def _parse_alone(options: type, arguments: list[str], why: str) -> Any:
-    """Parse where nothing is trained, so that there is nothing to configure."""
-    try:
-        return parse(options, arguments, "study")
-    except InputError as error:
-        raise InputError(f"{why} and takes nothing to train with: {error}") from None
+        raise InputError(f"--model {name}: {said}") from error
 
 
 def _unused(asked: Any, plain: Any, made_of: Callable[[Any], object]) -> str | None:
@@ -104,11 +97,9 @@ def _trained(
             if len(configurations) > 1 and fabric.is_global_zero:
                 print(f"{number} of {len(configurations)}: {name}", file=sys.stderr)
             train_with_progress(study, folder / name, resume=True, fabric=fabric)
-    return {
-        name: load(folder / name, study=type(study))
-        for name, study in configurations.items()
-        if fabric.is_global_zero
-    }
+    if not fabric.is_global_zero:
+        return {}
+    return {n: load(folder / n, study=type(study)) for n, study in configurations.items()}
 
 
 def _check(configurations: Mapping[str, Study], folder: Path) -> None:

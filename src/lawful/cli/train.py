@@ -13,13 +13,7 @@ from torch import distributed
 
 from lawful import registry
 from lawful import run as runs
-from lawful.cli.options import (
-    Devices,
-    TrainOptions,
-    chosen_preset,
-    first_argument,
-    parse_overrides,
-)
+from lawful.cli.options import Devices, TrainOptions, configured, first_argument
 from lawful.cli.progress import progress
 from lawful.errors import InputError
 from lawful.study import Study
@@ -28,8 +22,7 @@ from lawful.study import Study
 def run(arguments: list[str]) -> None:
     """`lawful train STUDY`."""
     kind = registry.find(first_argument(TrainOptions, arguments, "train", "study"))
-    preset = chosen_preset(kind, arguments)
-    options = parse_overrides(TrainOptions, arguments, "train", kind.presets()[preset])
+    preset, options = configured(TrainOptions, arguments, "train", kind)
     if options.dry_run:
         print(yaml.safe_dump({"study": arguments[0], **options.config.config()}, sort_keys=False))
         return
