@@ -33,6 +33,11 @@ STUDIES: Mapping[str, Listed] = {
         "solutions of Burgers' equation, without data (InvNet, table 2)",
         {"full": 26_000, "quick": 2_000, "smoke": 400, "paper": 26_000},
     ),
+    "darcy": Listed(
+        "lawful.studies.darcy:DarcyStudy",
+        "Darcy flow through random media, without data",
+        {"full": 6_500, "quick": 800, "smoke": 60},
+    ),
     "motif": Listed(
         "lawful.studies.motif:MotifStudy",
         "digits with a planted motif (InvNet, figure 2)",

@@ -13,8 +13,10 @@ A is symmetric and positive. Where a is 1 everywhere it is :math:`A_0`, diagonal
 the range of the faces' coefficients.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -112,14 +114,17 @@ class Elliptic:
         return z.sum((-2, -1)).square() / inner(z, self(z))
 
     def energy(self, e: Cells) -> Float[Tensor, " batch"]:
-        r"""Root of the discrete :math:`\int a |\nabla e|^2`: the energy norm :math:`\|e\|_A`.
+        """Root of the discrete ∫ a |∇e|²: the energy norm of A."""
+        return self.work(e).sqrt()
 
-        It is summed over faces, each with the square of the difference across it; in the half
-        cells at the boundary too.
+    def work(self, e: Cells) -> Float[Tensor, " batch"]:
+        """The discrete ∫ a |∇e|²: over faces, the squares of the differences across them.
+
+        The half cells at the boundary, in which e falls to zero, are among them.
         """
         down = self.down * F.pad(e, (0, 0, 1, 1)).diff(dim=-2).square()
         along = self.along * F.pad(e, (1, 1)).diff(dim=-1).square()
-        return (self.area * (down.sum((-2, -1)) + along.sum((-2, -1)))).sqrt()
+        return self.area * (down.sum((-2, -1)) + along.sum((-2, -1)))
 
     def dual(self, r: Cells) -> Float[Tensor, " batch"]:
         r"""The norm :math:`\|r\|_{A_0^{-1}}` of a residual: the energy of A₀⁻¹ r where a is 1."""
@@ -162,9 +167,55 @@ def _sines(
     return values.to(device, dtype), modes.to(device, dtype)
 
 
+class Iterate(NamedTuple):
+    """A field on the way to a solution.
+
+    Arguments:
+        solution: The field u.
+        residual: r = f - A u.
+        preconditioned: P r, with P the preconditioner: nearly the error of u.
+        size: rᵀ P r.
+    """
+
+    solution: Cells
+    residual: Cells
+    preconditioned: Cells
+    size: Float[Tensor, " batch"]
+
+
+def conjugate_gradients(
+    operator: Elliptic,
+    f: Cells,
+    start: Cells | None = None,
+    enough: Float[Tensor, " batch"] | float = 0.0,
+) -> Iterator[Iterate]:
+    r"""Preconditioned conjugate gradients for A u = f (Hestenes & Stiefel 1952), the start first.
+
+    With :math:`A_0^{-1}` the energy norm of the error falls by
+    :math:`(\sqrt\kappa - 1) / (\sqrt\kappa + 1)` per step or faster, :math:`\kappa` the contrast of
+    the coefficient, whatever the grid.
+
+    Arguments:
+        start: Where to start; zero where not given.
+        enough: Size of the residual at which a sample stays as it is.
+    """
+    u = torch.zeros_like(f) if start is None else start
+    r = f if start is None else f - operator(u)
+    p = z = operator.precondition(r)
+    size, tiny = inner(r, z), torch.finfo(f.dtype).tiny
+    while True:
+        yield Iterate(u, r, z, size)
+        image = operator(p)
+        length = (size / inner(p, image).clamp_min(tiny)).where(size > enough, 0)[:, None, None]
+        u, r = u + length * p, r - length * image
+        z = operator.precondition(r)
+        before, size = size, inner(r, z)
+        p = z + (size / before.clamp_min(tiny))[:, None, None] * p
+
+
 @dataclass(frozen=True)
 class Solved:
-    r"""What an iterative solver found.
+    r"""What conjugate gradients found.
 
     Arguments:
         solution: Of each sample.
@@ -186,11 +237,7 @@ def solve(
     tolerance: float = 1e-8,
     steps: int = LIMIT,
 ) -> Solved:
-    r"""Preconditioned conjugate gradients for A u = f (Hestenes & Stiefel 1952).
-
-    With :math:`A_0^{-1}` the energy norm of the error falls by
-    :math:`(\sqrt\kappa - 1) / (\sqrt\kappa + 1)` per step or faster, :math:`\kappa` the contrast of
-    the coefficient, whatever the grid. Each sample stops on its own.
+    """The solution of A u = f by conjugate gradients; each sample stops on its own.
 
     Arguments:
         start: Where to start; zero where not given.
@@ -198,24 +245,17 @@ def solve(
             are solved exactly.
         steps: The most steps to take.
     """
-    u = torch.zeros_like(f) if start is None else start
-    r = f if start is None else f - operator(u)
-    p = z = operator.precondition(r)
-    size, whole = inner(r, z), inner(f, operator.precondition(f))
+    whole = inner(f, operator.precondition(f))
+    enough = tolerance**2 * whole
     iterations = torch.zeros(len(f), dtype=torch.long, device=f.device)
-    tiny = torch.finfo(f.dtype).tiny
-    for _ in range(steps):
-        active = size > tolerance**2 * whole
-        if not bool(active.any()):
+    found = conjugate_gradients(operator, f, start, enough)
+    for count, iterate in enumerate(found):
+        active = iterate.size > enough
+        if count == steps or not bool(active.any()):
             break
         iterations = iterations + active
-        image = operator(p)
-        length = (size / inner(p, image).clamp_min(tiny)).where(active, 0)[:, None, None]
-        u, r = u + length * p, r - length * image
-        z = operator.precondition(r)
-        before, size = size, inner(r, z)
-        p = z + (size / before.clamp_min(tiny))[:, None, None] * p
-    return Solved(u, iterations, (size.clamp_min(0) / whole.clamp_min(tiny)).sqrt())
+    left = iterate.size.clamp_min(0) / whole.clamp_min(torch.finfo(f.dtype).tiny)
+    return Solved(iterate.solution, iterations, left.sqrt())
 
 
 @dataclass(frozen=True)
@@ -265,14 +305,16 @@ class EllipticLaw(CorrectableLaw):
     def correction_loss(
         self, x: Float[Tensor, "batch 1 rows columns"], c: Condition
     ) -> Float[Tensor, ""]:
-        """Mean over samples of the squared distance from the corrected field, over its square.
+        r"""Mean of :math:`\|w\|_A^2 / \|x + w\|_A^2`, w the correction; x + w is held constant.
 
-        It is relative because solutions differ in size as their coefficients do.
+        The energy norm is that in which conjugate gradients converge and the bound is proven, and
+        the quotient has no size of the coefficient in it. Its gradient is -2 A w, that of the Ritz
+        functional :math:`x^T A x - 2 f^T x` where w is the error.
         """
         with torch.no_grad():
             target = x + self.correction(x, c)
-        squares = (x - target).square().flatten(1).sum(1)
-        return (squares / target.square().flatten(1).sum(1)).mean()
+        operator = self.operator(c)
+        return (operator.work((x - target)[:, 0]) / operator.work(target[:, 0])).mean()
 
     def solution(
         self, c: Condition, tolerance: float = 1e-8
@@ -320,7 +362,7 @@ class EllipticLaw(CorrectableLaw):
 def _bracket(operator: Elliptic, r: Cells, w: Cells) -> tuple[Tensor, Tensor]:
     """The two bounds of the energy norm of A⁻¹ r that corrections w give."""
     rest = r - operator(w)
-    known = operator.energy(w).square() + 2 * operator.area * inner(w, rest)
+    known = operator.work(w) + 2 * operator.area * inner(w, rest)
     left = operator.dual(rest).square()
     lower, upper = (known + left / face for face in (operator.largest, operator.least))
     return lower.clamp_min(0).sqrt(), upper.clamp_min(0).sqrt()
