@@ -8,7 +8,16 @@ from torch import nn
 from toy import Shift, data, fabric
 
 from lawful import InputError
-from lawful.divergences import KL, MMD, R1, NonSaturating, Sinkhorn, TwoSided, Wasserstein
+from lawful.divergences import (
+    KL,
+    MMD,
+    R1,
+    Divergence,
+    NonSaturating,
+    Sinkhorn,
+    TwoSided,
+    Wasserstein,
+)
 from lawful.training import Adam, Batch, Game, State, adversarial_moves, fit, sample_moves
 
 
@@ -50,7 +59,7 @@ def test_critics_of_patches_and_of_columns_play(entry, keep):
 @pytest.mark.parametrize("divergence", [Wasserstein((R1(),)), MMD(), Sinkhorn()], ids=str)
 def test_batches_that_cannot_be_compared_are_refused(divergence, batch, words, unchecked):
     adam, players = Adam(), {"generator": Shift(), "critic": Patches(False)}
-    if isinstance(divergence, Wasserstein):
+    if isinstance(divergence, Divergence):
         moves = adversarial_moves(divergence, generator=adam, critic=adam)[::-1]
     else:
         moves = sample_moves(divergence, generator=adam)
