@@ -82,7 +82,7 @@ def test_spectral_norm_holds_weights_at_one():
 def test_negative_weights_are_refused():
     with pytest.raises(InputError, match="penalty weight: expected at least 0, got -1"):
         R1(-1.0)
-    with pytest.raises(InputError, match="lipschitz above 0"):
+    with pytest.raises(InputError, match="penalty lipschitz: expected above 0, got 0"):
         OneSidedSquared(lipschitz=0.0)
 
 

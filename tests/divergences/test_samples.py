@@ -246,7 +246,7 @@ def test_misuse_is_named():
         MMD()(X[:1], Y)
     with pytest.raises(InputError, match="kernel scales"):
         Gaussian(())
-    with pytest.raises(InputError, match="blur > 0"):
+    with pytest.raises(InputError, match="sinkhorn blur: expected at least 1e-100, got 0"):
         Sinkhorn(blur=0.0)
 
 

@@ -40,7 +40,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from math import exp, inf, log
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,7 @@ from lawful.divergences import penalties as p
 from lawful.divergences.penalties import Critic, Penalty, Samples, Scalar, check_pair
 from lawful.divergences.samples import double
 from lawful.errors import InputError
+from lawful.typed import Positive, Within, typed
 
 __all__ = [
     "DIVERGENCES", "KL", "Alpha", "Divergence", "DivergenceName", "FGamma", "Hellinger", "Hinge",
@@ -63,6 +64,7 @@ Scores = Float[Tensor, "..."]
 Flat = Float[Tensor, " _"]
 Loss = Callable[[Tensor, Tensor], Tensor]  # of scores on real and on generated samples
 Function = Callable[[Tensor], Tensor]
+Order = Annotated[float, Within(1, 1e6, above=True)]
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,7 @@ RelativisticPairing = partial(
 
 def r3gan(weight: float = 1.0) -> Divergence:
     """R3GAN's setting: relativistic pairing with R1 and R2 of equal weight (Huang et al. 2024)."""
-    if not weight > 0:
-        raise InputError(f"r3gan: expected a weight above 0, got {weight:g}")
+    weight = typed(weight, Positive, "r3gan: weight")
     return RelativisticPairing((p.R1(weight), p.R2(weight)))
 
 
@@ -280,8 +281,7 @@ def Alpha(  # noqa: N802
     Raises:
         InputError: Alpha is out of its range.
     """
-    if not 1 < alpha < inf:
-        raise InputError(f"alpha: expected above 1, got {alpha:g}")
+    alpha = typed(alpha, Order, "alpha")
     power = alpha / (alpha - 1)
     scale, constant = exp(power * log(alpha - 1)) / alpha, 1 / (alpha * (alpha - 1))
     return FGamma(

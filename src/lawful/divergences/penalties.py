@@ -15,7 +15,6 @@ An interpolate is one uniform point of the segment between each real sample and 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 from typing import Literal
 
 import torch
@@ -26,6 +25,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import is_parametrized
 
 from lawful.errors import InputError
+from lawful.typed import Positive, Weight, check_fields
 
 __all__ = ["R1", "R2", "OneSided", "OneSidedSquared", "Penalty", "TwoSided", "spectral_norm"]
 
@@ -64,17 +64,14 @@ class Penalty:
         at: Where the gradient is taken: at `interpolates`, or at `real` or `generated` samples.
     """
 
-    weight: float = 10.0
-    lipschitz: float = 1.0
+    weight: Weight = 10.0
+    lipschitz: Positive = 1.0
     name: str = "penalty"
     of_square: Callable[[Tensor], Tensor] = field(default=torch.Tensor.relu, repr=False)
     at: Literal["interpolates", "real", "generated"] = "interpolates"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < inf:
-            raise InputError(f"penalty weight: expected at least 0, got {self.weight:g}")
-        if not 0 < self.lipschitz < inf:
-            raise InputError(f"penalty: expected lipschitz above 0, got {self.lipschitz:g}")
+        check_fields(self, "penalty ")
 
     def __call__(self, critic: Critic, real: Samples, fake: Samples) -> Scalar:
         """The weighted penalty, differentiable in the critic's parameters.

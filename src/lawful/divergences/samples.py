@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil, inf, isfinite, log, log2, nan
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lawful.divergences.penalties import Samples, Scalar, check_pair
 from lawful.errors import InputError, LawfulWarning
+from lawful.typed import Positive, Within, check_fields
 
 __all__ = ["MMD", "Energy", "Gaussian", "Polynomial", "RationalQuadratic", "Sinkhorn"]
 
@@ -51,12 +53,13 @@ class Radial:
         InputError: A scale is not above 0, or there is none.
     """
 
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[Positive, ...] = (1.0,)
     of: Callable[[Tensor, float], Tensor] = field(kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(scale > 0 for scale in self.scales):
-            raise InputError(f"kernel scales: expected numbers above 0, got {self.scales}")
+        check_fields(self, "kernel ")
+        if not self.scales:
+            raise InputError("kernel scales: expected numbers above 0, got none")
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         square = squared_distances(x, y)
@@ -143,15 +146,11 @@ class Sinkhorn:
         InputError: No sample on a side, samples of different shapes, or integers.
     """
 
-    blur: float = 0.05
-    tolerance: float = 0.01
+    blur: Annotated[float, Within(1e-100, 1e30)] = 0.05  # its square is a number above 0
+    tolerance: Annotated[float, Within(0, 1, above=True, below=True)] = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 < self.blur**2 < inf or not 0 < self.tolerance < 1:
-            raise InputError(
-                f"sinkhorn: expected blur > 0 and 0 < tolerance < 1, got {self.blur:g}, "
-                f"{self.tolerance:g}"
-            )
+        check_fields(self, "sinkhorn ")
 
     def __call__(self, real: Samples, fake: Samples) -> Scalar:
         x, y = _rows("sinkhorn", real, fake, 1)

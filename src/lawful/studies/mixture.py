@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lawful.data.masks import MotifLaw
 from lawful.divergences import Alpha, OneSidedSquared
-from lawful.errors import InputError
+from lawful.divergences.critics import Order
 from lawful.laws import Condition, Law
 from lawful.model import Model
 from lawful.nn.vectors import VectorCritic, VectorGenerator
@@ -30,7 +30,7 @@ from lawful.symmetry.invariance import distances, invariance_test
 from lawful.symmetry.symmetrize import orbit_samples
 from lawful.table import Column, Recipe, Result, Row, checked, ratios, records_of, runs_of, table
 from lawful.training import Game, RMSProp, adversarial_moves
-from lawful.typed import Count, Positive, Weight, Within, typed
+from lawful.typed import Count, Positive, Weight, Within, check_fields, typed
 
 NOISE, TURNS, DATA_SEED = 10, 4, 1_000
 FRESH, TESTED = 5_000, 300
@@ -50,17 +50,13 @@ class Mixture:
         InputError: A parameter is out of its range.
     """
 
-    centre: float = 10.0
-    freedom: float = 0.5
-    dimension: int = 12
+    centre: Positive = 10.0
+    freedom: Positive = 0.5
+    dimension: Annotated[int, Within(2, 4096)] = 12
     offset: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.centre < math.inf or not 0 < self.freedom < math.inf or self.dimension < 2:
-            raise InputError(
-                "mixture: expected centre and freedom above 0 and 2 dimensions or more, got "
-                f"{self.centre:g}, {self.freedom:g} and {self.dimension}"
-            )
+        check_fields(self, "mixture: ")
 
     @property
     def centres(self) -> Float[Tensor, "4 2"]:
@@ -116,7 +112,7 @@ class MixtureStudy(Study):
     points: Annotated[int, Within(1, 1_000_000)] = 200
     generator: Literal["plain", "random-element", "equivariant"] = "random-element"
     critic: Literal["plain", "invariant"] = "invariant"
-    alpha: Annotated[float, Within(1, 1e6, above=True)] = 2.0
+    alpha: Order = 2.0
     penalty: Weight = 10.0
     critic_steps: Count = 5
     critic_rate: Positive | None = None
