@@ -36,6 +36,7 @@ from torch import Tensor
 
 from lawful.errors import InputError, StabilityError
 from lawful.materials.fields import multiplicity, squared_wavenumbers
+from lawful.materials.statistics import Field, Fraction
 from lawful.typed import Positive, Within, check_fields
 
 FIRST = 0.7  # step of a quench, in units of gamma, as the next
@@ -112,13 +113,8 @@ def phi(z: Float[Tensor, "*shape"]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def quench(
-    rows: int,
-    columns: int,
-    mean: Float[Tensor, " batch"],
-    generator: torch.Generator,
-    *,
-    noise: float = 0.1,
-) -> Float[Tensor, "batch rows columns"]:
+    rows: int, columns: int, mean: Fraction, generator: torch.Generator, *, noise: float = 0.1
+) -> Field:
     """A mixed state of given mean composition with white noise of mean zero, float32."""
     white = noise * torch.randn(len(mean), rows, columns, generator=generator)
     return mean[:, None, None] + white - white.mean((-2, -1), keepdim=True)

@@ -9,15 +9,14 @@ Runs 2k and 2k + 1 are replicates: composition and times are the same, the noise
 difference is the natural spread between two samples of one state. Snapshots of a run resemble each
 other, so whole pairs are held out, every sixteenth.
 
-Batch b is drawn from a generator seeded by (seed, b) and made on one thread, so it is equal bit for
-bit on one machine, whoever makes it and in what order. Processors that round differently may give
-other pixels where c is near 0.
+Batch b is drawn from a generator seeded by (seed, b) and made on one thread, so on one machine it
+is equal bit for bit, whoever makes it. Processors that round differently may give other pixels
+where c is near 0.
 
 The published file is `2D_binary_morphologies.h5` (Zenodo): one dataset `morphology` with rows of
-101 x 101 values. What is above the middle of their range is the phase 1. Images are brought to a
-side whose Fourier transforms are quick. Frames of one simulation are near-duplicates that follow
-each other, so whole blocks of rows are held out, and an eighth of a block on either side of these
-is left out of both parts. Whether the fields are periodic is not stated: they are taken as not.
+101 x 101 values, of which those above the middle of their range are the phase 1. Frames of one
+simulation are near-duplicates that follow each other, so whole blocks of rows are held out, and an
+eighth of a block on either side is in no part. The fields are taken as not periodic.
 """
 
 import hashlib
@@ -41,23 +40,13 @@ from skimage.transform import resize_local_mean
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
+from lawful import reading
 from lawful.errors import InputError
 from lawful.files import cache, replacing, write_all
 from lawful.laws import Condition
 from lawful.materials.cahn_hilliard import FIRST, CahnHilliard, evolve, quench
 from lawful.materials.fields import level_cut
 from lawful.materials.statistics import two_point
-from lawful.reading import (
-    check_memory,
-    dataset,
-    dataset_names,
-    fixed_text,
-    opened_hdf5,
-    parse_json,
-    read_npz,
-    read_rows,
-    text_attribute,
-)
 from lawful.typed import Count, Positive, Seed, Within, build, check_fields
 
 FORMAT = "lawful-microstructures-2"  # another number with another solver
@@ -204,7 +193,7 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
     Raises:
         InputError: The place cannot be written, or the set does not fit into memory.
     """
-    check_memory(3.0 * recipe.images * recipe.side**2, f"images: {recipe.images}")
+    reading.check_memory(3.0 * recipe.images * recipe.side**2, f"images: {recipe.images}")
     # A batch does not depend on the number of images: a larger set goes on with a smaller one's.
     what = [FORMAT, asdict(replace(recipe, images=1)), asdict(CahnHilliard())]
     parts = path.with_name(f".{path.name}.parts")
@@ -225,7 +214,7 @@ def make(recipe: CoarseningSet, path: Path) -> Iterator[int]:
 def _kept(recipe: CoarseningSet, number: int, path: Path) -> Columns:
     """The batch from its file, else made and put there."""
     with suppress(InputError, KeyError):  # made anew
-        found = read_npz(path)
+        found = reading.read_npz(path)
         return {name: found[name] for name in ("bits", *COLUMNS)}
     made: dict[str, Any] = batch(recipe, number)
     with replacing(path) as temporary:
@@ -245,8 +234,8 @@ def _file_image(recipe: CoarseningSet, columns: Columns) -> bytes:
     """The HDF5 file, made in memory: HDF5 does not survive a disk that fills up."""
     memory = BytesIO()
     with h5py.File(memory, "w") as file:
-        file.attrs["format"] = fixed_text(FORMAT)
-        file.attrs["recipe"] = fixed_text(json.dumps(asdict(recipe)))
+        file.attrs["format"] = reading.fixed_text(FORMAT)
+        file.attrs["recipe"] = reading.fixed_text(json.dumps(asdict(recipe)))
         file.attrs["equation"] = json.dumps(asdict(CahnHilliard()))
         file.attrs["lawful"] = version("lawful")
         for name, value in {**columns, "held_out": columns["pair"] % HELD_OUT == 0}.items():
@@ -283,25 +272,26 @@ def load(path: Path) -> Parts:
     """
     if not path.exists():
         raise InputError(f"{path}: no such file; lawful data cahn-hilliard makes it")
-    with opened_hdf5(path) as file:
-        if PUBLISHED in dataset_names(file, path):
+    with reading.opened_hdf5(path) as file:
+        if PUBLISHED in reading.dataset_names(file, path):
             return _published(file, path)
         recipe = _recipe(file, path)
-        expected: dict[str, tuple[int, ...]] = {name: (recipe.images,) for name in COLUMNS}
-        expected["images"] = (recipe.images, recipe.side, recipe.side)
-        columns = {n: _column(file, n, shape, path) for n, shape in expected.items()}
-    images, fraction = columns["images"], columns["images"].mean((1, 2))
-    if images.max() > 1 or not np.allclose(fraction, columns["volume_fraction"], atol=1e-6):
+        image = (recipe.images, recipe.side, recipe.side)
+        columns = {name: _column(file, name, image[:1], path) for name in COLUMNS}
+        columns["images"] = images = _column(file, "images", image, path)
+    exact = np.allclose(images.mean((1, 2)), columns["volume_fraction"], atol=1e-6)
+    if images.max() > 1 or not exact:
         raise InputError(f"{path}: the volume fractions are not those of the images: damaged")
     return _split(columns, f"{path.name}: {_source(recipe)}")
 
 
 def _column(file: Any, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
-    found = dataset(file, name, path)
-    if found.shape != shape or (name == "images" and found.dtype != np.uint8):
-        kind = f"{shape} bytes" if name == "images" else f"{shape} numbers"
-        raise InputError(f"{path}: {name}: expected {kind}, got {found.shape} {found.dtype}")
-    return read_rows(found, slice(None), f"{path}: {name}")
+    found, wanted = reading.dataset(file, name, path), "bytes" if len(shape) > 1 else "numbers"
+    if found.shape != shape or (wanted == "bytes" and found.dtype != np.uint8):
+        raise InputError(
+            f"{path}: {name}: expected {shape} {wanted}, got {found.shape} {found.dtype}"
+        )
+    return reading.read_rows(found, slice(None), f"{path}: {name}")
 
 
 def read_recipe(path: Path) -> CoarseningSet:
@@ -310,17 +300,18 @@ def read_recipe(path: Path) -> CoarseningSet:
     Raises:
         InputError: The file is missing, truncated, or of another format.
     """
-    with opened_hdf5(path) as file:
+    with reading.opened_hdf5(path) as file:
         return _recipe(file, path)
 
 
 def _recipe(file: Any, path: Path) -> CoarseningSet:
-    if (found := text_attribute(file, "format", path)) != FORMAT:
+    if (found := reading.text_attribute(file, "format", path)) != FORMAT:
         own = found.startswith(FORMAT[:-1])
         what = "; of another solver: remove it, and it is made anew" if own else ""
         raise InputError(f"{path}: expected format {FORMAT}, found {found:.60}{what}")
     place = f"{path}: recipe"
-    return build(CoarseningSet, parse_json(text_attribute(file, "recipe", path), place), place)
+    text = reading.text_attribute(file, "recipe", path)
+    return build(CoarseningSet, reading.parse_json(text, place), place)
 
 
 def _split(columns: Columns, source: str) -> Parts:
@@ -367,11 +358,11 @@ def small(images: int, side: int = 64, seed: int = 0) -> Parts:
 
 def _published(file: Any, path: Path, side: int = 64) -> Parts:
     """Values averaged over the area of each new pixel; as many are 1 as the fraction asks for."""
-    data, place = dataset(file, PUBLISHED, path), f"{path}: {PUBLISHED!r}"
+    data, place = reading.dataset(file, PUBLISHED, path), f"{path}: {PUBLISHED!r}"
     if data.ndim != 2 or data.shape[1] != PUBLISHED_SIDE**2 or len(data) < 2 * HELD_OUT:
         expected = f"(n, {PUBLISHED_SIDE**2}), n at least {2 * HELD_OUT}"
         raise InputError(f"{place} has shape {data.shape}, expected {expected}")
-    values = read_rows(data, slice(None), path).astype(np.float32)
+    values = reading.read_rows(data, slice(None), path).astype(np.float32)
     if not (finite := np.isfinite(values).all(1)).all():
         raise InputError(f"{place} is not finite in row {int(finite.argmin())}")
     middle = (values.min() + values.max()) / 2

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lawful.laws import Condition
 from lawful.least_squares import Parametrisation, like
+from lawful.materials.statistics import Curve, Field, Fraction
 
 TABLE = 129
 TAPER = 4.0  # pixels: width of the Gaussian by which a curve falls off beyond its last radius
@@ -55,9 +56,7 @@ def blur_transfer(shape: tuple[int, ...], width: float) -> Float[Tensor, "*half"
     return torch.exp(-(width**2) / 2 * squared_wavenumbers(shape))
 
 
-def latent_correlation(
-    two_point: Float[Tensor, "batch radius"], volume_fraction: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch radius"]:
+def latent_correlation(two_point: Curve, volume_fraction: Fraction) -> Curve:
     """The Gaussian correlation g whose level cut has this p2; clipped to [-1, 1].
 
     The integral is tabulated at equal steps of arcsin g and inverted linearly.
@@ -92,17 +91,11 @@ def radial_interpolation(shape: tuple[int, ...], radii: int) -> Float[Tensor, "r
     index = torch.arange(distance.numel())
     weights[lower, index] += 1 - share
     weights[(lower + 1).clamp_max(radii - 1), index] += share
-    return (
-        weights * torch.exp(-((distance - radii + 1).clamp_min(0) / TAPER).square() / 2)
-    ).float()
+    decay = torch.exp(-((distance - (radii - 1)).clamp_min(0) / TAPER).square() / 2)
+    return (weights * decay).float()
 
 
-def random_field(
-    noise: Float[Tensor, "batch *space"],
-    correlation: Float[Tensor, "batch radius"],
-    *,
-    blur: Float[Tensor, " batch"] | float = 0.0,
-) -> Float[Tensor, "batch *space"]:
+def random_field(noise: Field, correlation: Curve, *, blur: Fraction | float = 0.0) -> Field:
     """White noise coloured to a radial correlation at integer radii, unit variance.
 
     Arguments:
@@ -120,9 +113,7 @@ def random_field(
     return field / field.square().mean(axes, keepdim=True).sqrt().clamp_min(1e-12)
 
 
-def level_cut(
-    field: Float[Tensor, "batch *space"], volume_fraction: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *space"]:
+def level_cut(field: Field, volume_fraction: Fraction) -> Field:
     """1 on the round(phi N) largest entries of each field of N, 0 elsewhere: the count is exact.
 
     Of entries equal to the smallest of these, the first in the order of memory are taken.
@@ -136,14 +127,12 @@ def level_cut(
     return phase.to(field.dtype).view_as(field)
 
 
-def pixel_count(volume_fraction: Float[Tensor, " batch"], size: int) -> Int[Tensor, " batch"]:
+def pixel_count(volume_fraction: Fraction, size: int) -> Int[Tensor, " batch"]:
     """round(phi N), the number of pixels in the phase."""
     return (volume_fraction.double() * size).round().long().clamp(0, size)
 
 
-def level(
-    field: Float[Tensor, "batch *space"], volume_fraction: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *_"]:
+def level(field: Field, volume_fraction: Fraction) -> Float[Tensor, "batch *_"]:
     """The round(phi N)-th largest entry of each field, shaped to be compared with it."""
     flat = field.detach().flatten(1)
     size = flat.shape[1]
@@ -153,9 +142,7 @@ def level(
     return like(torch.stack(found), field)
 
 
-def straight_through(
-    field: Float[Tensor, "batch *space"], volume_fraction: Float[Tensor, " batch"], steepness: float
-) -> Float[Tensor, "batch *space"]:
+def straight_through(field: Field, volume_fraction: Fraction, steepness: float) -> Field:
     """`level_cut` with the gradient of a sigmoid there (Bengio, Léonard & Courville 2013)."""
     hard = level_cut(field, volume_fraction)
     if not field.requires_grad:

@@ -18,7 +18,7 @@ from torch import Tensor
 from lawful.errors import InputError
 from lawful.laws import AffineLaw, Condition, Law
 from lawful.least_squares import like
-from lawful.materials.statistics import RADII, pairs, shells, two_point
+from lawful.materials.statistics import RADII, Samples, pairs, shells, two_point
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,17 @@ class VolumeFraction(AffineLaw):
     name: str = "volume fraction"
     unit: str = "1"
 
-    def __call__(
-        self, x: Float[Tensor, "batch 1 *space"], c: Condition
-    ) -> Float[Tensor, "batch 1"]:
+    def __call__(self, x: Samples, c: Condition) -> Float[Tensor, "batch 1"]:
         return x.mean(tuple(range(1, x.ndim)))[:, None] - c["volume_fraction"][:, None]
 
-    def enforce(
-        self, x: Float[Tensor, "batch 1 *space"], c: Condition
-    ) -> Float[Tensor, "batch 1 *space"]:
+    def enforce(self, x: Samples, c: Condition) -> Samples:
         """The nearest field of that mean: a constant is added. It keeps no field binary."""
         return x - like(self(x, c)[:, 0], x)
 
-    def hide(
-        self, x: Float[Tensor, "batch 1 *space"], c: Condition
-    ) -> Float[Tensor, "batch 1 *space"]:
+    def hide(self, x: Samples, c: Condition) -> Samples:
         return x - x.mean(tuple(range(2, x.ndim)), keepdim=True)
 
-    def jacobian(
-        self, x: Float[Tensor, "batch 1 *space"], c: Condition
-    ) -> Float[Tensor, "batch 1 1 *space"]:
+    def jacobian(self, x: Samples, c: Condition) -> Float[Tensor, "batch 1 1 *space"]:
         return torch.full_like(x, 1 / x[0].numel()).unsqueeze(1)
 
 
@@ -85,9 +77,7 @@ class TwoPoint(Law):
         if self.modes is not None and not 1 <= self.modes <= kept:
             raise InputError(f"two-point law: expected 1 to {kept} modes, got {self.modes}")
 
-    def __call__(
-        self, x: Float[Tensor, "batch 1 *space"], c: Condition
-    ) -> Float[Tensor, "batch residual"]:
+    def __call__(self, x: Samples, c: Condition) -> Float[Tensor, "batch residual"]:
         target = c["two_point"]
         if target.shape[-1] < self.radii:
             raise InputError(
@@ -99,9 +89,7 @@ class TwoPoint(Law):
             return difference
         return difference @ _view(self).to(difference).T
 
-    def jacobian(
-        self, x: Float[Tensor, "batch 1 *space"], c: Condition
-    ) -> Float[Tensor, "batch residual 1 *space"]:
+    def jacobian(self, x: Samples, c: Condition) -> Float[Tensor, "batch residual 1 *space"]:
         r"""Rows :math:`2/N\, (k_r * x)`, k_r the shell of radius r, by FFT.
 
         Without periods, x is padded and each lag weighed by its number of pairs.

@@ -21,7 +21,7 @@ from lawful.laws import Condition
 from lawful.least_squares import Problem, like
 from lawful.materials.fields import LevelCut, latent_correlation, random_field, straight_through
 from lawful.materials.laws import TwoPoint
-from lawful.materials.statistics import minority
+from lawful.materials.statistics import Curve, Field, Fraction, Samples, minority
 from lawful.materials.targets import TrainedTargets
 from lawful.nn.blocks import SLOPE, ResidualBlock, leaky_relu
 from lawful.project import Projected, project, unrolled
@@ -57,9 +57,7 @@ class StatisticsEmbedding(nn.Module):
             nn.Linear(radii, 2 * size), nn.SiLU(), nn.Linear(2 * size, size), nn.SiLU()
         )
 
-    def forward(
-        self, phi: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
-    ) -> Float[Tensor, "batch size"]:
+    def forward(self, phi: Fraction, two_point: Curve) -> Float[Tensor, "batch size"]:
         variance = (phi * (1 - phi))[:, None].clamp_min(1e-4)
         rho = (two_point - phi.square()[:, None]) / variance
         features = torch.cat([4 * (phi[:, None] - 0.35), rho[:, 1:]], 1)
@@ -105,9 +103,7 @@ class MicrostructureGenerator(nn.Module):
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(
-        self, condition: Condition, trust: Float[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch 1 rows columns"]:
+    def forward(self, condition: Condition, trust: Fraction | None = None) -> Samples:
         """The field whose level cut is the sample; unit variance.
 
         Arguments:
@@ -135,12 +131,7 @@ class MicrostructureGenerator(nn.Module):
         change = F.pixel_shuffle(self.head(leaky_relu(h)), UNIT).squeeze(1)
         return group_mean(change.unflatten(0, (-1, len(start))), self.group)
 
-    def start(
-        self,
-        noise: Float[Tensor, "batch rows columns"],
-        phi: Float[Tensor, " batch"],
-        two_point: Float[Tensor, "batch radius"],
-    ) -> Float[Tensor, "batch rows columns"]:
+    def start(self, noise: Field, phi: Fraction, two_point: Curve) -> Field:
         """The field that the network reshapes."""
         if self.prior == "spectral":
             return spectral_field(noise, phi, two_point)
@@ -149,11 +140,7 @@ class MicrostructureGenerator(nn.Module):
         return random_field(noise, white, blur=BLUR)
 
 
-def spectral_field(
-    noise: Float[Tensor, "batch *space"],
-    phi: Float[Tensor, " batch"],
-    two_point: Float[Tensor, "batch radius"],
-) -> Float[Tensor, "batch *space"]:
+def spectral_field(noise: Field, phi: Fraction, two_point: Curve) -> Field:
     """Noise coloured to the Gaussian correlation of the target, and blurred by `BLUR` pixels.
 
     Where p2 would fall to phi^2 within `SHARP` pixels at its first slope, the blur shrinks with
@@ -187,9 +174,7 @@ class MicrostructureCritic(nn.Module):
         self.own = nn.Conv2d(3 * width, 1, 1)
         self.against = nn.Linear(embedding, 3 * width)
 
-    def forward(
-        self, x: Float[Tensor, "batch 1 rows columns"], condition: Condition
-    ) -> Float[Tensor, " batch"]:
+    def forward(self, x: Samples, condition: Condition) -> Fraction:
         if any(n % 8 for n in x.shape[2:]):
             raise InputError(
                 f"microstructure: expected images of sides divisible by 8, got {tuple(x.shape[2:])}"
@@ -221,7 +206,7 @@ class MicrostructureSampler(nn.Module):
         self.bank = TrainedTargets()
         self.problem = Problem.of([law], LevelCut(STEEPNESS), 1.0)
 
-    def latent(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+    def latent(self, condition: Condition) -> Samples:
         """The field whose level cut is the sample; large ones a few at a time."""
         noise = condition["noise"]
         few = max(1, AT_A_TIME // noise[0].numel())
@@ -239,14 +224,12 @@ class MicrostructureSampler(nn.Module):
         moved = unrolled(self.problem, w[:chosen].detach(), targets, self.steps, DAMPING)
         return torch.cat([w[:chosen] + (moved - w[:chosen]).detach(), w[chosen:]])
 
-    def forward(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+    def forward(self, condition: Condition) -> Samples:
         """Binary images of exactly round(phi N^2) pixels in the phase."""
         return straight_through(self.latent(condition), condition["volume_fraction"], STEEPNESS)
 
 
-def project_latent(
-    w: Float[Tensor, "batch 1 rows columns"], condition: Condition, tolerance: float
-) -> Projected:
+def project_latent(w: Samples, condition: Condition, tolerance: float) -> Projected:
     """Samples within the tolerance by moving latent fields, smoothly at first, then where that is
     not enough at a finer scale, and by exchanging pixels at last.
 

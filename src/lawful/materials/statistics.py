@@ -1,7 +1,7 @@
 r"""Statistics of two-phase images: two-point correlation, lineal path, surface, chords, components.
 
 The indicator :math:`\chi` is 1 in the phase that is described, and pixels have side 1. Torquato's
-convention of the two-point correlation is
+two-point correlation is
 
 .. math:: p_2(\mathbf r) = \langle \chi(\mathbf x)\, \chi(\mathbf x + \mathbf r) \rangle,
     \qquad p_2(0) = p_1,\quad p_2(\infty) = p_1^2,\quad p_2'(0) = -s/\pi
@@ -11,9 +11,9 @@ curve at the integer r is the mean over all lags whose length rounds to r, each 
 first. Images are periodic; of those that are not (`periodic=False`) only pairs and segments of
 pixels that lie inside are counted.
 
-The correlation of a floating-point field has a gradient. That of truth values or whole numbers is
-counted exactly, in float64, and of large images in parts. Beside an image of one byte per pixel
-five more are needed, and what `lag_memory` says.
+The correlation of a floating-point field has a gradient; that of truth values or whole numbers is
+counted exactly, in float64. Large images are counted in parts: beside an image of one byte per
+pixel five more are needed, and what `lag_memory` says.
 
 References: Torquato, Random Heterogeneous Materials (2002), chapter 2; Lu & Torquato, Physical
 Review A 45 (1992) 922, the lineal path; Ohser & Mücklich, Statistical Analysis of Microstructures
@@ -35,7 +35,13 @@ from torch import Tensor
 
 from lawful.errors import InputError
 
+Fields = Shaped[Tensor | np.ndarray, "*batch_and_space"]
 Images = Shaped[Tensor | np.ndarray, "*batch rows columns"]
+Fraction = Float[Tensor, " batch"]  # p1
+Curve = Float[Tensor, "batch radius"]  # p2 at 0, 1, 2, … pixels
+Radial = Float[Tensor, " radius"]
+Field = Float[Tensor, "batch *space"]
+Samples = Float[Tensor, "batch 1 *space"]
 RADII = 32
 DENSE = 64  # radii at most whose means are a product with a matrix
 WINDOW = 2  # times the lags asked for, of a period that all lags are taken of
@@ -43,11 +49,7 @@ TILE = 1024  # pixels a side of the parts that lags are counted in
 
 
 def two_point(
-    x: Shaped[Tensor | np.ndarray, "*batch_and_space"],
-    radii: int = RADII,
-    *,
-    periodic: bool = True,
-    dims: int = 2,
+    x: Fields, radii: int = RADII, *, periodic: bool = True, dims: int = 2
 ) -> Float[Tensor, "*batch radius"]:
     """The radial two-point correlation at 0, 1, …, radii - 1 of fields in [0, 1].
 
@@ -61,11 +63,7 @@ def two_point(
 
 
 def correlation_map(
-    x: Shaped[Tensor | np.ndarray, "*batch_and_space"],
-    radii: int | None = None,
-    *,
-    periodic: bool = True,
-    dims: int = 2,
+    x: Fields, radii: int | None = None, *, periodic: bool = True, dims: int = 2
 ) -> Float[Tensor, "*batch_and_lags"]:
     """p2 by direction; the lag (dy, dx) stands at (dy, dx) modulo the size of the map.
 
@@ -312,9 +310,7 @@ def _components(x: Bool[np.ndarray, "rows columns"], periodic: bool) -> int:
     return int(sparse.csgraph.connected_components(graph, directed=False)[0])
 
 
-def minority(
-    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch radius"], Float[Tensor, " batch"]]:
+def minority(volume_fraction: Fraction, two_point: Curve) -> tuple[Fraction, Curve, Fraction]:
     """The statistics of the phase that is at most half, and -1 where that is not phase 1."""
     sign = torch.where(volume_fraction > 0.5, -1.0, 1.0).to(volume_fraction)
     other = 1 - 2 * volume_fraction[:, None] + two_point
@@ -322,9 +318,7 @@ def minority(
     return phi, torch.where(sign[:, None] < 0, other, two_point), sign
 
 
-def overlap_after_shift(
-    a: Shaped[Tensor, "*batch rows columns"], b: Shaped[Tensor, "*batch rows columns"]
-) -> Float[Tensor, " *batch"]:
+def overlap_after_shift(a: Images, b: Images) -> Float[Tensor, " *batch"]:
     r"""Correlation coefficient of two indicators, the largest over all periodic shifts.
 
     .. math:: \max_{\mathbf s} \frac{\langle a(\mathbf x)\, b(\mathbf x + \mathbf s) \rangle
@@ -333,7 +327,7 @@ def overlap_after_shift(
     1 for copies, however shifted; NaN for images of one phase. Independent images have a positive
     one, that of their best shift: compare it with the same figure of reference images.
     """
-    x, y = a.double(), b.double()
+    x, y = (torch.as_tensor(image).double() for image in (a, b))
     spectra = torch.fft.rfft2(x).conj() * torch.fft.rfft2(y)
     products = torch.fft.irfft2(spectra, s=x.shape[-2:]).amax((-2, -1)) / x.shape[-2:].numel()
     p, q = x.mean((-2, -1)), y.mean((-2, -1))

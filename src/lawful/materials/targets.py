@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lawful.errors import InputError
 from lawful.laws import Condition
 from lawful.materials.images import Correlation, Micrograph, read_like
-from lawful.materials.statistics import RADII, minority, shells, two_point
+from lawful.materials.statistics import RADII, Curve, Fraction, Radial, minority, shells, two_point
 from lawful.reading import as_path
 from lawful.symmetry.invariance import distances
 
@@ -42,9 +42,7 @@ LEAST = 1e-3  # of the distance of trained targets, in normalised correlation
 FAR = 0.995  # quantile of these distances beyond which a target is marked
 
 
-def check_target(
-    volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
-) -> None:
+def check_target(volume_fraction: Fraction, two_point: Curve) -> None:
     """Refuse a target that no two-phase medium has; equal targets are looked at once.
 
     Raises:
@@ -59,7 +57,7 @@ def check_target(
             raise InputError(f"target: {broken}")
 
 
-def check_fraction(volume_fraction: Float[Tensor, " batch"]) -> None:
+def check_fraction(volume_fraction: Fraction) -> None:
     """Refuse a medium of one phase.
 
     Raises:
@@ -101,7 +99,7 @@ def _broken(phi: float, curve: Tensor) -> str:
     return ""
 
 
-def triangle_excess(gamma: Float[Tensor, " radius"]) -> Float[Tensor, "radius radius"]:
+def triangle_excess(gamma: Radial) -> Float[Tensor, "radius radius"]:
     """gamma(r) - gamma(s) - gamma(r - s) at (s, r) for 0 < s < r, 0 elsewhere."""
     r = torch.arange(len(gamma))
     rest = r[None, :] - r[:, None]
@@ -123,7 +121,7 @@ def _rms_distance(waves: Float[np.ndarray, "radius wave"], curve: Tensor) -> flo
     return float(nnls(waves, curve.double().numpy())[1]) / len(curve) ** 0.5
 
 
-def spectral_distance(phi: float, curve: Float[Tensor, " radius"]) -> float:
+def spectral_distance(phi: float, curve: Radial) -> float:
     """Least RMS distance of `curve` from a curve whose p2 - phi^2 has a non-negative spectrum.
 
     Zero if and only if there is a random field, of whatever values, with this autocovariance.
@@ -131,7 +129,7 @@ def spectral_distance(phi: float, curve: Float[Tensor, " radius"]) -> float:
     return _rms_distance(_waves(len(curve)), curve - phi**2)
 
 
-def least_violation(curve: Float[Tensor, " radius"], side: int) -> float:
+def least_violation(curve: Radial, side: int) -> float:
     """A bound below the violation (RMS) of every periodic binary image of `side` x `side` pixels.
 
     Of such an image p2 - phi^2 is a sum of the radial p2 of the cell's plane waves with weights of
@@ -142,7 +140,7 @@ def least_violation(curve: Float[Tensor, " radius"], side: int) -> float:
     return _rms_distance(waves[:, waves.min(0) < 1], curve.double() - phi**2)
 
 
-def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
+def nearest_realisable(curve: Radial) -> Radial:
     """`curve` itself where `check_target` would take it, else the nearest one it would take.
 
     The estimate from an image that is not periodic need not be the correlation of any medium: few
@@ -165,7 +163,7 @@ def nearest_realisable(curve: Float[Tensor, " radius"]) -> Float[Tensor, " radiu
     return mixed
 
 
-def is_map(curves: Float[Tensor, "batch radius"]) -> bool:
+def is_map(curves: Curve) -> bool:
     """Whether the rows are not radial curves but the lines of one map of lags.
 
     A whole map equals itself turned by half a turn. The lines of a quarter, with the lag 0 in the
@@ -186,24 +184,23 @@ def obstacle(condition: Condition, side: int, tolerance: float) -> str | None:
     Their structures are too large, or there are too few pixels for the fraction. None where neither
     is known.
     """
-    cell = f"{side} x {side} pixels"
-    fraction, count = condition["volume_fraction"], side**2
+    cell, count = f"{side} x {side} pixels", side**2
+    fraction = condition["volume_fraction"]
     rest = float(((fraction * count).round() / count - fraction).abs().max())
     if rest > tolerance:
         return f"No image of {cell} comes nearer than {rest:.1e} to a volume fraction asked for"
-    if side > LARGEST:
-        return None
     targets = condition["two_point"].cpu().unique(dim=0)[:SEVERAL]
-    least, worst = max((least_violation(t, side), i) for i, t in enumerate(targets))
-    if least <= tolerance:
+    bounds = [least_violation(t, side) for t in targets] if side <= LARGEST else [0.0]
+    if max(bounds) <= tolerance:
         return None
+    worst = targets[int(np.argmax(bounds))]
     sizes = range(side, LARGEST + 1, STEP)
-    able = [n for n in sizes if least_violation(targets[worst], n) <= tolerance / 2][:1]
-    advice = f"of {able[0]} pixels or more a side" if able else "of more pixels a side"
+    able = (str(n) for n in sizes if least_violation(worst, n) <= tolerance / 2)
+    least = next(able, "")
     return (
-        f"No periodic image of {cell} comes nearer than {least:.1e} to a two-point correlation "
-        f"asked for: its structures are too large. Ask for samples {advice}, or scale the "
-        "picture down"
+        f"No periodic image of {cell} comes nearer than {max(bounds):.1e} to a two-point "
+        "correlation asked for: its structures are too large. Ask for samples of "
+        f"{f'{least} pixels or more' if least else 'more pixels'} a side, or scale the picture down"
     )
 
 
@@ -226,24 +223,22 @@ def target_like(shown: Micrograph | Correlation | str | Path, given: Condition) 
     elif len(found := torch.from_numpy(shown[:RADII])) < RADII:
         raise InputError(f"like: expected p2 at {RADII} distances, got {len(shown)}")
     curve = nearest_realisable(found)[None].float()
-    phi = given.get("volume_fraction")
-    if phi is None:
-        return {**given, "volume_fraction": curve[:, 0], "two_point": curve}
-    return {**given, "two_point": at_fraction(curve.expand(len(phi), -1), phi)}
+    phi = given.get("volume_fraction", curve[:, 0])
+    scaled = curve
+    if "volume_fraction" in given:
+        scaled = at_fraction(curve.expand(len(phi), -1), phi)
+    return {**given, "volume_fraction": phi, "two_point": scaled}
 
 
-def at_fraction(
-    curve: Float[Tensor, "batch radius"], phi: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch radius"]:
+def at_fraction(curve: Curve, phi: Fraction) -> Curve:
     """The curve of the same normalised correlation at another volume fraction."""
-    own = curve[:, :1]
+    own, share = curve[:, :1], phi[:, None]
     rho = (curve - own.square()) / (own * (1 - own)).clamp_min(1e-6)
-    share = phi[:, None]
     scaled = share.square() + rho * share * (1 - share)
     return scaled.clamp(min=(2 * share - 1).clamp_min(0), max=share)
 
 
-def _normalised(phi: Tensor, curve: Tensor) -> Tensor:
+def _normalised(phi: Fraction, curve: Curve) -> Curve:
     """(p2 - phi^2) / (phi (1 - phi)) of the minority phase: of either phase, in fact."""
     small, own, _ = minority(phi, curve)
     return (own - small.square()[:, None]) / (small * (1 - small)).clamp_min(1e-4)[:, None]
@@ -285,9 +280,7 @@ class TrainedTargets(nn.Module):
             apart = distances(every, every).fill_diagonal_(torch.inf).amin(1) / RADII**0.5
         self.reach.copy_(apart.quantile(FAR).clamp_min(LEAST))
 
-    def far(
-        self, volume_fraction: Float[Tensor, " batch"], two_point: Float[Tensor, "batch radius"]
-    ) -> Bool[Tensor, " batch"]:
+    def far(self, volume_fraction: Fraction, two_point: Curve) -> Bool[Tensor, " batch"]:
         """Whether a target is farther from the kept ones than nearly all trained ones are."""
         phi, kept = (torch.minimum(p, 1 - p) for p in (volume_fraction, self.phi))
         beyond = phi < kept.min() - MARGIN

@@ -37,7 +37,7 @@ from lawful.materials.network import (
     MicrostructureSampler,
     project_latent,
 )
-from lawful.materials.statistics import RADII, two_point
+from lawful.materials.statistics import RADII, Field, Samples, two_point
 from lawful.materials.targets import obstacle, target_like
 from lawful.model import Model
 from lawful.project import Projected
@@ -362,7 +362,7 @@ def drawn_targets(targets: Condition, count: int, side: int, generator: torch.Ge
     return Batch({**{name: value[rows] for name, value in targets.items()}, "noise": noise})
 
 
-def noise(count: int, side: int, seed: int) -> Float[Tensor, "batch rows columns"]:
+def noise(count: int, side: int, seed: int) -> Field:
     """White noise for samples that are to be compared."""
     return torch.randn(count, side, side, generator=torch.Generator().manual_seed(seed))
 
@@ -370,7 +370,7 @@ def noise(count: int, side: int, seed: int) -> Float[Tensor, "batch rows columns
 @torch.no_grad()
 def generate(
     network: nn.Module, condition: Condition, side: int = SIDE, seed: int = 50_000
-) -> Float[Tensor, "batch 1 rows columns"]:
+) -> Samples:
     """Raw samples of the conditions."""
     count = len(condition["volume_fraction"])
     full = {**condition, "noise": noise(count, side, seed)}

@@ -45,7 +45,7 @@ from lawful.materials.network import (
     spectral_field,
     target_of,
 )
-from lawful.materials.statistics import mean_pairwise_overlap, minority, two_point
+from lawful.materials.statistics import Radial, Samples, mean_pairwise_overlap, minority, two_point
 from lawful.model import Model
 from lawful.project import Projected, unrolled
 from lawful.studies.microstructure import MicrostructureStudy, generate, noise, own
@@ -184,9 +184,7 @@ def _samples(
     return made, done
 
 
-def optimise_from_noise(
-    condition: Condition, iterations: int = 100
-) -> Float[Tensor, "batch 1 rows columns"]:
+def optimise_from_noise(condition: Condition, iterations: int = 100) -> Samples:
     """Binary images by L-BFGS (Liu & Nocedal 1989), a sample at a time, from white noise.
 
     Arguments:
@@ -199,7 +197,7 @@ def optimise_from_noise(
 
 
 def _optimised(
-    target: Float[Tensor, " radius"], start: Float[Tensor, "rows columns"], iterations: int
+    target: Radial, start: Float[Tensor, "rows columns"], iterations: int
 ) -> Float[Tensor, "rows columns"]:
     """The field of one sample."""
     size = start.shape
@@ -223,16 +221,14 @@ def _optimised(
     return field(torch.from_numpy(found.x).to(start).view(size))
 
 
-def blurred_field(condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
+def blurred_field(condition: Condition) -> Samples:
     """Noise coloured to the target's Gaussian correlation, and blurred: the network's start."""
     phi, curve, sign = minority(condition["volume_fraction"], condition["two_point"])
     field = spectral_field(condition["noise"], phi, curve)
     return (field * sign[:, None, None]).unsqueeze(1)
 
 
-def unlearned(
-    network: MicrostructureSampler, condition: Condition
-) -> Float[Tensor, "batch 1 rows columns"]:
+def unlearned(network: MicrostructureSampler, condition: Condition) -> Samples:
     """Binary images of the blurred field after the law steps of the sampler."""
     start, target = blurred_field(condition), target_of(condition)
     w = unrolled(network.problem, start, target, network.steps, DAMPING)
