@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
+from lawful.laws import Law
 from lawful.materials.laws import TwoPoint, VolumeFraction
 from lawful.materials.statistics import two_point
 
@@ -124,6 +125,13 @@ def test_half_the_jacobian_times_the_field_is_the_correlation(seed):
     x = fields(seed, side=17)
     rows = TwoPoint(RADII).jacobian(x, {"two_point": torch.zeros(3, RADII).double()})
     exactly((rows * x[:, None]).sum((2, 3, 4)) / 2, two_point(x[:, 0], RADII))
+
+
+@pytest.mark.parametrize("law", [TwoPoint(3), TwoPoint(3, periodic=False), VolumeFraction()])
+def test_laws_of_volumes_know_their_jacobian(law):
+    x = torch.rand(2, 1, 5, 6, 7, generator=torch.Generator().manual_seed(0)).double()
+    c = {"two_point": torch.zeros(2, 3).double(), "volume_fraction": torch.zeros(2).double()}
+    exactly(law.jacobian(x, c), Law.jacobian(law, x, c))
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,21 @@ def test_volumes_are_counted_like_images(periodic):
 
 
 @both
+def test_a_layered_volume_has_the_figures_of_its_layers(periodic):
+    """Every layer is the same image, so that no path ends along the first axis."""
+    image = blobs(3, 12, 12)
+    x = np.repeat(image[None], 12, 0)
+    plane, volume = {"periodic": periodic}, {"periodic": periodic, "dims": 3}
+    path = lineal_path(image, 6, **plane)
+    exact = (2 * path + volume_fraction(image)) / 3
+    np.testing.assert_allclose(lineal_path(x, 6, **volume), exact, atol=1e-14)
+    assert face_density(x, **volume) == pytest.approx(face_density(image, **plane))
+    longer = mean_chord_length(image, **plane) * 1.5
+    assert mean_chord_length(x, **volume) == pytest.approx(longer)
+    assert components(x, **volume) == components(image, **plane)
+
+
+@both
 def test_gradients(periodic):
     x = torch.rand(2, 6, 7, generator=torch.Generator().manual_seed(3)).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda v: two_point(v, 4, periodic=periodic), x)

@@ -6,13 +6,12 @@ same composition and time.
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
 from lawful.materials.dataset import Microstructures
 from lawful.materials.statistics import (
     RADII,
-    Samples,
     components,
     lineal_path,
     specific_surface,
@@ -62,7 +61,7 @@ def _partners(images: Microstructures) -> Int[Tensor, " images"]:
     return partner
 
 
-def likeness(samples: Samples, against: Microstructures) -> Figures:
+def likeness(samples: Shaped[Tensor, "batch 1 rows columns"], against: Microstructures) -> Figures:
     """Compare samples, which are periodic, with the first of the images.
 
     Returns:

@@ -184,7 +184,7 @@ def radial_mean(
     return sums / shell.bincount()
 
 
-def indicator(images: Images) -> Bool[np.ndarray, "*batch rows columns"]:
+def indicator(images: Fields) -> Bool[np.ndarray, "*batch_and_space"]:
     """The images as truth values.
 
     Raises:
@@ -202,15 +202,15 @@ def indicator(images: Images) -> Bool[np.ndarray, "*batch rows columns"]:
     return x
 
 
-def volume_fraction(images: Images) -> Float[np.ndarray, " *batch"]:
+def volume_fraction(images: Fields, *, dims: int = 2) -> Float[np.ndarray, " *batch"]:
     """p1, the share of pixels in the phase."""
-    return np.asarray(indicator(images).mean((-2, -1)))
+    return np.asarray(indicator(images).mean(tuple(range(-dims, 0))))
 
 
 def lineal_path(
-    images: Images, count: int = RADII, *, periodic: bool = True
+    images: Fields, count: int = RADII, *, periodic: bool = True, dims: int = 2
 ) -> Float[np.ndarray, "*batch length"]:
-    """Probability that a segment along an axis lies wholly in the phase; mean of both axes.
+    """Probability that a segment along an axis lies wholly in the phase; mean of all axes.
 
     The segment of length r joins the centres of two pixels r apart, so it covers r + 1 pixels:
     entry r is for r = 0, 1, …, count - 1, and entry 0 is p1 (Lu & Torquato 1992).
@@ -219,31 +219,33 @@ def lineal_path(
         InputError: A segment does not fit into the image.
     """
     x = indicator(images)
-    if not 1 <= count <= (side := min(x.shape[-2:])):
+    space, axes = x.shape[-dims:], tuple(range(-dims, 0))
+    if not 1 <= count <= min(space):
         raise InputError(
-            f"lineal path: expected 1 to {side} lengths for an image of {x.shape[-2]} x "
-            f"{x.shape[-1]} pixels, got {count}"
+            f"lineal path: expected 1 to {min(space)} lengths for an image of "
+            f"{' x '.join(map(str, space))} pixels, got {count}"
         )
-    total = np.zeros((*x.shape[:-2], count))
-    for line in (x, x.swapaxes(-2, -1)):
+    total = np.zeros((*x.shape[:-dims], count))
+    for line in (x.swapaxes(axis, -1) for axis in axes):
         inside = line
         for r in range(count):
             if periodic:
                 inside = inside & np.roll(line, -r, -1)
             else:
                 inside = inside[..., : line.shape[-1] - r] & line[..., r:]
-            share = np.count_nonzero(inside, (-2, -1)) / prod(inside.shape[-2:])
-            total[..., r] += share
-    return total / 2
+            total[..., r] += np.count_nonzero(inside, axes) / prod(inside.shape[-dims:])
+    return total / dims
 
 
-def face_density(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
-    """Number of pixel faces between the phases per pixel: the length of the *pixelated* interface.
+def face_density(
+    images: Fields, *, periodic: bool = True, dims: int = 2
+) -> Float[np.ndarray, " *batch"]:
+    """Number of pixel faces between the phases per pixel: the size of the *pixelated* interface.
 
-    It exceeds the specific surface of what the image shows, on average by 4/π.
+    In the plane it exceeds the specific surface of what the image shows, on average by 4/π.
     """
-    x = indicator(images)
-    return np.asarray(_changes(x, 0, 1, periodic) + _changes(x, 1, 0, periodic))
+    x, steps = indicator(images), np.eye(dims, dtype=int).tolist()
+    return np.asarray(sum(_changes(x, step, periodic) for step in steps))
 
 
 def specific_surface(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
@@ -262,47 +264,54 @@ def specific_surface(images: Images, *, periodic: bool = True) -> Float[np.ndarr
     interface gives between 0.948 and 1.026 of its length. Features of one pixel are not resolved.
     """
     x = indicator(images)
-    across = _changes(x, 1, 1, periodic) + _changes(x, 1, -1, periodic)
+    across = sum(_changes(x, step, periodic) for step in ([1, 1], [1, -1]))
     return np.asarray(pi / 8 * (face_density(x, periodic=periodic) + across / sqrt(2)))
 
 
 def _changes(
-    x: Bool[np.ndarray, "*batch rows columns"], down: int, along: int, periodic: bool
+    x: Bool[np.ndarray, "*batch_and_space"], step: list[int], periodic: bool
 ) -> Float[np.ndarray, " *batch"]:
     """Share of the pairs of pixels a step apart that differ."""
-    change = x ^ np.roll(x, (-down, -along), (-2, -1))
+    axes = tuple(range(-len(step), 0))
+    change = x ^ np.roll(x, [-n for n in step], axes)
     if not periodic:
-        rows, columns = x.shape[-2:]
-        change = change[..., : rows - down, max(0, -along) : columns - max(0, along)]
-    return np.asarray(change.mean((-2, -1)))
+        sides = zip(x.shape[-len(step) :], step, strict=True)
+        change = change[..., *(slice(max(0, -n), side - max(0, n)) for side, n in sides)]
+    return np.asarray(change.mean(axes))
 
 
-def mean_chord_length(images: Images, *, periodic: bool = True) -> Float[np.ndarray, " *batch"]:
-    r"""Mean chord of the phase along both axes in pixels, without bias by the image's edge.
+def mean_chord_length(
+    images: Fields, *, periodic: bool = True, dims: int = 2
+) -> Float[np.ndarray, " *batch"]:
+    r"""Mean chord of the phase along all axes in pixels, without bias by the image's edge.
 
     .. math:: \langle \ell \rangle = p_1 / \nu
 
     with ν the chords that begin per pixel of a line: half the changes of phase (Torquato 2002,
     chapter 2). Infinite without an interface; zero without the phase.
     """
-    p1, changes = volume_fraction(images), face_density(images, periodic=periodic) / 2
+    p1 = volume_fraction(images, dims=dims)
+    changes = face_density(images, periodic=periodic, dims=dims) / dims
     some = np.divide(2 * p1, changes, out=np.full_like(p1, np.inf), where=changes > 0)
     return np.asarray(np.where(p1 > 0, some, 0.0))
 
 
-def components(images: Images, *, periodic: bool = True) -> Int[np.ndarray, " *batch"]:
+def components(
+    images: Fields, *, periodic: bool = True, dims: int = 2
+) -> Int[np.ndarray, " *batch"]:
     """Number of connected components of the phase; pixels that share a face are connected."""
     x = indicator(images)
-    counts = [_components(image, periodic) for image in x.reshape(-1, *x.shape[-2:])]
-    return np.array(counts, dtype=int).reshape(x.shape[:-2])
+    counts = [_components(image, periodic) for image in x.reshape(-1, *x.shape[-dims:])]
+    return np.array(counts, dtype=int).reshape(x.shape[:-dims])
 
 
-def _components(x: Bool[np.ndarray, "rows columns"], periodic: bool) -> int:
+def _components(x: Bool[np.ndarray, "*space"], periodic: bool) -> int:
     """Labels, of which those that meet across opposite edges are one."""
     labels, count = ndimage.label(x)
     if not periodic or not count:
-        return count
-    first, last = (np.concatenate([labels[k], labels[:, k]]) for k in (0, -1))
+        return int(count)
+    edges = ([labels.take(k, axis).ravel() for axis in range(x.ndim)] for k in (0, -1))
+    first, last = map(np.concatenate, edges)
     meet = (first > 0) & (last > 0)
     graph = sparse.coo_array(
         (np.ones(meet.sum()), (first[meet] - 1, last[meet] - 1)), shape=(count, count)

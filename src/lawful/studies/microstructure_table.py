@@ -120,13 +120,10 @@ def microstructure_result(models: Mapping[str, Model]) -> Result:
     figures: dict[str, Figure] = {}
     alone = {name: model for name, model in models.items() if _study(model).target}
     for name in models.keys() - alone.keys():
-        images = targets_of(_study(models[name]).data)
-        against, replicates = chosen(images, TARGETS)
+        against, replicates = chosen(targets_of(_study(models[name]).data), TARGETS)
         made, done = _samples(models[name], against)
-        ways = (
-            {**made} if replicates is None else {**made, "another simulation": replicates[:, None]}
-        )
-        data[name] = records(ways, done, against)
+        natural = {} if replicates is None else {"another simulation": replicates[:, None]}
+        data[name] = records(made | natural, done, against)
         count = len(against.images)
         words = f"{count} targets with volume fractions in [0.3, 0.7], of {against.source}."
         parts += [f"## {name}", words, *_tables(models[name], data[name], against)]
