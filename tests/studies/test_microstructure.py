@@ -19,7 +19,12 @@ from lawful.materials.targets import TrainedTargets, at_fraction
 from lawful.model import load
 from lawful.run import checkpoints, history, train
 from lawful.studies.microstructure import MicrostructureStudy, drawn_images, drawn_targets
-from lawful.studies.microstructure_table import morphology_records, records, unlearned
+from lawful.studies.microstructure_table import (
+    microstructure_result,
+    morphology_records,
+    records,
+    unlearned,
+)
 from lawful.study import Training, enforceable
 from lawful.symmetry.planar import planar
 from lawful.symmetry.symmetrize import equivariance_error, invariance_error
@@ -285,6 +290,12 @@ def test_the_law_alone_trains_towards_a_picture_without_data(tmp_path, monkeypat
             else next(v for k, v in row.items() if "two-point" in k and "violation" not in k)
             for row in history(tmp_path / "run")]  # fmt: skip
     assert loss[-1] < 0.7 * loss[0]
+    result = microstructure_result({"data-free-a": found})
+    assert set(result.figures) == {"figure-6", "figure-7"}
+    off = [row["whole"] for row in result.data["data-free"]]
+    assert len(off) == 64
+    assert 0 < np.median(off) < 0.1
+    assert "| data-free-a | 0 to 31 |" in result.markdown
 
 
 @pytest.mark.parametrize("side", [64, 96, 160])
