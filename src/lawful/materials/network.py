@@ -180,7 +180,7 @@ class MicrostructureCritic(nn.Module):
                 f"microstructure: expected images of sides divisible by 8, got {tuple(x.shape[2:])}"
             )
         phi, two_point, sign = minority(condition["volume_fraction"], condition["two_point"])
-        shown = (x - 0.5) * sign[:, None, None, None]
+        shown = (x - 0.5) * like(sign, x)
         h = self.layers(F.pixel_unshuffle(shown, 2))
         along = (h * self.against(self.embed(phi, two_point))[:, :, None, None]).mean((1, 2, 3))
         return self.own(h).mean((1, 2, 3)) + along
@@ -190,9 +190,9 @@ class MicrostructureSampler(nn.Module):
     """A network for latent fields, some Gauss-Newton steps on the law, and the level cut.
 
     Gradients pass the steps as if they were not there, and the cut as if it were a sigmoid. In
-    training half of a batch goes without steps: left to itself behind them, the network drifts to
-    where their linearisation fails. Once trained, a network that starts from the target's spectrum
-    is left out of targets that are far from the trained ones: its change is worse than none there.
+    training half of a batch goes without steps, or the network drifts to where their linearisation
+    fails. Once trained, a network that starts from the target's spectrum is left out of targets far
+    from the trained ones: its change is worse than none there.
 
     Arguments:
         network: Condition to latent fields (B, 1, N, N).

@@ -63,10 +63,9 @@ def check_fraction(volume_fraction: Fraction) -> None:
     Raises:
         InputError: A volume fraction is not between 0 and 1.
     """
-    wrong = ~((volume_fraction > 0) & (volume_fraction < 1))
-    if bool(wrong.any()):
-        phi = float(volume_fraction[wrong][0])
-        raise InputError(f"target: expected 0 < volume fraction < 1, got {phi:g}")
+    for phi in volume_fraction.tolist():
+        if not 0 < phi < 1:
+            raise InputError(f"target: expected 0 < volume fraction < 1, got {phi:g}")
 
 
 def _broken(phi: float, curve: Tensor) -> str:
@@ -299,11 +298,12 @@ class TrainedTargets(nn.Module):
         Raises:
             InputError: No two-phase medium has what is given.
         """
-        phi, curve = given.get("volume_fraction"), given.get("two_point")
-        if curve is not None:
+        phi = given.get("volume_fraction")
+        if "two_point" in given:
+            curve = given["two_point"]
             if is_map(curve):
                 raise InputError(
-                    f"two_point: a map of lags; expected radial curves of {RADII}, a row a target"
+                    f"two_point: a map of lags; expected radial curves of {RADII}, one per target"
                 )
             phi = curve[:, 0] if phi is None else phi
             check_target(phi, curve)
