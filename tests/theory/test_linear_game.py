@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful import InputError
-from lawful.theory.closed_forms import CLOSED_FORMS
-from lawful.theory.linear_game import LinearGame, invnet_game, linearise, stability_bound
-from lawful.theory.linear_table import METHODS
+from lawful.theory.linear_game import (
+    METHODS,
+    LinearGame,
+    invnet_game,
+    linearise,
+    stability_bound,
+)
 from lawful.training.rules import alternating, consensus, extragradient, lookahead, optimistic
 
 D = 6
@@ -27,8 +31,9 @@ UNDAMPED = game(0, 1.0, "standard")
 
 def rho(method, step, on=UNDAMPED):
     """Of a method of the table by its name, or of a rule."""
-    update = METHODS[method](on, step) if isinstance(method, str) else linearise(method, on, step)
-    return update.spectral_radius()
+    if isinstance(method, str):
+        return METHODS[method].update(on, step).spectral_radius()
+    return linearise(method, on, step).spectral_radius()
 
 
 @pytest.mark.parametrize("critic", ["standard", "projected"])
@@ -39,9 +44,7 @@ def rho(method, step, on=UNDAMPED):
 @settings(max_examples=60, deadline=None)
 def test_radii_of_whole_matrices_are_those_of_the_blocks(critic, weight, step, motif, name):
     found = rho(name, step, game(motif, weight, critic))
-    closed = CLOSED_FORMS[name].spectral_radius(
-        step, weight, projected=critic == "projected", motif=motif, dimension=D
-    )
+    closed = METHODS[name].spectral_radius(step, weight, critic, motif=motif, dimension=D)
     # An eigenvalue of multiplicity two is known to half the digits only.
     assert found == pytest.approx(closed, rel=2e-7)
 
@@ -51,12 +54,10 @@ def test_radii_of_whole_matrices_are_those_of_the_blocks(critic, weight, step, m
 @pytest.mark.parametrize("weight", [0.5, 1.0, 3.0, 6.0])
 @pytest.mark.parametrize("motif", [2, D])
 def test_bounds_in_closed_form_are_the_computed_ones(name, critic, weight, motif):
-    closed = CLOSED_FORMS[name].bound(
-        weight, projected=critic == "projected", motif=motif, dimension=D
-    )
+    closed = METHODS[name].bound(weight, critic, motif=motif, dimension=D)
     if closed is None:
         pytest.skip("no closed form")
-    found = stability_bound(game(motif, weight, critic), METHODS[name])
+    found = stability_bound(game(motif, weight, critic), METHODS[name].update)
     assert found == pytest.approx(closed, abs=1e-6)
 
 
@@ -90,7 +91,7 @@ def test_facts_of_the_undamped_block():
 
 
 def test_a_singular_value_above_one_does_not_mean_divergence():
-    update = METHODS["simultaneous"](game(D, 1.0, "standard"), 0.5)
+    update = METHODS["simultaneous"].update(game(D, 1.0, "standard"), 0.5)
     assert update.spectral_radius() == pytest.approx(0.866, abs=5e-4)
     assert update.largest_singular_value() == pytest.approx(1.151, abs=5e-4)
 
@@ -107,7 +108,7 @@ def test_iterates_converge_as_fast_as_the_radius_says():
 
 
 def test_the_quotient_leaves_the_rest_of_the_spectrum():
-    update = METHODS["simultaneous"](game(2, 0.7, "projected"), 0.3)
+    update = METHODS["simultaneous"].update(game(2, 0.7, "projected"), 0.3)
     whole = np.sort(np.abs(np.linalg.eigvals(update.matrix)))
     rest = np.sort(np.abs(np.linalg.eigvals(update.reduced)))
     np.testing.assert_allclose(whole, np.sort(np.concatenate([rest, [1.0, 1.0]])), atol=1e-9)
@@ -117,17 +118,17 @@ def test_a_readers_own_game():
     own = LinearGame(np.array([[2.0]]), critic=np.array([[1.0]]), pull=np.array([3.0]))
     np.testing.assert_allclose(own.equilibrium(), [-0.75, -1.5])
     assert rho("simultaneous", 0.2, own) < 1
-    assert METHODS["simultaneous"](own, 0.2).converges()
+    assert METHODS["simultaneous"].update(own, 0.2).converges()
     runs_away = LinearGame(np.zeros((1, 1)), pull=np.ones(1))
     with pytest.raises(InputError, match="no point is stationary"):
         runs_away.equilibrium()
-    update = METHODS["simultaneous"](runs_away, 0.1)
+    update = METHODS["simultaneous"].update(runs_away, 0.1)
     assert update.spectral_radius() == 0.0
     assert not update.converges()
     for scale in (1e-3, 1.0, 1e4):  # bounds scale with the game
         large = LinearGame(scale * np.eye(2), push=1e8 * np.ones(2))
-        assert stability_bound(large, METHODS["extragradient"]) * scale == pytest.approx(1.0)
-        assert stability_bound(large, METHODS["simultaneous"]) == 0.0
+        assert stability_bound(large, METHODS["extragradient"].update) * scale == pytest.approx(1.0)
+        assert stability_bound(large, METHODS["simultaneous"].update) == 0.0
         np.testing.assert_allclose(large.equilibrium()[:2], -1e8 / scale, rtol=1e-9)
     assert LinearGame([[1.0]]).size == 2
     with pytest.raises(InputError, match="coupling is not finite"):

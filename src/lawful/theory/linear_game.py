@@ -9,10 +9,20 @@ plain gradient steps, is an affine map :math:`w \mapsto M w + m`, which `lineari
 rule itself. Where the game has an equilibrium, the iterates converge from everywhere iff the
 spectral radius of M, on the quotient by the fixed directions, is below 1. A singular value above 1
 proves nothing: M need not be normal.
+
+The linear InvNet game has closed forms too. A rotation splits it into 2 x 2 blocks: undamped
+:math:`[[0, -1], [1, 0]]` off the motif, damped :math:`[[\mu, -1], [1, 0]]` on it under the standard
+critic, and :math:`[\mu]` under the projected one, whose critic is frozen there. `METHODS` has the
+spectral radii of methods from the roots of each block's characteristic polynomial and the largest
+stable steps from their conditions; nothing there builds a matrix.
 """
 
+from cmath import sqrt
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from math import inf
+from math import sqrt as root
 from typing import Literal
 
 import numpy as np
@@ -23,7 +33,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.training.rules import Rule
+from lawful.training.rules import (
+    Rule,
+    alternating,
+    consensus,
+    extragradient,
+    lookahead,
+    optimistic,
+    simultaneous,
+)
 
 Part = Literal["generator", "adversarial", "law", "critic"]
 Critic = Literal["standard", "projected"]
@@ -54,9 +72,8 @@ class LinearGame:
         if np.ndim(self.coupling) != 2:
             raise InputError(f"linear game: expected a matrix B, got {np.shape(self.coupling)}")
         q, p = np.shape(self.coupling)
-        shapes = {"coupling": (q, p), "generator": (p, p), "critic": (q, q), "pull": (p,),
-                  "push": (q,)}  # fmt: skip
-        for name, shape in shapes.items():
+        shapes = (q, p), (p, p), (q, q), (p,), (q,)
+        for name, shape in zip(self.__dataclass_fields__, shapes, strict=True):
             given = getattr(self, name)
             value = np.zeros(shape) if given is None else _array(name, given, shape)
             object.__setattr__(self, name, value)
@@ -195,9 +212,6 @@ class Update:
         return np.stack(points)
 
 
-Method = Callable[[LinearGame, float], Update]
-
-
 def linearise(
     rule: Rule, game: LinearGame, step: float, parts: tuple[Part, ...] = ("generator", "critic")
 ) -> Update:
@@ -259,7 +273,11 @@ def runge_kutta(order: int, game: LinearGame, step: float) -> Update:
 
 
 def stability_bound(
-    game: LinearGame, method: Method, *, largest: float = 12.0, points: int = 600
+    game: LinearGame,
+    method: Callable[[LinearGame, float], Update],
+    *,
+    largest: float = 12.0,
+    points: int = 600,
 ) -> float:
     """The step size up to which rho stays at or below 1.
 
@@ -280,3 +298,143 @@ def stability_bound(
         middle = (low + high) / 2
         low, high = (low, middle) if unstable(middle) else (middle, high)
     return 0.0 if high < 0.02 * unit else high
+
+
+Radius = Callable[[float, float, bool], float]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method on linear games, and what is known of it on one block at a time.
+
+    Arguments:
+        update: Its step as a map of a game.
+        radius: (step, mu, projected) to the spectral radius; mu = 0 is the undamped block.
+        undamped: Largest stable step off the motif; None where no closed form is known.
+        damped, projected: Largest stable step on it, as functions of mu, for the two critics.
+    """
+
+    update: Callable[[LinearGame, float], Update]
+    radius: Radius
+    undamped: float | None
+    damped: Callable[[float], float] | None
+    projected: Callable[[float], float]
+
+    def spectral_radius(
+        self, step: float, mu: float, critic: Critic, *, motif: int, dimension: int
+    ) -> float:
+        """Of the whole game with |Omega| = `motif`: the largest of its blocks' radii."""
+        on = [self.radius(step, mu, critic == "projected")] if motif else []
+        return max(on + ([self.radius(step, 0.0, False)] if motif < dimension else []))
+
+    def bound(self, mu: float, critic: Critic, *, motif: int, dimension: int) -> float | None:
+        """Largest stable step of the whole game; None where no closed form is known."""
+        on = self.projected if critic == "projected" else self.damped
+        if self.undamped is None or (on is None and motif):
+            return None
+        limits = [on(mu)] if on is not None and motif else []
+        return min(limits + ([self.undamped] if motif < dimension else []))
+
+
+def _roots(trace: complex, determinant: complex) -> tuple[complex, complex]:
+    """Eigenvalues of a 2 x 2 matrix."""
+    part = sqrt(trace * trace / 4 - determinant)
+    return trace / 2 + part, trace / 2 - part
+
+
+def _slopes(mu: float, projected: bool) -> tuple[complex, ...]:
+    """Eigenvalues of J on a block."""
+    return (complex(mu),) if projected else _roots(mu, 1)
+
+
+def _polynomial(p: Callable[[complex], complex]) -> Radius:
+    """Of a method whose matrix is a polynomial of η J."""
+    return lambda step, mu, projected: max(abs(p(step * s)) for s in _slopes(mu, projected))
+
+
+def _in_turn(trace: Callable[[float, float], float], law_steps: int = 1) -> Radius:
+    """Of players in turn: (η, d) to the trace of a block whose determinant d is what the law's
+    steps leave of θ, which is all that moves under the projected critic."""
+
+    def radius(step: float, mu: float, projected: bool) -> float:
+        left = (1 - step * mu) ** law_steps
+        return abs(left) if projected else max(map(abs, _roots(trace(step, left), left)))
+
+    return radius
+
+
+def _optimistic(step: float, mu: float, projected: bool) -> float:
+    pairs = (_roots(1 - 2 * step * s, -step * s) for s in _slopes(mu, projected))
+    return max(abs(z) for pair in pairs for z in pair)
+
+
+def _consensus(step: float, mu: float, projected: bool) -> float:
+    """With the default weight, γ = ½."""
+    if projected:
+        return abs(1 - step * (mu + mu**2 / 2))
+    a, b, c, d = mu + (mu**2 + 1) / 2, -1 - mu / 2, 1 - mu / 2, 0.5  # J + ½ JᵀJ
+    trace = 2 - step * (a + d)
+    return max(map(abs, _roots(trace, (1 - step * a) * (1 - step * d) - step**2 * b * c)))
+
+
+def _least_root(limit: float, *coefficients: float) -> float:
+    """The least positive root of a polynomial of the step, but at most the limit."""
+    roots = np.roots(coefficients)
+    return min([limit, *(float(r.real) for r in roots if abs(r.imag) < 1e-9 and r.real > 0)])
+
+
+def _weak(mu: float) -> float:
+    """The slope of least magnitude on a block whose slopes are real, mu above 2."""
+    return mu - root(mu * mu - 4)
+
+
+METHODS: dict[str, Method] = {
+    "simultaneous": Method(
+        partial(linearise, simultaneous()),
+        _polynomial(lambda s: 1 - s),
+        0.0, lambda mu: mu if mu <= 2 else _weak(mu), lambda mu: 2 / mu,
+    ),
+    "alternating": Method(
+        partial(linearise, alternating()),
+        _in_turn(lambda step, left: left + 1 - step**2),
+        2.0, lambda mu: root(mu * mu + 4) - mu, lambda mu: 2 / mu,
+    ),
+    "algorithm 1": Method(  # ημ < 2 and η² < 2 + 2(1 - ημ)², i.e. (2μ² - 1)η² - 4μη + 4 > 0
+        partial(linearise, alternating(), parts=("generator", "critic", "law")),
+        _in_turn(lambda step, left: left + 1 - step**2, law_steps=2),
+        2.0, lambda mu: _least_root(2 / mu, 2 * mu**2 - 1, -4 * mu, 4.0), lambda mu: 2 / mu,
+    ),
+    "three-way": Method(  # ημ < 1 and η² < 2(2 - ημ)/(1 - ημ), i.e. μη³ - η² - 2μη + 4 > 0
+        partial(linearise, alternating(), parts=("critic", "adversarial", "law")),
+        _in_turn(lambda step, left: left * (1 - step**2) + 1),
+        2.0, lambda mu: _least_root(1 / mu, mu, -1.0, -2 * mu, 4.0), lambda mu: 2 / mu,
+    ),
+    "extragradient": Method(
+        partial(linearise, extragradient()),
+        _polynomial(lambda s: 1 - s + s * s), 1.0,
+        lambda mu: _weak(mu) / 2 if mu >= 2 else _least_root(inf, 1.0, -mu, mu**2 - 1, -mu),
+        lambda mu: 1 / mu,
+    ),
+    "optimistic": Method(
+        partial(linearise, optimistic()),
+        _optimistic, 1 / root(3), None, lambda mu: 2 / (3 * mu),
+    ),
+    "consensus": Method(
+        partial(linearise, consensus()),
+        _consensus, 0.8, None, lambda mu: 2 / (mu + mu * mu / 2),
+    ),
+    "lookahead": Method(
+        partial(linearise, lookahead()),
+        _polynomial(lambda s: 0.5 + 0.5 * (1 - s) ** 5),
+        None, None, lambda mu: (1 + 3 ** 0.2) / mu,
+    ),
+    "heun": Method(
+        partial(runge_kutta, 2),
+        _polynomial(lambda s: 1 - s + s * s / 2), 0.0, None, lambda mu: 2 / mu,
+    ),
+    "rk4": Method(
+        partial(runge_kutta, 4),
+        _polynomial(lambda s: 1 - s + s**2 / 2 - s**3 / 6 + s**4 / 24),
+        2 * root(2), None, lambda mu: 2.785293563405282 / mu,
+    ),
+}  # fmt: skip

@@ -2,51 +2,48 @@
 
 Every spectral radius comes from a whole update matrix; beside it stands the same from the closed
 forms of the game's blocks, which share no code with it.
+
+The game is also played on samples, by the trainer's own moves, rules and losses on two vectors.
+Data are drawn from N(v, I), the generator is z + θ, the critic ⟨ψ, x⟩ (InvNet, eq. 9). n samples
+tell the mean to √(k / n) in k coordinates, the sampling error. Batches are drawn afresh, or from n
+data once drawn: nothing that sees those alone comes closer to v than their mean v̂ does.
+
+Every batch adds noise of its own. A rotation is damped by η² per step and shaken by η times the
+noise, so the last iterate keeps trembling by the error of a *batch*, however small η: the average
+of the iterates is what converges.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from math import sqrt
 from typing import Any
 
 import numpy as np
+import torch
+from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from numpy import ndarray
+from torch import Tensor, nn
 
-from lawful.table import Claim, Result, markdown_table
-from lawful.theory.closed_forms import CLOSED_FORMS
+from lawful.data.masks import MotifLaw
+from lawful.divergences import Wasserstein
+from lawful.errors import InputError
+from lawful.table import Claim, Record, Result, claims_table, markdown_table
 from lawful.theory.linear_game import (
+    METHODS,
     Critic,
     LinearGame,
-    Method,
     invnet_game,
     linearise,
-    runge_kutta,
     stability_bound,
 )
-from lawful.theory.linear_samples import BATCH, DATA, STEPS, Played, play, sampling_errors
-from lawful.training.rules import (
-    alternating,
-    consensus,
-    extragradient,
-    lookahead,
-    optimistic,
-    simultaneous,
-)
+from lawful.training import RULES, SGD, Batch, Constraints, Game, State, adversarial_moves, fit
+from lawful.training.rules import extragradient
 
 DIMENSION, AGREE = 6, 1e-8
-METHODS: Mapping[str, Method] = {
-    "simultaneous": partial(linearise, simultaneous()),
-    "alternating": partial(linearise, alternating()),
-    "algorithm 1": partial(linearise, alternating(), parts=("generator", "critic", "law")),
-    "three-way": partial(linearise, alternating(), parts=("critic", "adversarial", "law")),
-    "extragradient": partial(linearise, extragradient()),
-    "optimistic": partial(linearise, optimistic()),
-    "consensus": partial(linearise, consensus()),
-    "lookahead": partial(linearise, lookahead()),
-    "heun": partial(runge_kutta, 2),
-    "rk4": partial(runge_kutta, 4),
-}
+SAMPLED, MOTIF, DATA, BATCH = 16, 4, 1_000, 100  # of the game on samples: d, |Ω|, n
+STEPS, DECAY, RATE = 2_000, 0.997, SGD(0.2)
+MASK = torch.arange(SAMPLED) < MOTIF
 CRITICS: tuple[Critic, ...] = ("standard", "projected")
 # Rule, critic, data, steps; simultaneous steps leave the range of numbers after two thousand.
 PLAYED: tuple[tuple[str, Critic, int | None, int], ...] = (
@@ -64,26 +61,21 @@ def result() -> Result:
     count = sum(len(own) for _, own in decided)
     apart = max(abs(entry.radius - entry.closed) for _, own in decided for entry in own)
     on_grid = max(abs(entry.radius - entry.closed) / max(1.0, entry.closed) for entry in cases)
-    rows = [(entry.statement, entry.verdict, entry.found) for entry, _ in decided]
+    fine = "within" if apart <= AGREE else "NOT within"
     text = "\n\n".join(
         [
             "## What the paper claims, and what holds",
-            markdown_table(("claim", "holds", "figures"), rows),
-            f"ρ, the spectral radius of the whole update matrix, decides. The {count} radii "
-            f"behind this table and the closed forms of the game's blocks differ by at most "
-            f"{apart:.0e} ({'within' if apart <= AGREE else 'NOT within'} {AGREE:.0e}); the "
-            f"{len(cases):,} of the grid (η from 0.05 to 1.2, μ from 0.1 to 5, |Ω| = 0, 2, 6 of 6, "
-            f"both critics) by at most {on_grid:.0e} relatively.",
+            claims_table([claim for claim, _ in decided]),
+            f"The {count} radii behind this table and the closed forms of the game's blocks differ "
+            f"by at most {apart:.0e} ({fine} {AGREE:.0e}); the {len(cases):,} of the grid (η from "
+            "0.05 to 1.2, μ from 0.1 to 5, |Ω| = 0, 2, 6 of 6, both critics) by at most "
+            f"{on_grid:.0e} relatively.",
             "## Largest stable step, closed form and computed (|Ω| = 2 of 6)",
             _bounds_table(limits),
-            "– : no closed form is known to us. 0: no step is stable.",
             "## On samples: d = 16, |Ω| = 4, batches of 100",
             _played_table(played),
-            "The trainer's own rules and losses; both half-steps of extragradient see the same "
-            "batch and noise. η = 0.2, 2,000 steps, simultaneous 500; γ = ½. θ is the exponential "
-            "average of the iterates: the last one trembles by the error of a batch, whatever η. "
-            "With 1,000 data θ can come no closer to v than the mean v̂ of those data, which is "
-            f"{played[-1].data_error:.3g} off; θ is {played[-1].to_data:.3g} from v̂.",
+            "With 1,000 data their mean v̂ is {data_error:.3g} off v; θ is {to_data:.3g} from v̂."
+            "".format(**played[-1]),
         ]
     )
     data: dict[str, Any] = {
@@ -92,11 +84,8 @@ def result() -> Result:
         ],
         "largest_difference": apart,
         "largest_difference_on_grid": on_grid,
-        "bounds": [
-            {"method": m, "critic": c, "weight": w, "closed": closed, "computed": computed}
-            for (m, c, w), (closed, computed) in limits.items()
-        ],
-        "sampled": [asdict(entry) for entry in played],
+        "bounds": limits,
+        "sampled": played,
     }
     figures = {
         "radius": _maps(cases, "radius"),
@@ -105,6 +94,82 @@ def result() -> Result:
         "sampled": _sampled(played),
     }
     return Result("The linear InvNet game (section 4, appendix A)", text, data, figures)
+
+
+class Vector(nn.Module):
+    """A player that is a vector, zero at first, and a function of it."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.values, self.function = nn.Parameter(torch.zeros(SAMPLED)), function
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.function(self.values, *inputs)
+
+
+def sampling_errors(count: int) -> tuple[float, float]:
+    """What `count` samples leave unknown of the mean, on the motif and off it."""
+    return sqrt(MOTIF / count), sqrt((SAMPLED - MOTIF) / count)
+
+
+def play(
+    rule: str, critic: Critic, *, data: int | None = None, steps: int = STEPS, seed: int = 0
+) -> Record:
+    """Play the sampled game at d = 16, |Omega| = 4, Pv ≠ m, with μ = 1 and η = 0.2.
+
+    The record has, of the average θ of the iterates, `off` ‖(I - P)(θ - v)‖ and `on` ‖P(θ - m)‖
+    after every tenth step, `to_v` ‖θ - v‖ and `to_data` ‖(I - P)(θ - v̂)‖ at the end; `last`
+    ‖(I - P)(θ - v)‖ of the last iterate, and `data_error` ‖(I - P)(v̂ - v)‖.
+
+    Arguments:
+        rule: One of `lawful.training.RULES`, for generator and critic together.
+        data: Number of data that batches are drawn from; None for fresh ones, and v̂ is v.
+
+    Raises:
+        InputError: There is no such rule or critic.
+    """
+    if rule not in RULES or critic not in CRITICS:
+        raise InputError(f"linear game: no rule {rule!r} with critic {critic!r}")
+    random = torch.Generator().manual_seed(10_000 + seed)
+    mean = torch.randn(SAMPLED, generator=random)
+    law = MotifLaw(MASK, 2 * torch.randn(SAMPLED, generator=random))
+    kept = None if data is None else mean + torch.randn(data, 1, SAMPLED, generator=random)
+
+    def draw(generator: torch.Generator) -> Batch:
+        noise = torch.randn(BATCH, 1, SAMPLED, generator=generator)
+        if kept is None:
+            fresh = mean + torch.randn(BATCH, 1, SAMPLED, generator=generator)
+            return Batch({"noise": noise}, fresh)
+        rows = torch.randint(len(kept), (BATCH,), generator=generator)
+        return Batch({"noise": noise}, kept[rows])
+
+    # The law's loss is a mean over the motif, the game's term half a sum.
+    moves = adversarial_moves(
+        Wasserstein(), Constraints((law,), weight=MOTIF / 2), generator=RATE, critic=RATE,
+        view=law.hide if critic == "projected" else None, rule=RULES[rule],
+    )  # fmt: skip
+    game, fabric = Game(moves, draw), Fabric(accelerator="cpu", devices=1)
+    players = {
+        "generator": Vector(lambda theta, condition: condition["noise"] + theta),
+        "critic": Vector(lambda psi, x, condition: x[:, 0] @ psi),
+    }
+    state = State.create(players, game, fabric, seed=seed, average={"generator": DECAY})
+    theta, last = (
+        next(module["generator"].parameters()).detach()
+        for module in (state.averages, state.players)
+    )
+    record: dict[str, Any] = {"rule": rule, "critic": critic, "data": data, "off": [], "on": []}
+    for entry in fit(game, state, fabric, steps):
+        if entry.step % 10 == 0:
+            record["off"].append(float((theta - mean)[~MASK].norm()))
+            record["on"].append(float((theta - law.motif)[MASK].norm()))
+    known = mean if kept is None else kept.mean((0, 1))
+    return record | {
+        "to_v": float((theta - mean).norm()),
+        "to_data": float((theta - known)[~MASK].norm()),
+        "last": float((last - mean)[~MASK].norm()),
+        "data_error": float((known - mean)[~MASK].norm()),
+    }
 
 
 @dataclass(frozen=True)
@@ -151,10 +216,8 @@ def case(
     critic: Critic = "standard",
 ) -> Case:
     """Compute one case both ways."""
-    update = METHODS[method](game(motif, weight, critic), step)
-    closed = CLOSED_FORMS[method].spectral_radius(
-        step, weight, projected=critic == "projected", motif=motif, dimension=DIMENSION
-    )
+    update = METHODS[method].update(game(motif, weight, critic), step)
+    closed = METHODS[method].spectral_radius(step, weight, critic, motif=motif, dimension=DIMENSION)
     return Case(
         method, critic, step, weight, motif,
         update.spectral_radius(), closed, update.largest_singular_value(),
@@ -299,22 +362,17 @@ def _printed_radius(step: float, weight: float) -> float:
     return float(np.abs(np.linalg.eigvals(printed)).max())
 
 
-def bounds(
-    weights: Sequence[float] = (0.5, 1.0, 4.0),
-) -> dict[tuple[str, Critic, float], tuple[float | None, float]]:
+def bounds(weights: Sequence[float] = (0.5, 1.0, 4.0)) -> list[Record]:
     """The largest stable step, in closed form and found from the update matrix, by method, critic
     and weight of the law."""
-    return {
-        (name, critic, weight): (
-            CLOSED_FORMS[name].bound(
-                weight, projected=critic == "projected", motif=2, dimension=DIMENSION
-            ),
-            stability_bound(game(2, weight, critic), method),
-        )
-        for name, method in METHODS.items()
-        for critic in CRITICS
-        for weight in weights
-    }
+    return [
+        {
+            "method": name, "critic": critic, "weight": weight,
+            "closed": method.bound(weight, critic, motif=2, dimension=DIMENSION),
+            "computed": stability_bound(game(2, weight, critic), method.update),
+        }
+        for name, method in METHODS.items() for critic in CRITICS for weight in weights
+    ]  # fmt: skip
 
 
 def grid(points: int = 13) -> list[Case]:
@@ -330,33 +388,31 @@ def grid(points: int = 13) -> list[Case]:
     ]
 
 
-def _bounds_table(
-    limits: Mapping[tuple[str, Critic, float], tuple[float | None, float]],
-) -> str:
-    weights = sorted({weight for _, _, weight in limits})
+def _bounds_table(limits: Sequence[Record]) -> str:
     lines: dict[str, list[str]] = {}
-    for (method, critic, _), (closed, computed) in limits.items():
-        known = "–" if closed is None else f"{closed:.4f}"
-        lines.setdefault(f"{method}, {critic}", []).append(f"{known} / {computed:.4f}")
+    for entry in limits:
+        known = "–" if entry["closed"] is None else "{closed:.4f}".format(**entry)
+        cells = lines.setdefault("{method}, {critic}".format(**entry), [])
+        cells.append(f"{known} / {entry['computed']:.4f}")
+    weights = sorted({entry["weight"] for entry in limits})
     head = ("method, critic", *(f"μ = {weight:g}" for weight in weights))
     return markdown_table(head, [(name, *cells) for name, cells in lines.items()])
 
 
-def _played_table(played: Sequence[Played]) -> str:
+def _played_table(played: Sequence[Record]) -> str:
     head = ("rule, critic, data", "‖P(θ − m)‖", "‖(I − P)(θ − v)‖", "last iterate", "‖θ − v‖")
-    lines = [
-        [_label(p), *(f"{x:.3g}" for x in (p.on[-1], p.off[-1], p.last, p.to_v))] for p in played
-    ]
-    errors = [
-        [f"sampling error of {n:,}", *(f"{x:.3g}" for x in sampling_errors(n)), "", ""]
-        for n in (BATCH, DATA)
-    ]
-    return markdown_table(head, [*lines, *errors])
+    found = [(_label(p), p["on"][-1], p["off"][-1], p["last"], p["to_v"]) for p in played]
+    errors = [(f"sampling error of {n:,}", *sampling_errors(n)) for n in (BATCH, DATA)]
+    rows: list[list[str]] = []
+    for label, *values in (*found, *errors):
+        cells = [f"{value:.3g}" for value in values]
+        rows.append([str(label), *cells, *[""] * (len(head) - 1 - len(cells))])
+    return markdown_table(head, rows)
 
 
-def _label(entry: Played) -> str:
-    data = "fresh" if entry.data is None else f"{entry.data:,}"
-    return f"{entry.rule}, {entry.critic}, {data}"
+def _label(entry: Record) -> str:
+    data = "fresh" if entry["data"] is None else f"{entry['data']:,}"
+    return f"{entry['rule']}, {entry['critic']}, {data}"
 
 
 def _maps(cases: Sequence[Case], name: str) -> Figure:
@@ -392,7 +448,7 @@ def _trajectories(steps: int = 150, step: float = 0.2) -> Figure:
     names = ("simultaneous", "alternating", "extragradient", "optimistic")
     for column, name in enumerate(names):
         for row, (place, critic) in enumerate(zip((5, 0), CRITICS[::-1], strict=True)):
-            update = METHODS[name](game(2, 1.0, critic), step)
+            update = METHODS[name].update(game(2, 1.0, critic), step)
             start = np.concatenate([mean + 1.0, np.ones(DIMENSION)])
             points = update.trajectory(start, steps)
             axis = axes[row, column]
@@ -408,22 +464,16 @@ def _trajectories(steps: int = 150, step: float = 0.2) -> Figure:
     return figure
 
 
-def _sampled(played: Sequence[Played]) -> Figure:
+def _sampled(played: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True)
-    for entry in played:
-        steps = 10 * np.arange(1, len(entry.off) + 1)
-        label = _label(entry)
-        axes[0].semilogy(steps, entry.on, lw=1, label=label)
-        axes[1].semilogy(steps, entry.off, lw=1, label=label)
-    for axis, error, name in zip(
-        axes,
-        sampling_errors(DATA),
-        ("‖P(θ − m)‖", "‖(I − P)(θ − v)‖"),
-        strict=True,
-    ):
+    names = {"on": "‖P(θ − m)‖", "off": "‖(I − P)(θ − v)‖"}
+    for axis, error, (name, title) in zip(axes, sampling_errors(DATA), names.items(), strict=True):
+        for entry in played:
+            steps = 10 * np.arange(1, len(entry[name]) + 1)
+            axis.semilogy(steps, entry[name], lw=1, label=_label(entry))
         axis.axhline(error, color="0.4", ls=":", lw=1)
-        axis.set_title(f"{name} (dotted: of 1,000 samples)", fontsize=9)
+        axis.set_title(f"{title} (dotted: of 1,000 samples)", fontsize=9)
         axis.set_xlabel("step")
     axes[0].legend(fontsize=7)
     return figure
