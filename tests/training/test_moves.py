@@ -26,7 +26,6 @@ from lawful.training import (
     law_moves,
     sample_moves,
 )
-from lawful.training.losses import critic_loss, generator_loss
 from lawful.training.rules import config_direction, consensus
 
 D = 5
@@ -245,7 +244,8 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     players = {"generator": Shift(), "critic": Inner()}
     nn.init.normal_(players["critic"].psi)
     entry = Wasserstein((TwoSided(), R1(2.0)))
-    terms = critic_loss(entry, view=MOTIF.hide)(players, batch)
+    fool, judge = adversarial_moves(entry, generator=SGD(), critic=SGD(), view=MOTIF.hide)
+    terms = judge.loss(players, batch)
     assert set(terms) == {"critic", "TwoSided", "R1"}
     torch.stack(list(terms.values())).sum().backward()
     assert players["generator"].theta.grad is None
@@ -254,7 +254,7 @@ def test_the_critics_side_does_not_reach_the_generator_and_hides_what_it_should(
     assert bool((hidden == 0).all())  # of the penalties too
     seen = players["critic"].psi.detach()[~MASK].norm()
     assert float(terms["R1"].detach()) == pytest.approx(float(seen**2), rel=1e-5)
-    shown = generator_loss(entry, Constraints(), view=MOTIF.hide)(players, batch)["adversarial"]
+    shown = fool.loss(players, batch)["adversarial"]
     (gradient,) = torch.autograd.grad(shown, players["generator"].theta)
     assert bool((gradient[MASK] == 0).all())
     torch.testing.assert_close(gradient[~MASK], -players["critic"].psi.detach()[~MASK])
@@ -342,6 +342,7 @@ def test_misuse_is_named():
         adversarial_moves(
             Wasserstein(), generator=SGD(), critic=SGD(), critic_steps=5, rule=RULES["optimistic"]
         )
+    judge = adversarial_moves(Wasserstein(), generator=SGD(), critic=SGD())[1]
+    players = {"generator": Shift(), "critic": Inner()}
     with pytest.raises(InputError, match="needs data"):
-        critic_loss(Wasserstein())({"generator": Shift(), "critic": Inner()},
-                                   Batch({"noise": torch.zeros(2, 1, D)}))  # fmt: skip
+        judge.loss(players, Batch({"noise": torch.zeros(2, 1, D)}))

@@ -29,7 +29,6 @@ from lawful.training.game import (
     SGD,
     Adam,
     Batch,
-    Combine,
     Joint,
     Loss,
     Move,
@@ -42,6 +41,7 @@ from lawful.training.rules import Rule, config_direction
 from lawful.typed import Within, check_fields
 
 View = Callable[[Tensor, Condition], Tensor]
+Others = Callable[[Tensor, Players, Batch], Terms]  # of a generator's output
 LawsBy = Literal["penalty", "alternation", "lagrangian", "config"]
 
 
@@ -102,9 +102,17 @@ class Constraints:
         }
         return _joined(squares, {"multipliers": players["multipliers"](residuals)})
 
-    def move(self, loss: Loss, optimizer: Optimizer, times: int = 1) -> Move:
-        """The generator's move; by `config` it follows what the gradients of its terms agree on."""
-        agreed: Combine | None = config_direction if self.by == "config" and self.laws else None
+    def move(self, optimizer: Optimizer, others: Others, times: int = 1) -> Move:
+        """The generator's move on other terms and those of the laws.
+
+        By `config` it goes in the direction that the gradients of all of them agree on.
+        """
+
+        def loss(players: Players, batch: Batch) -> Terms:
+            x = players["generator"](batch.condition)
+            return _joined(others(x, players, batch), self.terms(x, players, batch.condition))
+
+        agreed = config_direction if self.by == "config" and self.laws else None
         return Move("generator", loss, optimizer, times, combine=agreed)
 
     def moves(self) -> tuple[Move, ...]:
@@ -145,11 +153,27 @@ def adversarial_moves(
         InputError: A joint rule is asked for with unequal numbers of steps.
     """
     constraints = constraints or Constraints()
+    # A rule that differentiates gradients sees each player through the other's scores.
     graph = rule is not None and rule.needs_graph
-    loss = generator_loss(divergence, constraints, view=view, create_graph=graph)
-    ours = constraints.move(loss, generator, generator_steps)
-    loss = critic_loss(divergence, view=view, create_graph=graph)
-    theirs = Move("critic", loss, critic, critic_steps)
+
+    def fooling(x: Tensor, players: Players, batch: Batch) -> Terms:
+        judge = _judge(players["critic"], batch.condition, view)
+        with torch.set_grad_enabled(graph):
+            real = judge(_data(batch))
+        return {"adversarial": divergence.generator_loss(real, judge(x))}
+
+    def judging(players: Players, batch: Batch) -> Terms:
+        c, real, critic = batch.condition, _data(batch), players["critic"]
+        with torch.set_grad_enabled(graph):
+            fake = players["generator"](c)
+        # Penalties are taken of the critic with its view, so that what it is not shown has no
+        # gradient; and outside the device wrapper, whose hooks allow one backward pass only, and
+        # whose replicas share these parameters, so that the gradients still meet.
+        inner = _judge(unwrapped(critic), c, view)
+        return divergence.critic_terms(_judge(critic, c, view), real, fake, inner=inner)
+
+    ours = constraints.move(generator, fooling, generator_steps)
+    theirs = Move("critic", judging, critic, critic_steps)
     pair = (ours, theirs) if rule is None else (Joint((ours, theirs), rule),)
     return (*pair, *constraints.moves())
 
@@ -163,13 +187,10 @@ def sample_moves(
     """The moves of a turn without a critic: a divergence between samples."""
     constraints = constraints or Constraints()
 
-    def loss(players: Players, batch: Batch) -> Terms:
-        c = batch.condition
-        x = players["generator"](c)
-        terms = {type(divergence).__name__: divergence(_data(batch), x)}
-        return _joined(terms, constraints.terms(x, players, c))
+    def apart(x: Tensor, players: Players, batch: Batch) -> Terms:
+        return {type(divergence).__name__: divergence(_data(batch), x)}
 
-    return (constraints.move(loss, generator), *constraints.moves())
+    return (constraints.move(generator, apart), *constraints.moves())
 
 
 def law_moves(constraints: Constraints, *, generator: Optimizer | None = None) -> tuple[Move, ...]:
@@ -185,63 +206,8 @@ def law_moves(constraints: Constraints, *, generator: Optimizer | None = None) -
         raise InputError("game: without data and without laws there is nothing to learn")
     if constraints.by == "alternation":
         return constraints.moves()
-
-    def loss(players: Players, batch: Batch) -> Terms:
-        c = batch.condition
-        return constraints.terms(players["generator"](c), players, c)
-
-    return (constraints.move(loss, generator or constraints.optimizer), *constraints.moves())
-
-
-def generator_loss(
-    divergence: Divergence,
-    constraints: Constraints,
-    *,
-    view: View | None = None,
-    create_graph: bool = False,
-) -> Loss:
-    """What the generator descends: its adversarial term and those of the laws.
-
-    Arguments:
-        create_graph: Keep the dependence of real scores on the critic, for rules that differentiate
-            one player's gradient by the other's parameters.
-    """
-
-    def loss(players: Players, batch: Batch) -> Terms:
-        c = batch.condition
-        judge = _judge(players["critic"], c, view)
-        x = players["generator"](c)
-        with torch.set_grad_enabled(create_graph):
-            real = judge(_data(batch))
-        terms = {"adversarial": divergence.generator_loss(real, judge(x))}
-        return _joined(terms, constraints.terms(x, players, c))
-
-    return loss
-
-
-def critic_loss(
-    divergence: Divergence, *, view: View | None = None, create_graph: bool = False
-) -> Loss:
-    """What the critic descends: the divergence's critic loss and its penalties, a term each.
-
-    Penalties are taken of the critic with its view, so that what it is not shown has no gradient.
-
-    Arguments:
-        create_graph: Keep the dependence of the scores on the generator, for rules that
-            differentiate one player's gradient by the other's parameters; penalties hold samples
-            constant.
-    """
-
-    def loss(players: Players, batch: Batch) -> Terms:
-        c, real, critic = batch.condition, _data(batch), players["critic"]
-        with torch.set_grad_enabled(create_graph):
-            fake = players["generator"](c)
-        # Outside the device wrapper: its hooks allow one backward pass only, and its replicas
-        # share these parameters, so that the gradients still meet.
-        inner = _judge(unwrapped(critic), c, view)
-        return divergence.critic_terms(_judge(critic, c, view), real, fake, inner=inner)
-
-    return loss
+    optimizer = generator or constraints.optimizer
+    return (constraints.move(optimizer, lambda *_: {}), *constraints.moves())
 
 
 def law_loss(law: Law) -> Loss:
@@ -293,16 +259,12 @@ def _data(batch: Batch) -> Tensor:
     if data is None:
         raise InputError("game: an adversarial move needs data, and the batch has none")
     if not data.is_floating_point():
-        raise InputError(
-            f"game: expected data of floating-point numbers on the generator's scale, got "
-            f"{data.dtype}"
-        )
+        said = "game: expected data of floating-point numbers on the generator's scale"
+        raise InputError(f"{said}, got {data.dtype}")
     for name, value in batch.condition.items():
         if len(value) != len(data):
-            raise InputError(
-                f"game: expected a value of {name!r} for each of {len(data)} samples of data, got "
-                f"{len(value)}"
-            )
+            said = f"game: expected a value of {name!r} for each of {len(data)} samples of data"
+            raise InputError(f"{said}, got {len(value)}")
     return data
 
 
