@@ -191,7 +191,13 @@ def p_values(seeds: int = 100, count: int = 150) -> Sequence[Record]:
     }
     rows = []
     for what, (equivariant, shift) in cases.items():
-        values = [_p_value(seed, count, equivariant, shift) for seed in range(seeds)]
+        values = []
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            player = generator(equivariant=equivariant).double()
+            noise = torch.randn(count, NOISE, dtype=torch.float64)
+            noise[:, 0] += shift
+            values.append(invariance_test(player(noise), PLANE, draws=199, seed=seed).p_value)
         rows.append({
             "what": what, "count": count, "values": values,
             "uniform": float(kstest(values, "uniform").pvalue),
@@ -199,14 +205,6 @@ def p_values(seeds: int = 100, count: int = 150) -> Sequence[Record]:
             "quantiles": np.quantile(values, (0.05, 0.5, 0.95)).tolist(),
         })  # fmt: skip
     return rows
-
-
-def _p_value(seed: int, count: int, equivariant: bool, shift: float) -> float:
-    torch.manual_seed(seed)
-    player = generator(equivariant=equivariant).double()
-    noise = torch.randn(count, NOISE, dtype=torch.float64)
-    noise[:, 0] += shift
-    return invariance_test(player(noise), PLANE, draws=199, seed=seed).p_value
 
 
 def result() -> Result:
@@ -360,7 +358,10 @@ def made_of(found: Found) -> Result:
     for name, (heading, columns) in TABLES.items():
         rows = [[_cell(form, entry) for form in columns.values()] for entry in found[name]]
         parts += [f"## {heading}", markdown_table(list(columns), rows)]
-    stored = {k: [_plain(entry) for entry in entries] for k, entries in found.items()}
+    stored = {
+        name: [{k: v for k, v in entry.items() if k != "samples"} for entry in entries]
+        for name, entries in found.items()
+    }
     stored["claims"] = [
         {"claim": c.statement, "holds": c.verdict, "figures": c.found} for c in decided
     ]
@@ -379,10 +380,6 @@ def _cell(form: str, entry: Record) -> str:
     if "closed" in entry:
         shown["closed"] = "yes" if entry["closed"] else "no"
     return form.format(**shown).replace("0e+00", "0")
-
-
-def _plain(entry: Record) -> Record:
-    return {name: value for name, value in entry.items() if name != "samples"}
 
 
 def _bars(collapsed: Record) -> Figure:
