@@ -37,6 +37,10 @@ STUDIES: Mapping[str, Listed] = {
         "lawful.studies.darcy:DarcyStudy",
         "Darcy flow through random media, without data",
         {"full": 6_500, "quick": 800, "smoke": 60},
+    "burgers-periodic": Listed(
+        "lawful.studies.burgers_periodic:PeriodicBurgersStudy",
+        "Burgers' equation on a circle from random rows, without data",
+        {"full": 4_500, "quick": 1_000, "smoke": 20},
     ),
     "motif": Listed(
         "lawful.studies.motif:MotifStudy",

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from lawful import InputError
 from lawful.pde.equations import Burgers
-from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow, Periodic, coarsen, pad, refine
+from lawful.pde.grid import (
+    Dirichlet,
+    Grid,
+    Inflow,
+    Outflow,
+    Periodic,
+    coarsen,
+    pad,
+    refine,
+    shifted,
+)
 
 
 def smooth(grid: Grid) -> torch.Tensor:
@@ -88,3 +98,33 @@ def test_half_periodic_and_narrow_grids_are_refused():
         Burgers(Grid(8), right=Outflow())
     with pytest.raises(InputError, match="ghost"):
         pad(U, 5, Periodic(), Periodic())
+
+
+@given(st.integers(-40, 40), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_whole_cells_are_shifted_exactly(cells, seed):
+    u = torch.rand(3, 16, generator=torch.Generator().manual_seed(seed)).double()
+    moved = shifted(u, torch.tensor([cells, 0, -cells]).double())
+    assert torch.equal(moved[0], u[0].roll(cells))
+    assert torch.equal(moved[1], u[1])
+    assert torch.equal(moved[2], u[2].roll(-cells))
+
+
+@given(st.floats(-20, 20), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_a_shift_keeps_the_mass_and_makes_no_extremum(distance, seed):
+    u = torch.randn(2, 32, generator=torch.Generator().manual_seed(seed)).double()
+    moved = shifted(u, torch.tensor([distance, -distance]).double())
+    torch.testing.assert_close(moved.sum(1), u.sum(1), rtol=0, atol=1e-12)
+    assert (moved.amax(1) <= u.amax(1) + 1e-12).all()
+    assert (moved.amin(1) >= u.amin(1) - 1e-12).all()
+
+
+def test_a_shift_is_of_second_order():
+    errors = []
+    for cells in (64, 128, 256):
+        grid = Grid(cells)
+        wave = lambda at: lambda x: torch.sin(2 * torch.pi * (x - at))  # noqa: E731
+        moved = shifted(grid.averages(wave(0.0)), torch.tensor(0.3).double() * cells)
+        errors.append((moved - grid.averages(wave(0.3))).abs().mean())
+    assert all(torch.log2(a / b) > 1.8 for a, b in pairwise(errors))

@@ -91,6 +91,19 @@ def test_corrections_contract_at_every_boundary_in_either_wind(scheme, times, wi
         assert left < 0.1 * error.abs().max(), boundaries
 
 
+def test_substeps_let_corrections_contract_beyond_courant_number_one():
+    x = torch.full((1, 1, 16, 32), 1.5, dtype=torch.float64)  # Courant number 3.2
+    error = torch.linspace(0, 1, 16)[:, None] * torch.sin(torch.arange(32) * 2 * torch.pi / 32)
+    c = {"viscosity": torch.zeros(1)}
+    left = {}
+    for substeps in (1, 4):
+        entry, y = ThetaLaw(Burgers(Grid(32)), 1 / 15, substeps=substeps), x + 1e-3 * error
+        for _ in range(6):
+            y = y + entry.correction(y, c)
+        left[substeps] = float((y - x).abs().max())
+    assert left[4] < 1e-4 < left[1]
+
+
 def test_a_march_is_bounded_by_its_source_whatever_the_wind_at_the_ends():
     rng = torch.Generator().manual_seed(0)
     x = 2 * torch.rand(8, 1, 64, 32, generator=rng).double() - 1

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lawful.errors import InputError
-from lawful.nn.blocks import Modulation, ResidualBlock, RMSNorm
+from lawful.nn.blocks import Conv, Modulation, ResidualBlock, RMSNorm, plain_conv
 
 
 class UNet(nn.Module):
@@ -20,20 +20,31 @@ class UNet(nn.Module):
         width: Channels at the finest resolution, doubled at each coarser one.
         depth: Number of halvings; height and width must be divisible by 2**depth.
         embedding: Size of the modulating vector.
+        periodic: Whether the last axis closes on itself.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, embedding: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        embedding: int,
+        *,
+        periodic: bool = False,
+    ) -> None:
         super().__init__()
-        block = partial(_block, embedding)
+        conv: Conv = PeriodicConv2d if periodic else plain_conv
+        block = partial(_block, embedding, conv)
         widths = [width * 2**level for level in range(depth + 1)]
-        self.stem = nn.Conv2d(inputs, width, 3, padding=1)
+        self.stem = conv(inputs, width, 3)
         self.encode = nn.ModuleList(map(block, widths[:-1]))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.middle = nn.ModuleList(block(widths[-1]) for _ in range(2))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.decode = nn.ModuleList(map(block, widths[:-1]))
         self.last = block(width)
-        self.head = nn.Conv2d(width, outputs, 3, padding=1)
+        self.head = conv(width, outputs, 3)
         for layer in (self.head, *(m for m in self.modules() if isinstance(m, Modulation))):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -56,8 +67,21 @@ class UNet(nn.Module):
         return out
 
 
-def _block(embedding: int, width: int) -> ResidualBlock:
-    return ResidualBlock(width, width, embedding, norm=RMSNorm, first=True, activation=F.gelu)
+def _block(embedding: int, conv: Conv, width: int) -> ResidualBlock:
+    return ResidualBlock(
+        width, width, embedding, conv=conv, norm=RMSNorm, first=True, activation=F.gelu
+    )
+
+
+class PeriodicConv2d(nn.Conv2d):
+    """A convolution of odd size whose last axis closes on itself; zero beyond the other ends."""
+
+    def __init__(self, inputs: int, outputs: int, size: int) -> None:
+        super().__init__(inputs, outputs, size, padding=(size // 2, 0))
+
+    def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h w"]:
+        reach = self.kernel_size[1] // 2
+        return super().forward(F.pad(x, (reach, reach, 0, 0), mode="circular"))
 
 
 class ScalarEmbedding(nn.Module):

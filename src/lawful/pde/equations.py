@@ -35,7 +35,7 @@ RANGE = 65  # values between the least and the greatest at which wave speeds are
 
 @dataclass(frozen=True)
 class ConservationLaw(ABC):
-    """An equation on a grid: state `flux` and `speed`, and what else there is.
+    """An equation on a grid: state its `flux`, and what else there is.
 
     Arguments:
         grid: One-dimensional grid.
@@ -59,9 +59,12 @@ class ConservationLaw(ABC):
     def flux(self, u: Tensor, c: Coefficients) -> Tensor:
         """The physical flux f(u)."""
 
-    @abstractmethod
     def speed(self, u: Tensor, c: Coefficients) -> Tensor:
-        """The wave speed f'(u), of either sign, of a shape that broadcasts against `u`."""
+        """The wave speed f'(u), of either sign, of a shape that broadcasts against `u`.
+
+        Where not overridden the flux is differentiated automatically.
+        """
+        return torch.func.jvp(lambda state: self.flux(state, c), (u,), (torch.ones_like(u),))[1]
 
     def diffusivity(self, c: Coefficients) -> Tensor | float:
         """The coefficient D of u_xx, the same in all cells."""

@@ -32,18 +32,23 @@ class ThetaLaw(CorrectableLaw):
         equation: Spatial operators; its grid must have as many cells as the fields.
         dt: Time between rows.
         theta: Weight of the newer row, in [0, 1].
+        substeps: Steps of a correction's march between two rows. The march is explicit in the
+            transport, and needs the Courant number of rows and cells at least.
     """
 
     equation: ConservationLaw
     dt: float
     theta: float = 0.5
+    substeps: int = 1
     name: str = field(init=False)
     unit: str = "u / time"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.equation.name)
-        if not (self.dt > 0 and 0 <= self.theta <= 1):
-            raise InputError(f"{self.name} law: expected dt > 0 and 0 <= theta <= 1, got {self}")
+        if not (self.dt > 0 and 0 <= self.theta <= 1 and self.substeps >= 1):
+            raise InputError(
+                f"{self.name} law: expected dt > 0, 0 <= theta <= 1 and substeps >= 1, got {self}"
+            )
 
     def __call__(
         self, x: Float[Tensor, "batch 1 times cells"], c: Condition
@@ -65,24 +70,26 @@ class ThetaLaw(CorrectableLaw):
 
         with A the discrete Laplacian, inverted exactly, and U the first-order upwind difference:
         M is of first order whatever the order of r, and only the fixed point r = 0 decides the
-        accuracy. Courant numbers are clipped to 1, beyond which M is less near. M leaves out what
-        a source adds to the linearisation.
+        accuracy. With several `substeps` each takes its share of dt and of r. Courant numbers of a
+        substep are clipped to 1, beyond which M is less near. M leaves out what a source adds to
+        the linearisation.
         """
-        u = x[:, 0].detach()
-        source = -self.dt * self(x, c)
+        u, dt = x[:, 0].detach(), self.dt / self.substeps
+        source = -dt * self(x, c)
         number = self._courant((u[:, 1:] + u[:, :-1]) / 2, c)
         step = spectrum = torch.zeros_like(u[:, 0])
         diffusivity = self.equation.diffusivity(self.equation.coefficients(c, step))
-        advance = Diffusion.of(self.equation, x).theta_step(diffusivity, self.dt, self.theta)
+        advance = Diffusion.of(self.equation, x).theta_step(diffusivity, dt, self.theta)
         steps = [step]
         for n in range(source.shape[1]):
-            push = source[:, n] - self._transport(number[:, n], step)
-            spectrum, step = advance(spectrum, push)
+            for _ in range(self.substeps):
+                push = source[:, n] - self._transport(number[:, n], step)
+                spectrum, step = advance(spectrum, push)
             steps.append(step)
         return torch.stack(steps, 1).unsqueeze(1)
 
     def _courant(self, u: Tensor, c: Condition) -> Tensor:
-        """Signed Courant numbers of the cells and of a ghost cell at each end, at most 1.
+        """Signed Courant numbers of a substep, at most 1: the cells, and a ghost cell at each end.
 
         A characteristic that enters through an outflow brings in what lies beside it, so an error
         that piles up there would feed itself. It may enter no faster than the slowest one of its
@@ -90,7 +97,7 @@ class ThetaLaw(CorrectableLaw):
         """
         equation, padded = self.equation, self.equation.pad(u, 1)
         speed = equation.speed(padded, equation.coefficients(c, u)).expand_as(padded)
-        number = speed * (self.dt / equation.grid.spacing)
+        number = speed * (self.dt / self.substeps / equation.grid.spacing)
         left, inner, right = number[..., :1], number[..., 1:-1], number[..., -1:]
         if isinstance(equation.left, Outflow):
             left = inner.amin(-1, keepdim=True)

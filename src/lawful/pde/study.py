@@ -38,10 +38,11 @@ SCHEMES: Mapping[str, Scheme] = {
 class ConservationStudy(Study):
     """A generator of solutions of a conservation law, trained by the equation alone.
 
-    A subclass states `equation` and `profile`, two `axes`, of time (with `nodes`) and of space, and
-    its `quantities`: the equation's parameters by name, and what the profile depends on. Users may
-    give a row of cell averages where there is a quantity `initial` of shape `(cells,)` that is not
-    required and stands `instead_of` one of them.
+    A subclass states `equation`, two `axes`, of time (with `nodes`) and of space, and its
+    `quantities`: the equation's parameters by name, and where rows begin. Either a `profile` makes
+    the initial row from quantities of its own; users may give a row of cell averages instead where
+    there is a quantity `initial` of shape `(cells,)` that is not required and stands `instead_of`
+    one of them. Or `initial` is required itself, and `family` draws the rows to train on.
 
     Arguments:
         scheme: Scheme of the law.
@@ -51,6 +52,10 @@ class ConservationStudy(Study):
 
     Attributes:
         cells, times: Cells and rows that users see.
+        own_speeds: Characteristic speeds of each initial row's own at which the network sees it,
+            of a periodic equation; 0 for the fixed ones of `carried`.
+        patch_rows: Rows of the patches that the network sees.
+        substeps: Steps of a correction's march per row, at least the greatest Courant number.
         nonnegative: Whether initial rows are, and stay so when they are refined.
     """
 
@@ -61,15 +66,22 @@ class ConservationStudy(Study):
 
     cells: ClassVar[int] = 64
     times: ClassVar[int] = 64
+    own_speeds: ClassVar[int] = 0
+    patch_rows: ClassVar[int] = 2
+    substeps: ClassVar[int] = 1
     nonnegative: ClassVar[bool] = False
 
     @abstractmethod
     def equation(self, grid: Grid, scheme: Scheme) -> ConservationLaw:
         """The equation with its two ends on a grid."""
 
-    @abstractmethod
     def profile(self, grid: Grid, c: Condition) -> Float[Tensor, "batch cells"]:
         """Initial cell averages on a grid, from the quantities of `c`."""
+        raise InputError(f"study {self.name!r}: expected an initial row or a profile")
+
+    def family(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch cells"]:
+        """Initial rows to train on, where `initial` is a required quantity."""
+        raise InputError(f"study {self.name!r}: expected a family of initial rows")
 
     def carried(self) -> tuple[float, ...]:
         """Speeds, of either sign, at which the network sees the initial row carried."""
@@ -88,7 +100,7 @@ class ConservationStudy(Study):
     def law(self, factor: int = 1, times: int | None = None) -> ThetaLaw:
         """Crank-Nicolson residual on `factor` cells per cell, between so many rows."""
         equation = self.equation(self.grid(factor), SCHEMES[self.scheme])
-        return ThetaLaw(equation, self.axes[0].step(times or self.times))
+        return ThetaLaw(equation, self.axes[0].step(times or self.times), substeps=self.substeps)
 
     def laws(self) -> tuple[Law, ...]:
         law = self.law()
@@ -100,7 +112,7 @@ class ConservationStudy(Study):
         )
         return law, MassLaw(law), InitialLaw(), *fixed
 
-    def network(self) -> EvolutionGenerator:
+    def network(self) -> torch.nn.Module:
         time, space = self.axes
         equation = self.law().equation
         ranges = {q.name: (q.lower, q.upper) for q in self.quantities}
@@ -113,6 +125,9 @@ class ConservationStudy(Study):
             duration=(time.upper - time.lower) / (space.upper - space.lower),
             refinement=self.refinement,
             speeds=self.carried(),
+            equation=equation if self.own_speeds else None,
+            own_speeds=self.own_speeds,
+            rows=self.patch_rows,
             periodic=isinstance(equation.left, Periodic),
             nonnegative=self.nonnegative,
             exact_initial=self.exact_initial,
@@ -125,6 +140,24 @@ class ConservationStudy(Study):
         move = Move("generator", loss, Adam(self.training.learning_rate), name="equation")
         return Game((move,), lambda rng: Batch(self.draw(self.training.batch, rng)))
 
+    def complete(
+        self, network: torch.nn.Module, given: Condition, count: int, generator: torch.Generator
+    ) -> Condition:
+        if "initial" not in given and self._drawn():
+            given = {**given, "initial": self.family(count, generator)}
+        return super().complete(network, given, count, generator)
+
+    def draw(self, count: int, generator: torch.Generator) -> Condition:
+        if not self._drawn():
+            return super().draw(count, generator)
+        drawn = {"initial": self.family(count, generator)}
+        others = (q for q in self.quantities if q.required and q.name != "initial")
+        return drawn | {q.name: q.draw(count, generator) for q in others}
+
+    def _drawn(self) -> bool:
+        """Whether initial rows are drawn, and not made by the profile."""
+        return any(q.name == "initial" and q.required for q in self.quantities)
+
     def condition(self, given: Condition) -> Condition:
         if "initial" in given:
             return {name: v for name, v in given.items() if name not in self._profile_quantities()}
@@ -134,7 +167,8 @@ class ConservationStudy(Study):
     def _profile_quantities(self) -> list[str]:
         """The arguments of the profile: required quantities that are no parameters."""
         parameters = self.law().equation.parameters
-        return [q.name for q in self.quantities if q.required and q.name not in parameters]
+        others = {*parameters, "initial"}
+        return [q.name for q in self.quantities if q.required and q.name not in others]
 
     def observe(self, fields: Tensor) -> Tensor:
         """Averages over the cells, clamped to the range of the initial and the boundary values.
