@@ -228,15 +228,15 @@ class Model:
             with torch.no_grad():
                 estimate = study.estimate(self.network, fields.detach(), placed)
         seen = seen.cpu().float()
-        lines = law_report(all_laws(study, self.network), seen, condition).lines
-        report = LawReport(
-            lines,
-            None if estimate is None else estimate.cpu(),
-            outside,
-            options.refine,
-            None if accepted is None else accepted.cpu(),
-            options.enforce,
-            None if done is None else reached(done, lines, before, estimate),
+        found = law_report(all_laws(study, self.network), seen, condition)
+        report = replace(
+            found,
+            estimate=None if estimate is None else estimate.cpu(),
+            outside=outside,
+            tried=options.refine,
+            accepted=None if accepted is None else accepted.cpu(),
+            enforced=options.enforce,
+            projection=None if done is None else reached(done, found.lines, before, estimate),
         )
         dropped = {q.name for q in study.quantities if not q.kept}
         kept = {name: value for name, value in condition.items() if name not in dropped}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loading a model needs none of them
 
 EXCHANGES = 80  # rounds, of samples that are binary
 RESERVED = re.compile(  # names of arrays and scales in files of samples
-    "sample|channel|fields|estimated_error.*|corrections_accepted|"
+    "sample|channel|fields|estimated_error.*|bound|corrections_accepted|"
     "(condition|violation|outside|refinement)(_.*)?"
 )
 HEADLINE = (("mean", "mean"), ("95th %", "p95"), ("worst", "worst"))

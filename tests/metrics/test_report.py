@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lawful import InputError, law
-from lawful.laws import Estimate, merge
+from lawful.laws import Bound, Estimate, Law, merge
 from lawful.metrics import report as reporting
 from lawful.metrics.report import LawReport, Spread, Summary, law_report, relative_error
 
@@ -47,6 +47,35 @@ def test_violations_are_those_of_the_laws_and_the_floor_is_the_references():
     assert report.line("mean_law").floor == pytest.approx(
         float(reference.line("mean_law").violation.mean())
     )
+
+
+class Diagonal(Law):
+    """a x = 1 in every entry; the error is r / a, and its largest entry is bounded by r / min a."""
+
+    name = "diagonal"
+
+    def __call__(self, x, c):
+        return c["a"] * x - 1
+
+    def bound(self, x, c):
+        residual = self(x, c).flatten(1).abs().amax(1)
+        return Bound(residual / c["a"].flatten(1).amin(1), "max")
+
+
+def test_a_bound_that_a_law_proves_stands_in_the_report():
+    x, c = make(6)
+    a = 1 + torch.rand(x.shape, generator=torch.Generator().manual_seed(1)).double()
+    report = law_report([law(mean_law), Diagonal()], x, {**c, "a": a})
+    assert report.bound_norm == "max"
+    assert (report.bound >= (x - 1 / a).flatten(1).abs().amax(1)).all()
+    assert merge([report, report]).bound.tolist() == report.bound.tolist() * 2
+    summary = Summary.of([report, report]).as_dict()
+    assert summary["bound_norm"] == "max"
+    assert summary["bound"]["worst"] == float(report.bound.max())
+    none = law_report([law(mean_law)], x, c)
+    assert none.bound is None
+    assert none.bound_norm is None
+    assert Summary.of([none]).as_dict()["bound"] is None
 
 
 def test_merging_chunks_is_reporting_the_whole():

@@ -1,8 +1,8 @@
 """Files of samples, written in a stream and read.
 
 HDF5, NetCDF and NPZ hold `fields`, `condition/NAME`, `violation/LAW`, `estimated_error` (relative),
-`estimated_error_absolute`, `corrections_accepted`, `outside/NAME` and `refinement/NAME`, with a
-leading sample axis, and the model's manifest as JSON. The others hold fields alone.
+`estimated_error_absolute`, `bound`, `corrections_accepted`, `outside/NAME` and `refinement/NAME`,
+with a leading sample axis, and the model's manifest as JSON. The others hold fields alone.
 
 What is written is read back, and only a file that was found complete takes its place. HDF5 survives
 neither a full disk nor an interrupt while it writes, so that it only lays out its files; they are
@@ -87,6 +87,9 @@ def arrays_of(samples: Samples, study: Study) -> Arrays:
         arrays["estimated_error"] = found.relative, "1", "estimated relative error"
         absolute = found.absolute, study.unit, "estimated root mean square error"
         arrays["estimated_error_absolute"] = absolute
+    if report.bound is not None:
+        about = f"proven bound of the distance from the discrete solution, {report.bound_norm} norm"
+        arrays["bound"] = report.bound, study.unit, about
     if report.accepted is not None:
         arrays["corrections_accepted"] = (report.accepted,)
     for name in REFINEMENT if report.projection is not None else ():

@@ -101,8 +101,10 @@ def _judged(study: Study, laws: Sequence[Law], samples: Samples) -> LawReport:
         for q in study.quantities
         if q.name in condition
     }
-    lines = law_report(laws, samples.fields, condition).lines
-    return replace(samples.report, lines=lines, outside=tuple(outside.items()))
+    now = law_report(laws, samples.fields, condition)
+    return replace(
+        samples.report, lines=now.lines, proven=now.proven, outside=tuple(outside.items())
+    )
 
 
 def _report(
@@ -190,12 +192,14 @@ def law_blocks(data: Mapping[str, Any]) -> list[Block]:
         for name, unit in (("estimated_error", "relative"), ("estimated_error_absolute", "RMS")):
             if data[name] is not None:
                 rows.append(("estimated error", unit, data[name], None))
+        if data["bound"] is not None:
+            rows.append(("proven bound", data["bound_norm"], data["bound"], None))
         said = [[HEADS, *(_row(*row) for row in rows)]]
         said.append(f"Violation: RMS of the residual of {of}")
         if any(entry["floor"] is not None for entry in data["laws"]):
             solver = "violation of a trusted solver's own fields, which a perfect sample has too."
             said.append(f"Floor: {solver}")
-        said.append(_estimate(data))
+        said += [_estimate(data), _bound(data)]
     if data["corrections_accepted"] is not None:
         said.append(_corrections(data))
     return said if data["refinement"] is None else [*said, _refinement(data)]
@@ -229,6 +233,16 @@ def _estimate(data: Mapping[str, Any]) -> str:
             "solution did not converge)."
         )
     return text
+
+
+def _bound(data: Mapping[str, Any]) -> str:
+    """What is proven of a sample's distance from the solution, or that nothing is."""
+    if data["bound"] is None:
+        return "No law proves a bound of a sample's distance from the solution."
+    return (
+        f"Proven bound: no sample is further, in the {data['bound_norm']} norm, from the exact "
+        "solution of its discrete law; that law's own error is not in it."
+    )
 
 
 def _corrections(data: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lawful.errors import InputError
-from lawful.laws import Condition, Estimate, Law, Projection
+from lawful.laws import Bound, Condition, Estimate, Law, Projection
 
 KEPT = 65_536  # values of which quantiles are taken
 SPREAD = ("mean", "median", "95th percentile", "worst", "samples")
@@ -48,6 +48,7 @@ class LawReport:
             its estimate. The others were refused and left it as it was.
         enforced: Whether affine laws were enforced on them after that.
         projection: What it took to bring each sample below a tolerance, where that was asked for.
+        proven: Bounds of the distance from the solution of a law that can prove them.
     """
 
     lines: tuple[LawLine, ...]
@@ -57,6 +58,18 @@ class LawReport:
     accepted: Int[Tensor, " batch"] | None = None
     enforced: bool = False
     projection: Projection | None = None
+    proven: Bound | None = None
+
+    @property
+    def bound(self) -> Float[Tensor, " batch"] | None:
+        """What the distance of each sample from the exact solution of its discrete law is proven
+        not to exceed, absolute, in the norm `bound_norm`; None where no law proves one."""
+        return None if self.proven is None else self.proven.value
+
+    @property
+    def bound_norm(self) -> str | None:
+        """`energy`, `L1` or `max`; None where there is no bound."""
+        return None if self.proven is None else self.proven.norm
 
     @property
     def count(self) -> int:
@@ -88,14 +101,18 @@ def law_report(
     *,
     reference: Float[Tensor, "batch channel *space"] | None = None,
 ) -> LawReport:
-    """Violations of `fields`; with a reference, the floor is the reference's own violation."""
-    lines = []
+    """Violations of `fields`; with a reference, the floor is the reference's own violation.
+
+    Of several laws that prove a bound the first one's is taken.
+    """
+    lines, proven = [], None
     with torch.no_grad():
         for law in laws:
             floor = None if reference is None else float(law.violation(reference, condition).mean())
             violation, worst = law.violation(fields, condition), law.worst(fields, condition)
             lines.append(LawLine(law.name, law.unit, violation, worst, floor))
-    return LawReport(tuple(lines))
+            proven = proven or law.bound(fields, condition)
+    return LawReport(tuple(lines), proven=proven)
 
 
 def reached(
@@ -220,6 +237,8 @@ class Summary:
             if bool(known.any()):
                 self.spreads["relative",].add(estimate.relative[known])
                 self.spreads["absolute",].add(estimate.absolute[known])
+        if report.bound is not None:
+            self.spreads["bound",].add(report.bound)
         if (done := report.projection) is not None:
             self.counts["reached"] += int(done.reached.sum())
             self.counts["worsened"] += 0 if done.worsened is None else int(done.worsened.sum())
@@ -255,5 +274,7 @@ class Summary:
             "estimated_error_absolute": spreads.get(("absolute",)),
             "samples_without_estimate": counts["unjudged"],
             "judge": None if last.estimate is None else last.estimate.judge,
+            "bound": spreads.get(("bound",)),
+            "bound_norm": last.bound_norm,
             "outside_trained_range": {name: n for name, n in self.outside.items() if n},
         }  # fmt: skip
