@@ -37,6 +37,7 @@ STUDIES: Mapping[str, Listed] = {
         "lawful.studies.darcy:DarcyStudy",
         "Darcy flow through random media, without data",
         {"full": 6_500, "quick": 800, "smoke": 60},
+    ),
     "burgers-periodic": Listed(
         "lawful.studies.burgers_periodic:PeriodicBurgersStudy",
         "Burgers' equation on a circle from random rows, without data",
