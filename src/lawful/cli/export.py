@@ -129,8 +129,7 @@ class Layout:
     @property
     def size(self) -> int:
         """Bytes of all arrays."""
-        parts = [array.values for array in self.first.values()]
-        return self.count * sum(part.itemsize * prod(part.shape[1:]) for part in parts)
+        return self.count * sum(values[0].nbytes for values, *_ in self.first.values())
 
 
 def write_samples(path: Path, chunks: Iterator[Arrays], layout: Layout) -> None:

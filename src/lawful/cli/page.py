@@ -31,6 +31,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
 th, td { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #e3e7ec; }
 th:first-child, td:first-child { text-align: left; } th { color: #55606f; font-weight: 600; }
 img { max-width: 100%; height: auto; } div.wide { overflow-x: auto; }
+figure { margin: .6rem 0; } figcaption { color: #55606f; }
 """
 
 
