@@ -252,7 +252,7 @@ def mistakes(run):
         "no digits": (["train", "motif", "--digits", "nowhere"], "nowhere"),
         "digits that are none": (["train", "motif", "--digits", "folder.h5"], "train-images"),
         "joint rule, unequal steps": (
-            ["train", "motif", "--rule", "optimistic", "--critic-steps", "2"], "1 and 2"),
+            ["train", "motif", "--rule", "optimistic", "--critic-steps", "2"], "as often; got 1"),
         "noise of another length": (
             ["sample", "motif-plus", "--noise", "three.npy", "--out", "a.h5"], "64"),
     }  # fmt: skip
