@@ -119,6 +119,17 @@ def test_samples_are_judged_corrected_and_differentiated(model):
     torch.testing.assert_close((slope * a).sum(), -fields.sum().detach(), rtol=1e-3, atol=0)
 
 
+def test_samples_are_projected_by_the_solver(model):
+    samples = model.sample(4, seed=2, tolerance=0.01)
+    done = samples.report.projection
+    assert done.reached.all()
+    assert (samples.report.line("darcy").violation <= 0.01).all()
+    assert ((done.iterations > 1) & (done.iterations < 40)).all()
+    assert (done.raw > 0.01).all()
+    loose = model.sample(4, seed=2, tolerance=1e3).report.projection
+    assert (loose.iterations == 0).all()
+
+
 @pytest.mark.parametrize(
     "mask",
     [

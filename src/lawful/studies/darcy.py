@@ -9,6 +9,7 @@ are one standard deviation of the second away from it.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import torch
@@ -22,6 +23,7 @@ from lawful.model import Model
 from lawful.pde.elliptic import Cells, Elliptic, EllipticLaw, conjugate_gradients, solve
 from lawful.pde.random_fields import neumann_field
 from lawful.pde.steady import SteadyGenerator
+from lawful.project import Projected
 from lawful.study import Axis, Quantity, Study, Training, places
 from lawful.table import Column, Recipe, Result, checked, table
 from lawful.training import Adam, Batch, Game, Move, correction_loss
@@ -35,6 +37,7 @@ FAMILY, NEAR = 1_024, 0.6  # trained fields that a field is held against; the di
 FRESH, SEED = 256, 77_000  # conditions per family that figures are measured on, and their seed
 LEAST = 0.05  # deviation of a statistic; the range of two values has none
 ENOUGH = 1e-3  # relative error that steps of the solver are counted to
+PROJECTIONS = 100  # the most steps of a projection
 JUDGE = "conjugate gradients to 1e-7, of the discrete law only"
 
 
@@ -135,6 +138,27 @@ class DarcyStudy(Study):
         c = {name: value.double() for name, value in condition.items()}
         solved = solve(law.operator(c), law.forcing(c), x[:, 0], tolerance=1e-7)
         return Estimate.of(fields, solved.solution[:, None], JUDGE)
+
+    def project(self, network: nn.Module, condition: Condition, tolerance: float) -> Projected:
+        """Samples taken below a tolerance by conjugate gradients from them, in double precision."""
+        law, raw = self.law(), network(condition)
+        c = {name: value.double() for name, value in condition.items()}
+        before, x = law.violation(raw, condition), raw[:, 0].double()
+        near = before <= tolerance
+        taken = torch.zeros_like(near, dtype=torch.long)
+        steps = conjugate_gradients(law.operator(c), law.forcing(c), x)
+        for iterate in islice(steps, 1, PROJECTIONS):
+            if bool(near.all()):
+                break
+            x, taken = x.where(near[:, None, None], iterate.solution), taken + ~near
+            near = near | (law.violation(x[:, None].to(raw), condition) <= tolerance)
+        fields = x[:, None].to(raw)
+        after = law.violation(fields, condition)
+        return Projected(
+            tolerance=tolerance, raw=before, iterations=taken, exchanges=torch.zeros_like(taken),
+            displacement=(fields - raw).abs().mean((1, 2, 3)), reached=after <= tolerance,
+            fields=fields, moved=fields, before={law.name: before}, after={law.name: after},
+        )  # fmt: skip
 
     def reference(self, condition: Condition) -> Float[Tensor, "batch 1 rows columns"]:
         """The solution of the discrete equation by conjugate gradients, to 1e-8; float64."""
