@@ -18,6 +18,7 @@ from lawful import registry
 from lawful.cli import study as studying
 from lawful.cli.main import main
 from lawful.pde import ConservationStudy
+from lawful.studies import darcy
 from lawful.table import Recipe, Result
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ def desk(tmp_path, monkeypatch):
     solve = ConservationStudy.reference
     coarse = lambda self, condition: solve(self, condition, factor=2)  # noqa: E731
     monkeypatch.setattr(ConservationStudy, "reference", coarse)
+    monkeypatch.setattr(darcy, "FRESH", 8)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     rng = np.random.default_rng(0)
     Image.fromarray(blobs(rng)).save("my.tif")

@@ -9,6 +9,7 @@ import scipy.sparse.linalg
 import torch
 from lightning_fabric import Fabric
 
+import lawful
 from lawful import InputError
 from lawful.metrics.report import relative_error
 from lawful.model import Model
@@ -174,6 +175,15 @@ def test_wrong_coefficients_are_refused(model):
         model.sample(coefficient=torch.ones(8, 8))
     with pytest.raises(InputError, match="coefficient: expected at least 1e-06, got -1"):
         model.sample(coefficient=-torch.ones(64, 64))
+
+
+def test_shipped_model_is_worth_more_steps_than_it_takes():
+    shipped = lawful.load("darcy")
+    for family, most in (("two-valued", 1e-3), ("lognormal", 2e-3)):
+        found = judged(shipped.network, fresh(family, 16))
+        assert found["error"].mean() < most
+        steps = shipped.study.start + found["steps_from_sample"].mean()
+        assert steps < found["steps_from_zero"].mean() - 1
 
 
 def test_table(monkeypatch, model):

@@ -218,9 +218,9 @@ def judged(network: nn.Module, coefficient: Cells) -> dict[str, Float[Tensor, " 
     """Figures of a network's fields for given coefficients, by name.
 
     Errors are relative L2 distances from the converged discrete solution: of the raw field, of that
-    corrected once, and of the iterate that the network starts from (`start`). Bounds, plain and
-    sharpened by three steps, and estimates are over the true error. Steps are those of conjugate
-    gradients until the error is at most 1e-3.
+    corrected once, and of the iterate that the network starts from (`start`). The size of one
+    correction (`estimate`) and bounds, plain and sharpened by three steps, are over the true error.
+    Steps are those of conjugate gradients until the error is at most 1e-3.
     """
     law, c = EllipticLaw(), {"coefficient": coefficient.double()}
     operator, f, solution = law.operator(c), law.forcing(c), law.solution(c, 1e-10)
@@ -255,12 +255,12 @@ def _steps(operator: Elliptic, f: Cells, start: Cells, solution: Cells) -> Float
 
 
 COLUMNS = {
-    "raw": Column("error", ".4f"),
-    "95th %": Column("p95", ".4f"),
-    "worst": Column("worst", ".4f"),
+    "raw": Column("error", ".5f"),
+    "95th %": Column("p95", ".5f"),
+    "worst": Column("worst", ".5f"),
     "solver's start": Column("start", ".4f"),
     "corrected once": Column("corrected", ".5f"),
-    "estimate / error": Column("estimate", ".2f"),
+    "correction / error": Column("estimate", ".2f"),
     "bound / error": Column("bound", ".2f"),
     "its worst": Column("bound_worst", ".2f"),
     "sharpened": Column("sharpened", ".3f"),
