@@ -14,17 +14,17 @@ def run(arguments: list[str]) -> None:
     parse(no_options, arguments, "list")
     print("studies")
     for name, study in STUDIES.items():
-        print(f"  {name:<15}{study.about}")
+        print(f"  {name:<14} {study.about}")
         presets = (f"{preset} ({steps:,} steps)" for preset, steps in study.presets.items())
         print(_wrapped(f"presets: {', '.join(presets)}"))
     for name, computed in COMPUTED.items():
-        print(f"  {name:<15}{_wrapped(f'{computed.about} (no training)').lstrip()}")
+        print(f"  {name:<14} {_wrapped(f'{computed.about} (no training)').lstrip()}")
     print("shipped models")
     for name, folder in shipped().items():
         size = (folder / WEIGHTS).stat().st_size / 2**20
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         minutes = manifest["training_seconds"] / 60
-        print(f"  {name:<15}{size:.1f} MB, {manifest['steps']:,} steps, {minutes:.0f} min")
+        print(f"  {name:<14} {size:.1f} MB, {manifest['steps']:,} steps, {minutes:.0f} min")
         print(_wrapped(manifest["headline"]))
 
 
