@@ -17,7 +17,7 @@ parameters c are named tensors with one value per sample, so that one batch hold
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -64,7 +64,7 @@ class ConservationLaw(ABC):
 
         Where not overridden the flux is differentiated automatically.
         """
-        return torch.func.jvp(lambda state: self.flux(state, c), (u,), (torch.ones_like(u),))[1]
+        return _derivative(lambda state: self.flux(state, c), u)
 
     def diffusivity(self, c: Coefficients) -> Tensor | float:
         """The coefficient D of u_xx, the same in all cells."""
@@ -73,6 +73,10 @@ class ConservationLaw(ABC):
     def source(self, u: Tensor, c: Coefficients) -> Tensor | float:
         """Averages of the source s over the cells."""
         return 0.0
+
+    def growth(self, u: Tensor, c: Coefficients) -> Tensor:
+        """The derivative s'(u) of the source, by automatic differentiation."""
+        return _derivative(lambda state: self.source(state, c) + 0 * state, u)
 
     def face_flux(self, left: Tensor, right: Tensor, c: Coefficients) -> Tensor:
         """Rusanov's numerical flux of the states on either side of each face.
@@ -140,6 +144,11 @@ class ConservationLaw(ABC):
         values = (float(u.amin()), float(u.amax()), *self.prescribed())
         between = torch.linspace(min(values), max(values), RANGE, dtype=u.dtype, device=u.device)
         return float(self.speed(between, c).abs().amax())
+
+
+def _derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """The derivative of a function of each value alone."""
+    return torch.func.jvp(function, (u,), (torch.ones_like(u),))[1]
 
 
 class Burgers(ConservationLaw):

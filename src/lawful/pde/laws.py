@@ -66,17 +66,18 @@ class ThetaLaw(CorrectableLaw):
         .. math::
             (1 - \theta \Delta t\,D A)\,\delta^{n+1} =
                 (1 + (1 - \theta) \Delta t\,D A)\,\delta^n
-                - \Delta t\, U(f'(u^{n+1/2}) \delta^n) - \Delta t\, r^{n+1},\qquad \delta^0 = 0
+                - \Delta t\, U(f'(u^{n+1/2}) \delta^n) + \Delta t\, s'(u^{n+1/2}) \delta^n
+                - \Delta t\, r^{n+1},\qquad \delta^0 = 0
 
         with A the discrete Laplacian, inverted exactly, and U the first-order upwind difference:
         M is of first order whatever the order of r, and only the fixed point r = 0 decides the
         accuracy. With several `substeps` each takes its share of dt and of r. Courant numbers of a
-        substep are clipped to 1, beyond which M is less near. M leaves out what a source adds to
-        the linearisation.
+        substep are clipped to 1, beyond which M is less near.
         """
         u, dt = x[:, 0].detach(), self.dt / self.substeps
         source = -dt * self(x, c)
-        number = self._courant((u[:, 1:] + u[:, :-1]) / 2, c)
+        middle = (u[:, 1:] + u[:, :-1]) / 2
+        number, growth = self._courant(middle, c), self._growth(middle, c, dt)
         step = spectrum = torch.zeros_like(u[:, 0])
         diffusivity = self.equation.diffusivity(self.equation.coefficients(c, step))
         advance = Diffusion.of(self.equation, x).theta_step(diffusivity, dt, self.theta)
@@ -84,9 +85,16 @@ class ThetaLaw(CorrectableLaw):
         for n in range(source.shape[1]):
             for _ in range(self.substeps):
                 push = source[:, n] - self._transport(number[:, n], step)
+                push = push if growth is None else push + growth[:, n] * step
                 spectrum, step = advance(spectrum, push)
             steps.append(step)
         return torch.stack(steps, 1).unsqueeze(1)
+
+    def _growth(self, u: Tensor, c: Condition, dt: float) -> Tensor | None:
+        """What an error grows by over a substep, per error; None where there is no source."""
+        if self.equation.bounded:
+            return None
+        return dt * self.equation.growth(u, self.equation.coefficients(c, u))
 
     def _courant(self, u: Tensor, c: Condition) -> Tensor:
         """Signed Courant numbers of a substep, at most 1: the cells, and a ghost cell at each end.
