@@ -236,6 +236,8 @@ def mistakes(run):
         "other study's model": (["study", "burgers", "--model", run], "tiny"),
         "nothing to enforce": ([*sample, "--enforce"], "no affine law"),
         "computed study": (["study", "game", "--preset", "full"], "is computed"),
+        "computed study of a model": (["study", "game", "--model", "x"], "takes no --model"),
+        "folder in a file": (["study", "game", "--out", "/dev/null/x"], "no folder"),
         "overrides of a computed study": (["study", "game", "--training.steps", "3"], "computed"),
         "overrides of a model": (["study", TINY, "--model", run, "--training.steps", "3"], "steps"),
         "device of a model": (["study", TINY, f"--model={run}", "--device.devices", "2"], "device"),

@@ -5,6 +5,7 @@ In a page figures are embedded, and nothing is fetched.
 
 import base64
 import io
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -90,6 +91,17 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata=FIGURE)
     return buffer.getvalue()
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before what is to be written is computed, a folder that could not be made.
+
+    Raises:
+        InputError: What it would stand in is no folder, or may not be written to.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: cannot be written ({there} is no folder that takes files)")
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -11,7 +11,7 @@ from lawful import registry
 from lawful import run as runs
 from lawful.catalogue import COMPUTED, MANIFEST
 from lawful.cli.options import Devices, StudyOptions, configured, first_argument, parse, value_of
-from lawful.cli.page import png, write_folder
+from lawful.cli.page import check_folder, png, write_folder
 from lawful.cli.train import launched, train_with_progress
 from lawful.errors import InputError
 from lawful.files import json_bytes
@@ -27,13 +27,18 @@ def run(arguments: list[str]) -> None:
     name = first_argument(StudyOptions, arguments, "study", "study")
     if name in COMPUTED:
         options = _untrained(arguments, f"study {name}: is computed")
-        write_result(compute(name), options.out or Path("studies") / name)
+        if options.model is not None:
+            raise InputError(f"study {name}: is computed and takes no --model")
+        folder = options.out or Path("studies") / name
+        check_folder(folder)
+        write_result(compute(name), folder)
         return
     kind = registry.find(name, COMPUTED)
     folder = Path("studies") / kind.name
     if value_of("--model", arguments) is not None:
         options = _untrained(arguments, "--model: is trained already")
-        write_result(_of_model(kind, options.model), options.out or folder)
+        check_folder(folder := options.out or folder)
+        write_result(_of_model(kind, options.model), folder)
         return
     recipe = recipe_of(kind)
     preset, options = configured(StudyOptions, arguments, "study", kind, recipe.preset or "")
