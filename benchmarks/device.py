@@ -109,7 +109,7 @@ def steps_per_second(name: str, device: torch.device, steps: int = 20) -> float:
     """Steps of training on the correction."""
     model = lawful.load(name)
     study, network = model.study, model.network.to(device).train()
-    law, optimizer = study.refiner(), torch.optim.Adam(network.parameters(), 1e-6)
+    law, optimizer = study.corrector(), torch.optim.Adam(network.parameters(), 1e-6)
     c = study.draw(TRAINED, torch.Generator().manual_seed(6))
     c = {key: value.to(device) for key, value in c.items()}
 
