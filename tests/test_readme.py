@@ -32,7 +32,7 @@ def desk(tmp_path, monkeypatch):
     """A folder with the files that the pages speak of."""
     monkeypatch.chdir(tmp_path)
     solve = ConservationStudy.reference
-    coarse = lambda self, condition: solve(self, condition, factor=2)  # noqa: E731
+    coarse = lambda self, condition, factor=2: solve(self, condition, factor=2)  # noqa: E731
     monkeypatch.setattr(ConservationStudy, "reference", coarse)
     monkeypatch.setattr(darcy, "FRESH", 8)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
