@@ -168,7 +168,7 @@ class Training:
     """Size and pace of a run.
 
     Arguments:
-        steps: Turns of the game.
+        steps: Steps of the game.
         batch: Samples per repetition of a move.
         learning_rate: Peak rate of Adam.
         average: Decay of the exponential average of the generator that is sampled from.
@@ -283,13 +283,16 @@ class Study(ABC):
         """`given` with every quantity drawn that a sample needs and that was not given."""
         replaced = {q.instead_of for q in self.quantities if q.name in given} | given.keys()
         missing = [q for q in self.quantities if q.required and q.name not in replaced]
-        return {**given, **{q.name: q.draw(count, generator) for q in missing}}
+        return {**given, **{q.name: self.draw_quantity(q, count, generator) for q in missing}}
 
     def draw(self, count: int, generator: torch.Generator) -> Condition:
         """Conditions to train on; independent quantities where not overridden."""
-        return self.condition(
-            {q.name: q.draw(count, generator) for q in self.quantities if q.required}
-        )
+        needed = [q for q in self.quantities if q.required]
+        return self.condition({q.name: self.draw_quantity(q, count, generator) for q in needed})
+
+    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+        """Values of one quantity; by its own distribution where not overridden."""
+        return quantity.draw(count, generator)
 
     def outside(self, network: nn.Module, condition: Condition) -> dict[str, Tensor]:
         """By quantity, which samples `(batch,)` lie outside what the network was trained on."""

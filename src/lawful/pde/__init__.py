@@ -1,4 +1,4 @@
-"""Conservation laws in one dimension: grids, schemes, solvers, laws, a network and its study."""
+"""Conservation laws in one dimension, and steady diffusion in two: solvers, laws and networks."""
 
 from lawful.pde.equations import AdvectionDiffusion, Burgers, ConservationLaw
 from lawful.pde.grid import Dirichlet, Grid, Inflow, Outflow, Periodic

@@ -32,8 +32,8 @@ class ThetaLaw(CorrectableLaw):
         equation: Spatial operators; its grid must have as many cells as the fields.
         dt: Time between rows.
         theta: Weight of the newer row, in [0, 1].
-        substeps: Steps of a correction's march between two rows. The march is explicit in the
-            transport, and needs the Courant number of rows and cells at least.
+        substeps: Steps of a correction's march between two rows; at least the Courant number of
+            one row, max |f'| dt / h, for the march is explicit in the transport.
     """
 
     equation: ConservationLaw

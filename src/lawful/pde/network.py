@@ -120,8 +120,8 @@ class EvolutionGenerator(nn.Module):
 class Corrected(nn.Module):
     """A generator whose fields are corrected by a law, once they are sampled from.
 
-    In training mode fields are the generator's own: it descends the correction that is left.
-    Correcting costs a march through the rows without a network, in a batch.
+    In training mode fields are the generator's own, for its loss is the size of that correction. A
+    correction costs one march through all rows, for the whole batch at once.
 
     Arguments:
         generator: Makes the fields.
@@ -137,7 +137,7 @@ class Corrected(nn.Module):
         return field if self.training else field + self.law.correction(field, condition)
 
     def obeys(self) -> tuple[Law, ...]:
-        """The laws that every field obeys by construction: corrections keep the first row."""
+        """The laws that the generator's fields obey; the law's corrections have to keep them."""
         return obeyed(self.generator)
 
 

@@ -21,7 +21,7 @@ from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.network import EvolutionGenerator
 from lawful.pde.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.pde.solve import solve
-from lawful.study import Study
+from lawful.study import Quantity, Study
 from lawful.training import Adam, Batch, Game, Move, correction_loss
 from lawful.typed import Size, Within
 
@@ -140,23 +140,10 @@ class ConservationStudy(Study):
         move = Move("generator", loss, Adam(self.training.learning_rate), name="equation")
         return Game((move,), lambda rng: Batch(self.draw(self.training.batch, rng)))
 
-    def complete(
-        self, network: torch.nn.Module, given: Condition, count: int, generator: torch.Generator
-    ) -> Condition:
-        if "initial" not in given and self._drawn():
-            given = {**given, "initial": self.family(count, generator)}
-        return super().complete(network, given, count, generator)
-
-    def draw(self, count: int, generator: torch.Generator) -> Condition:
-        if not self._drawn():
-            return super().draw(count, generator)
-        drawn = {"initial": self.family(count, generator)}
-        others = (q for q in self.quantities if q.required and q.name != "initial")
-        return drawn | {q.name: q.draw(count, generator) for q in others}
-
-    def _drawn(self) -> bool:
-        """Whether initial rows are drawn, and not made by the profile."""
-        return any(q.name == "initial" and q.required for q in self.quantities)
+    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+        if quantity.name == "initial":
+            return self.family(count, generator)
+        return super().draw_quantity(quantity, count, generator)
 
     def condition(self, given: Condition) -> Condition:
         if "initial" in given:

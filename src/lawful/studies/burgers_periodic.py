@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, quantiles
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -26,13 +26,14 @@ from lawful.metrics.report import relative_error
 from lawful.model import Model
 from lawful.pde.equations import Burgers
 from lawful.pde.grid import Grid, coarsen, refine, shifted
-from lawful.pde.laws import InitialLaw, ThetaLaw
+from lawful.pde.laws import ThetaLaw
 from lawful.pde.network import Corrected
 from lawful.pde.schemes import Scheme, Weno5
 from lawful.pde.solve import solve
 from lawful.pde.study import ConservationStudy
-from lawful.study import Axis, Quantity, Training
+from lawful.study import Axis, Quantity, Training, obeyed
 from lawful.table import Column, Recipe, Record, Result, checked, table
+from lawful.typed import Within
 
 CELLS, ROWS = 64, 128
 BANDS = ((1, 2), (2, 4), (4, 8), (8, 16), (16, 33))  # waves whose energies are told apart
@@ -57,7 +58,8 @@ def random_rows(grid: Grid, count: int, generator: torch.Generator) -> Float[Ten
 class PeriodicBurgersStudy(ConservationStudy):
     """A generator of periodic solutions of Burgers' equation, trained by the equation alone."""
 
-    depth: int = 2
+    refinement: Annotated[int, Within(2, 16)] = 2  # a field that is finer is on the moving grid
+    depth: Annotated[int, Within(0, 5)] = 2
 
     name: ClassVar[str] = "burgers-periodic"
     cells: ClassVar[int] = CELLS
@@ -92,12 +94,12 @@ class PeriodicBurgersStudy(ConservationStudy):
 
     def law(self, factor: int = 1, times: int | None = None) -> ThetaLaw:
         law = super().law(factor, times)
-        return law if factor == 1 else MovingLaw(law.equation, law.dt, substeps=law.substeps)
+        return law if factor == 1 else MovingLaw(law.equation, law.dt, law.theta, law.substeps)
 
     def reference(
         self, condition: Condition, factor: int = 8
     ) -> Float[Tensor, "batch 1 times cells"]:
-        """That of every conservation law, on 512 cells where not asked otherwise."""
+        """The solver's fields, on 512 cells where not asked otherwise."""
         return super().reference(condition, factor)
 
     def observe(self, fields: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class MovingGenerator(nn.Module):
 
     def obeys(self) -> tuple[Law, ...]:
         """The laws that every field of this generator obeys by construction."""
-        return (InitialLaw(),)
+        return obeyed(self.still)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ FRESH, SEED = 256, 77_000  # conditions per family that figures are measured on,
 LEAST = 0.05  # deviation of a statistic; the range of two values has none
 ENOUGH = 1e-3  # relative error that steps of the solver are counted to
 PROJECTIONS = 100  # the most steps of a projection
+SOLVED = 1e-7  # relative residual of the solution that a sample is held against
 JUDGE = "conjugate gradients to 1e-7, of the discrete law only"
 
 
@@ -93,20 +94,15 @@ class DarcyStudy(Study):
         move = Move("generator", correction_loss(self.law()), adam, name="equation")
         return Game((move,), lambda rng: Batch(self.draw(self.training.batch, rng)))
 
-    def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Coefficients of the family; of both, two-valued and lognormal in turn."""
+    def draw_quantity(self, quantity: Quantity, count: int, generator: torch.Generator) -> Tensor:
+        """Coefficients of the family; of both, two-valued and lognormal alternately."""
         field = neumann_field(torch.randn(count, CELLS, CELLS, generator=generator))
         layers = torch.where(field > 0, 2 * MEDIAN, MEDIAN / 2)
         smooth = MEDIAN * 2**field
         if self.family == "both":
-            turn = torch.arange(count) % 2 == 0
-            return {"coefficient": layers.where(turn[:, None, None], smooth)}
-        return {"coefficient": layers if self.family == "two-valued" else smooth}
-
-    def complete(
-        self, network: nn.Module, given: Condition, count: int, generator: torch.Generator
-    ) -> Condition:
-        return given if "coefficient" in given else self.draw(count, generator)
+            even = torch.arange(count) % 2 == 0
+            return layers.where(even[:, None, None], smooth)
+        return layers if self.family == "two-valued" else smooth
 
     def outside(
         self, network: nn.Module, condition: Condition
@@ -132,12 +128,15 @@ class DarcyStudy(Study):
     def estimate(self, network: nn.Module, fields: Tensor, condition: Condition) -> Estimate:
         """Distance from the solution of the discrete equation, which is solved from the sample.
 
-        What the grid of 64 x 64 cells leaves out it does not know.
+        What the grid of 64 x 64 cells leaves out it does not know. It is NaN where conjugate
+        gradients do not converge.
         """
         law, x = self.law(), fields.double()
         c = {name: value.double() for name, value in condition.items()}
-        solved = solve(law.operator(c), law.forcing(c), x[:, 0], tolerance=1e-7)
-        return Estimate.of(fields, solved.solution[:, None], JUDGE)
+        solved = solve(law.operator(c), law.forcing(c), x[:, 0], tolerance=SOLVED)
+        found = Estimate.of(fields, solved.solution[:, None], JUDGE)
+        unknown = torch.full_like(found.relative, torch.nan)
+        return found.where(solved.residual <= SOLVED, Estimate(unknown, unknown, JUDGE))
 
     def project(self, network: nn.Module, condition: Condition, tolerance: float) -> Projected:
         """Samples taken below a tolerance by conjugate gradients from them, in double precision."""
@@ -147,7 +146,7 @@ class DarcyStudy(Study):
         near = before <= tolerance
         taken = torch.zeros_like(near, dtype=torch.long)
         steps = conjugate_gradients(law.operator(c), law.forcing(c), x)
-        for iterate in islice(steps, 1, PROJECTIONS):
+        for iterate in islice(steps, 1, PROJECTIONS + 1):
             if bool(near.all()):
                 break
             x, taken = x.where(near[:, None, None], iterate.solution), taken + ~near

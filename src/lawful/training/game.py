@@ -222,7 +222,7 @@ class Game:
                 raise InputError(f"game: until {entry!r}; expected move/term, moves are {names}")
 
     def over(self, values: Mapping[str, float]) -> bool:
-        """Whether every threshold is passed by the loss terms of a turn."""
+        """Whether every threshold is passed by the loss terms of a step."""
         passed = [values.get(name, inf) < threshold for name, threshold in self.until.items()]
         return bool(passed) and all(passed)
 

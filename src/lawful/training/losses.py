@@ -1,6 +1,6 @@
 r"""Losses of players, and the moves that descend them: algorithm 1 of InvNet and its relatives.
 
-A loss is a function of all players and a batch; it returns its terms by name. A turn of algorithm 1
+A loss is a function of all players and a batch; it returns its terms by name. A step of algorithm 1
 is N_G generator steps on the whole loss, N_D critic steps and N_I steps on each law, each move with
 its own optimizer. Without laws it is a plain GAN. `sample_moves` has a divergence between samples
 in the critic's place, `law_moves` has neither: training without data.
@@ -116,7 +116,7 @@ class Constraints:
         return Move("generator", loss, optimizer, times, combine=agreed)
 
     def moves(self) -> tuple[Move, ...]:
-        """The moves that laws add to a turn: steps on each law, or the multipliers' ascent."""
+        """The moves that laws add to a step: steps on each law, or the multipliers' ascent."""
         laws = [entry for entry, _ in self.weighted]
         if self.by == "alternation":
             return tuple(
@@ -140,7 +140,7 @@ def adversarial_moves(
     critic_steps: int = 1,
     rule: Rule | None = None,
 ) -> tuple[Move | Joint, ...]:
-    """The moves of a turn, over players `generator`, `critic` and, for `lagrangian`, `multipliers`.
+    """The moves of a step, over players `generator`, `critic` and, for `lagrangian`, `multipliers`.
 
     Arguments:
         generator, critic: Optimizers.
@@ -184,7 +184,7 @@ def sample_moves(
     *,
     generator: Optimizer,
 ) -> tuple[Move, ...]:
-    """The moves of a turn without a critic: a divergence between samples."""
+    """The moves of a step without a critic: a divergence between samples."""
     constraints = constraints or Constraints()
 
     def apart(x: Tensor, players: Players, batch: Batch) -> Terms:
@@ -194,7 +194,7 @@ def sample_moves(
 
 
 def law_moves(constraints: Constraints, *, generator: Optimizer | None = None) -> tuple[Move, ...]:
-    """The moves of a turn without data; laws by alternation have a move each and no other.
+    """The moves of a step without data; laws by alternation have a move each and no other.
 
     Arguments:
         generator: Optimizer of the step on all laws; that of the law steps where not given.
