@@ -33,15 +33,15 @@ STUDIES: Mapping[str, Listed] = {
         "solutions of Burgers' equation, without data (InvNet, table 2)",
         {"full": 26_000, "quick": 2_000, "smoke": 400, "paper": 26_000},
     ),
-    "darcy": Listed(
-        "lawful.studies.darcy:DarcyStudy",
-        "Darcy flow through random media, without data",
-        {"full": 6_500, "quick": 800, "smoke": 60},
-    ),
     "burgers-periodic": Listed(
         "lawful.studies.burgers_periodic:PeriodicBurgersStudy",
         "Burgers' equation on a circle from random rows, without data",
         {"full": 4_500, "quick": 1_000, "smoke": 20},
+    ),
+    "darcy": Listed(
+        "lawful.studies.darcy:DarcyStudy",
+        "Darcy flow through random media, without data",
+        {"full": 6_500, "quick": 800, "smoke": 60},
     ),
     "motif": Listed(
         "lawful.studies.motif:MotifStudy",
