@@ -284,6 +284,9 @@ def _tensor(quantity: Quantity, value: Any) -> Tensor:
         raise InputError(f"{name}: expected a dense tensor with values")
     if tensor.ndim == len(quantity.shape):
         tensor = tensor.unsqueeze(0)
+    if tensor.ndim == 0 and quantity.shape:
+        expected = " x ".join(map(str, quantity.shape))
+        raise InputError(f"{name}: expected {expected} numbers per sample, got one")
     if tensor.ndim == 0 or not len(tensor):
         raise InputError(f"{name}: expected at least one value, got none")
     quantity.check(tensor)

@@ -1,5 +1,6 @@
 """Steady diffusion: the operator, its inverse, the solver, and bounds that are proven."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawful.errors import InputError
+from lawful.pde import elliptic
 from lawful.pde.elliptic import Elliptic, EllipticLaw, inner, solve
 from lawful.pde.random_fields import neumann_field
 
@@ -240,3 +242,38 @@ def test_random_fields_have_the_stated_covariance():
     scaled = (variance / variance.sum()) ** 0.5 * xi[0].numpy()
     by_scipy = scipy.fft.idctn(scaled, type=2, norm="ortho") * 8
     np.testing.assert_allclose(neumann_field(xi)[0], by_scipy, atol=1e-12)
+
+
+def test_jumps_that_the_scaled_preconditioner_cannot_take_are_solved_by_the_plain_one():
+    noise = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    a = torch.where(noise > 0, 1e2, 1e-2).double()
+    c, law = {"coefficient": a}, EllipticLaw()
+    x = law.solution(c)
+    residual = law(x, c)
+    assert x.isfinite().all()
+    assert residual.abs().max() < 1e-3
+
+
+def test_what_conjugate_gradients_do_not_reach_is_not_called_a_solution(monkeypatch):
+    few = partial(solve, steps=3)
+    monkeypatch.setattr(elliptic, "solve", few)
+    noise = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert EllipticLaw().solution({"coefficient": 1 + 9 * noise}).isnan().all()
+
+
+def test_corrections_of_a_bound_are_counted():
+    c = {"coefficient": torch.ones(1, 8, 8)}
+    with pytest.raises(InputError, match="expected a whole number >= 0"):
+        EllipticLaw().bound(torch.zeros(1, 1, 8, 8), c, corrections=-1)
+
+
+@pytest.mark.parametrize("options", [{"lengths": (0.0, 1.0)}, {"steps": -1}])
+def test_impossible_laws_are_refused(options):
+    with pytest.raises(InputError, match="sides above 0 and steps >= 1"):
+        EllipticLaw(**options)
+
+
+def test_large_coefficients_do_not_overflow():
+    c = {"coefficient": torch.full((1, 8, 8), 6e20)}
+    assert EllipticLaw()(torch.zeros(1, 1, 8, 8), c).isfinite().all()
+    assert EllipticLaw().operator(c).largest == pytest.approx(6e20)

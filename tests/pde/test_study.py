@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from lawful import Axis, InputError, Quantity, Training
 from lawful.metrics.report import relative_error
 from lawful.model import Model
-from lawful.pde import AdvectionDiffusion, ConservationStudy, Dirichlet, Outflow
+from lawful.pde import AdvectionDiffusion, ConservationStudy, Dirichlet, Grid, Outflow
 from lawful.training import State, fit
 
 CONDITION = {
@@ -126,3 +126,63 @@ def test_values_at_faces_are_laws():
         ("right boundary", 0.4, True),
     ]
     assert len(Open().laws()) == len(Carried().laws()) == 3
+
+
+class Wrong(AdvectionDiffusion):
+    """Carries what its test puts in the place of a part."""
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("flux", lambda self, u, c: u.mean(-1, keepdim=True), r"flux of shape \(2, 1\), expected"),
+        ("source", lambda self, u, c: torch.ones(3, 7), r"source of shape \(3, 7\)"),
+        ("diffusivity", lambda self, c: torch.ones(2, 5), r"diffusivity of shape \(2, 5\)"),
+        ("parameters", "velocity", "expected a tuple of names, got 'velocity'"),
+    ],
+)
+def test_an_equation_stated_wrongly_is_named(monkeypatch, part, value, message):
+    monkeypatch.setattr(Carried, "equation", lambda self, grid, scheme: Wrong(grid, scheme))
+    monkeypatch.setattr(Wrong, part, value)
+    with pytest.raises(InputError, match=message):
+        Carried().network()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axes": (Axis("t", 0, 0.5), Axis("x", 0, 1))}, "of time with nodes=True"),
+        ({"axes": (Axis("t", 0, 0.5, nodes=True),)}, "expected two axes"),
+        ({"patch_rows": 0}, "patch_rows >= 1"),
+    ],
+)
+def test_a_study_stated_wrongly_is_named(monkeypatch, change, message):
+    for name, value in change.items():
+        monkeypatch.setattr(Carried, name, value)
+    with pytest.raises(InputError, match=message):
+        Carried().network()
+
+
+def test_own_speeds_need_a_periodic_equation(monkeypatch):
+    ends = lambda self, grid, scheme: AdvectionDiffusion(grid, scheme, Outflow(), Outflow())  # noqa: E731
+    monkeypatch.setattr(Carried, "equation", ends)
+    monkeypatch.setattr(Carried, "own_speeds", 2)
+    with pytest.raises(InputError, match="own_speeds are of periodic equations"):
+        Carried().network()
+
+
+def test_propagators_know_the_length_of_the_domain(monkeypatch):
+    monkeypatch.setattr(Carried, "own_speeds", 2)
+    monkeypatch.setattr(Carried, "axes", (Axis("t", 0, 0.5, nodes=True), Axis("x", 0, 2)))
+    study = Carried()
+    c = {name: torch.tensor(value) for name, value in CONDITION.items()}
+    start = Grid(32, 0.0, 2.0)
+    wave = lambda x: (1 - torch.cos(pi * x)) / pi  # noqa: E731  # sin(pi x), of the period 2
+    c["initial"] = start.averages(lambda x: wave(x).expand(3, -1)).float()
+    network = study.network()
+    base, _ = network.carry(c["initial"], c)
+    t = torch.linspace(0, 0.5, 32)[:, None, None]
+    faces = start.faces() - c["velocity"][:, None] * t
+    decay = torch.exp(-c["diffusivity"][:, None] * pi**2 * t)
+    exact = decay * wave(faces).diff(dim=-1) / start.spacing
+    torch.testing.assert_close(base[:, 0], exact.transpose(0, 1).float(), rtol=0, atol=1e-5)

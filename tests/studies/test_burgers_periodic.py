@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lawful import InputError
 from lawful.metrics.report import relative_error
 from lawful.model import Model
 from lawful.pde.grid import Grid, coarsen, shifted
@@ -109,3 +110,8 @@ def test_what_is_not_given_is_drawn_from_the_family(study, network):
     assert samples.condition["initial"].shape == (2, CELLS)
     assert samples.condition["initial"].mean(1).abs().max() < 1e-6
     torch.testing.assert_close(samples.fields[:, 0, 0], samples.condition["initial"])
+
+
+def test_the_grids_at_rest_and_moving_must_differ():
+    with pytest.raises(InputError, match="refinement"):
+        PeriodicBurgersStudy(Training(steps=1), refinement=1)

@@ -89,7 +89,7 @@ def arrays_of(samples: Samples, study: Study) -> Arrays:
         arrays["estimated_error_absolute"] = absolute
     if report.bound is not None:
         about = f"proven bound of the distance from the discrete solution, {report.bound_norm} norm"
-        arrays["bound"] = report.bound, study.unit, about
+        arrays["bound"] = report.bound, "1", about
     if report.accepted is not None:
         arrays["corrections_accepted"] = (report.accepted,)
     for name in REFINEMENT if report.projection is not None else ():

@@ -72,7 +72,10 @@ def sample_to_file(
     judge = None if estimate is None else estimate.judge
     manifest = {
         **model.manifest, "config": study.config(), "images": study.images,
-        "sampled": {"model": options.model, **how, **origin, "judge": judge},
+        "sampled": {
+            "model": options.model, **how, **origin, "judge": judge,
+            "bound_norm": first.report.bound_norm,
+        },
     }  # fmt: skip
     axes = space(study, first.fields.shape)
     layout = Layout(count, arrays_of(first, study), manifest, study.images, axes)

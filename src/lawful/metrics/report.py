@@ -108,7 +108,9 @@ def law_report(
     lines, proven = [], None
     with torch.no_grad():
         for law in laws:
-            floor = None if reference is None else float(law.violation(reference, condition).mean())
+            floor = None
+            if reference is not None:  # in the precision of the fields, whose rounding it shares
+                floor = float(law.violation(reference.to(fields), condition).mean())
             violation, worst = law.violation(fields, condition), law.worst(fields, condition)
             lines.append(LawLine(law.name, law.unit, violation, worst, floor))
             proven = proven or law.bound(fields, condition)

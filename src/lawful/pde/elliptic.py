@@ -14,7 +14,7 @@ the range of the faces' coefficients.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -87,6 +87,12 @@ class Elliptic:
         """D A₀⁻¹ D r, D the diagonal of `scale`."""
         return self.scale * self.unit_inverse(self.scale * r)
 
+    def unscaled(self) -> "Elliptic":
+        """The same operator, with A₀⁻¹ for its preconditioner."""
+        plain = replace(self)
+        plain.__dict__["scale"] = torch.ones_like(self.scale)  # in the place of the one it chooses
+        return plain
+
     @cached_property
     def scale(self) -> Cells:
         """The diagonal D of the preconditioner of each sample.
@@ -144,7 +150,7 @@ def inner(x: Cells, y: Cells) -> Float[Tensor, " batch"]:
 def _faces(a: Tensor) -> Tensor:
     """Face coefficients along the last axis: harmonic means, and those of the cells at the ends."""
     left, right = a[..., :-1], a[..., 1:]
-    return torch.cat([a[..., :1], 2 * left * right / (left + right), a[..., -1:]], -1)
+    return torch.cat([a[..., :1], left * (2 * right / (left + right)), a[..., -1:]], -1)
 
 
 def _doubled(faces: Tensor) -> Tensor:
@@ -191,9 +197,9 @@ def conjugate_gradients(
 ) -> Iterator[Iterate]:
     r"""Preconditioned conjugate gradients for A u = f (Hestenes & Stiefel 1952), the start first.
 
-    With :math:`A_0^{-1}` the energy norm of the error falls by
-    :math:`(\sqrt\kappa - 1) / (\sqrt\kappa + 1)` per step or faster, :math:`\kappa` the contrast of
-    the coefficient, whatever the grid.
+    With :math:`A_0^{-1}` the energy norm of the error after k steps is at most
+    :math:`2 \rho^k` times what it was, :math:`\rho = (\sqrt\kappa - 1) / (\sqrt\kappa + 1)` and
+    :math:`\kappa` the contrast of the coefficient, whatever the grid.
 
     Arguments:
         start: Where to start; zero where not given.
@@ -245,6 +251,23 @@ def solve(
             are solved exactly.
         steps: The most steps to take.
     """
+    found = _solved(operator, f, start, tolerance, steps)
+    slow = found.residual > tolerance
+    if tolerance > 0 and steps >= LIMIT and bool(slow.any()):
+        # The scaled preconditioner has no rate where the coefficient jumps; the plain one has.
+        plain = operator.unscaled()
+        other = _solved(plain, f, found.solution, tolerance, steps)
+        return Solved(
+            other.solution.where(slow[:, None, None], found.solution),
+            found.iterations + other.iterations * slow,
+            other.residual.where(slow, found.residual),
+        )
+    return found
+
+
+def _solved(
+    operator: Elliptic, f: Cells, start: Cells | None, tolerance: float, steps: int
+) -> Solved:
     whole = inner(f, operator.precondition(f))
     enough = tolerance**2 * whole
     iterations = torch.zeros(len(f), dtype=torch.long, device=f.device)
@@ -277,6 +300,10 @@ class EllipticLaw(CorrectableLaw):
     steps: int = 3
     name: str = "darcy"
     unit: str = "source"
+
+    def __post_init__(self) -> None:
+        if not min(self.lengths) > 0 or self.steps < 1:
+            raise InputError(f"{self.name} law: expected sides above 0 and steps >= 1, got {self}")
 
     def operator(self, c: Condition) -> Elliptic:
         """The operator of a condition's coefficients."""
@@ -319,9 +346,14 @@ class EllipticLaw(CorrectableLaw):
     def solution(
         self, c: Condition, tolerance: float = 1e-8
     ) -> Float[Tensor, "batch 1 rows columns"]:
-        """The solution of the discrete equation, to a tolerance of its residual; float64."""
+        """The solution of the discrete equation, to a tolerance of its residual; float64.
+
+        It is NaN for a sample where conjugate gradients do not get there.
+        """
         c = {name: value.double() for name, value in c.items()}
-        return solve(self.operator(c), self.forcing(c), tolerance=tolerance).solution[:, None]
+        found = solve(self.operator(c), self.forcing(c), tolerance=tolerance)
+        reached = found.residual <= tolerance
+        return found.solution.where(reached[:, None, None], torch.nan)[:, None]
 
     def bound(
         self, x: Float[Tensor, "batch 1 rows columns"], c: Condition, *, corrections: int = 0
@@ -349,6 +381,8 @@ class EllipticLaw(CorrectableLaw):
         Arguments:
             corrections: Steps of conjugate gradients w; each bound is then the sharper of the two.
         """
+        if not isinstance(corrections, int) or corrections < 0:
+            raise InputError(f"corrections: expected a whole number >= 0, got {corrections!r}")
         c = {name: value.double() for name, value in c.items()}
         operator, r = self.operator(c), -self(x.double(), c)
         lower, upper = _bracket(operator, r, torch.zeros_like(r))

@@ -85,7 +85,8 @@ class EvolutionGenerator(nn.Module):
         if equation is None:
             self.carry = Shifts(cells * refinement, speeds, time * duration, periodic)
         else:
-            self.carry = Propagators(equation, time * duration, own_speeds)
+            length = equation.grid.upper - equation.grid.lower
+            self.carry = Propagators(equation, time * duration * length, own_speeds)
         self.embed = ScalarEmbedding([scalars[name] for name in scalars], embedding)
         inputs = (2 + self.carry.speeds) * area
         self.net = UNet(inputs, area, width, depth, embedding, periodic=equation is not None)

@@ -5,7 +5,7 @@ field, `refinement` cells per cell, and users see its averages.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -21,7 +21,7 @@ from lawful.pde.laws import BoundaryLaw, InitialLaw, MassLaw, ThetaLaw
 from lawful.pde.network import EvolutionGenerator
 from lawful.pde.schemes import FirstOrder, Muscl, Scheme, Weno5
 from lawful.pde.solve import solve
-from lawful.study import Quantity, Study
+from lawful.study import Axis, Quantity, Study
 from lawful.training import Adam, Batch, Game, Move, correction_loss
 from lawful.typed import Size, Within
 
@@ -113,7 +113,7 @@ class ConservationStudy(Study):
         return law, MassLaw(law), InitialLaw(), *fixed
 
     def network(self) -> torch.nn.Module:
-        time, space = self.axes
+        time, space = self._stated()
         equation = self.law().equation
         ranges = {q.name: (q.lower, q.upper) for q in self.quantities}
         if missing := set(equation.parameters) - ranges.keys():
@@ -134,6 +134,34 @@ class ConservationStudy(Study):
             width=self.width,
             depth=self.depth,
         )
+
+    def _stated(self) -> tuple[Axis, Axis]:
+        """The two axes, once what the equation states has the shapes that it must have."""
+        said = f"study {self.name!r}"
+        if len(self.axes) != 2 or not self.axes[0].nodes:
+            raise InputError(f"{said}: expected two axes, of time with nodes=True and of space")
+        equation = self.law().equation
+        if self.own_speeds and not isinstance(equation.left, Periodic):
+            raise InputError(f"{said}: own_speeds are of periodic equations, got {equation.left}")
+        if not isinstance(equation.parameters, tuple):
+            raise InputError(f"{said}: expected a tuple of names, got {equation.parameters!r}")
+        if self.substeps < 1 or self.own_speeds < 0 or self.patch_rows < 1:
+            raise InputError(f"{said}: expected substeps and patch_rows >= 1 and own_speeds >= 0")
+        u = torch.full((2, self.cells), 0.5)
+        c = {name: torch.ones(2, 1) for name in equation.parameters}
+        stated = {
+            "flux": (equation.flux(u, c), u.shape),
+            "speed": (equation.speed(u, c) + 0 * u, u.shape),
+            "source": (equation.source(u, c), u.shape),
+            "diffusivity": (equation.diffusivity(c), (2, 1)),
+        }
+        for name, (value, shape) in stated.items():
+            found = torch.as_tensor(value).shape
+            if found != shape and (name == "flux" or not _fits(found, shape)):
+                raise InputError(
+                    f"{said}: {name} of shape {tuple(found)}, expected {tuple(shape)} of 2 samples"
+                )
+        return self.axes[0], self.axes[1]
 
     def game(self) -> Game:
         loss = correction_loss(self.law(self.refinement))
@@ -217,3 +245,10 @@ class ConservationStudy(Study):
             return coarsen(solve(equation, initial, c, rows), factor).unsqueeze(1)
 
         return torch.cat([solved(first) for first in range(0, len(condition["initial"]), CHUNK)])
+
+
+def _fits(found: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether values of one shape stand for those of the other, repeated."""
+    padded = (1,) * (len(shape) - len(found)) + tuple(found)
+    pairs = zip(padded, shape, strict=False)
+    return len(found) <= len(shape) and all(a in (1, b) for a, b in pairs)
