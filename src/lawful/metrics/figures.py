@@ -152,6 +152,7 @@ def scatter_figure(error: Float[Tensor, " batch"], estimate: Float[Tensor, " bat
     if pairs.numel():
         ends = [float(pairs.min()) * 0.8, float(pairs.max()) * 1.2]
         axes.plot(ends, ends, color="0.5", lw=1)
+    axes.tick_params(axis="x", which="both", labelrotation=45)  # labels within a decade are long
     axes.set_xlabel("true relative error")
     axes.set_ylabel("estimated, without a reference")
     return figure
