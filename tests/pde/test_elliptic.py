@@ -245,7 +245,7 @@ def test_random_fields_have_the_stated_covariance():
 
 
 def test_jumps_that_the_scaled_preconditioner_cannot_take_are_solved_by_the_plain_one():
-    noise = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
     a = torch.where(noise > 0, 1e2, 1e-2).double()
     c, law = {"coefficient": a}, EllipticLaw()
     x = law.solution(c)
